@@ -1,0 +1,9 @@
+//! Real processes, killed, cut off and starved, and what must hold all the same.
+//!
+//! [`cluster::Cluster`] starts job managers and task managers as processes on loopback with their data in a temporary
+//! directory, [`process::Process`] is one of them, [`wait`] waits for states, and [`oracle`] says what the jobs' output must be.
+
+pub mod cluster;
+pub mod oracle;
+pub mod process;
+pub mod wait;

@@ -1,0 +1,299 @@
+//! The command line: every command, its flags, its help with an example.
+//!
+//! Stands at the very beginning. Invariant: what clap accepts is well-formed (addresses, sizes, spans); what only the
+//! configuration's table of keys knows is checked by [`SubmitArguments::configuration`], still before the cluster is asked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use thalweg_common::config::{ConfigError, Configuration, keys, parse_duration, parse_memory_size};
+use thalweg_proto::transport::check_address;
+
+use crate::output::Format;
+
+const AFTER_HELP: &str = "\
+JOB is a job's id, the first digits of one (at least 4), or a job's name, as long as only one job fits.
+
+Exit codes:
+  0  done; a job that was followed is FINISHED (or goes on, after Ctrl-C)
+  1  refused by the cluster, or the job that was followed is FAILED
+  2  wrong usage: unknown flags or settings, an unreadable binary, a JOB that fits several jobs
+  3  the job that was followed is CANCELED
+  4  no leading job manager answered
+
+Example:
+  thalweg --jobmanager 10.0.0.1:6123,10.0.0.2:6123 submit target/release/word_count -- --input /data/text";
+
+/// Submit, list, describe, watch and cancel the jobs of a Thalweg cluster.
+#[derive(Debug, Parser)]
+#[command(name = "thalweg", version, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// Addresses of job managers; one that is up is enough, the leader is found.
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        env = "THALWEG_JOBMANAGER",
+        default_value = "127.0.0.1:6123",
+        value_parser = address
+    )]
+    pub(crate) jobmanager: Vec<String>,
+
+    /// Tables for people or JSON for programs.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+
+    /// How long to look for a leading job manager.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = span)]
+    pub(crate) timeout: Duration,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Submit a job and follow it until it has ended.
+    ///
+    /// Prints every change of the job's state. Ctrl-C ends the following, not the job: the exit code is then 0.
+    /// With --output json: the accepted job in one line, and its last state in another when it has ended.
+    #[command(after_help = "\
+Examples:
+  thalweg submit target/release/word_count --parallelism 4 -- --input /data/text
+  thalweg submit ./word_count --detach -D execution.checkpointing.interval=10s")]
+    Submit(SubmitArguments),
+
+    /// List all jobs that the cluster remembers, the newest first.
+    #[command(after_help = "Example:\n  thalweg list --output json")]
+    List,
+
+    /// Show everything about a job: tasks, checkpoints, failures, history.
+    #[command(after_help = "Example:\n  thalweg describe word_count")]
+    Describe(JobArgument),
+
+    /// Print every change of a job's state until it has ended.
+    ///
+    /// Ctrl-C ends the watching with exit code 0. With --output json: one object per line.
+    #[command(after_help = "Example:\n  thalweg watch 01c0ffee")]
+    Watch(JobArgument),
+
+    /// Cancel a job and wait until its tasks have stopped.
+    #[command(after_help = "Example:\n  thalweg cancel word_count --no-wait")]
+    Cancel(CancelArguments),
+
+    /// Print what a job's workers wrote to stdout and stderr.
+    #[command(after_help = "Example:\n  thalweg logs word_count --tail '1 MiB'")]
+    Logs(LogsArguments),
+
+    /// Show the cluster's job managers and task managers, or change its members.
+    #[command(after_help = "Examples:\n  thalweg cluster\n  thalweg cluster add 4 10.0.0.4:6123")]
+    Cluster(ClusterArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArguments {
+    /// The job's executable.
+    pub(crate) binary: PathBuf,
+
+    /// How many subtasks operators have that set no parallelism; short for -D parallelism.default=N.
+    #[arg(long, value_name = "N")]
+    pub(crate) parallelism: Option<String>,
+
+    /// The job's name; short for -D pipeline.name=NAME.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+
+    /// Return as soon as the cluster has accepted the job.
+    #[arg(long)]
+    pub(crate) detach: bool,
+
+    /// A setting that wins over the one in the program. May be given more than once; --parallelism and --name win over it.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+
+    /// What the job itself is given.
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+impl SubmitArguments {
+    /// The settings of all flags, checked.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value does not have the key's form.
+    pub(crate) fn configuration(&self) -> Result<Configuration, ConfigError> {
+        let mut configuration = Configuration::new();
+        for setting in &self.settings {
+            configuration.set_assignment(setting)?;
+        }
+        if let Some(parallelism) = &self.parallelism {
+            configuration.set(keys::PARALLELISM_DEFAULT.name, parallelism)?;
+        }
+        if let Some(name) = &self.name {
+            configuration.set(keys::PIPELINE_NAME.name, name)?;
+        }
+        Ok(configuration)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArgument {
+    /// The job: its id, the first digits of it, or its name.
+    #[arg(value_name = "JOB")]
+    pub(crate) reference: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArgument,
+
+    /// Return as soon as the cluster has taken the request.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArgument,
+
+    /// How much of the end of each log to print, as in 1000 or '1 MiB'; without it the cluster decides.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) tail: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArguments {
+    #[command(subcommand)]
+    pub(crate) change: Option<ClusterChange>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterChange {
+    /// Make a job manager that runs already a member; returns when it has caught up and votes.
+    #[command(after_help = "Example:\n  thalweg cluster add 4 10.0.0.4:6123")]
+    Add {
+        /// Its number, as in its --id.
+        id: u64,
+        /// Where it serves.
+        #[arg(value_name = "HOST:PORT", value_parser = address)]
+        address: String,
+    },
+    /// Take a job manager out of the cluster.
+    #[command(after_help = "Example:\n  thalweg cluster remove 4")]
+    Remove {
+        /// Its number.
+        id: u64,
+    },
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    check_address(text).map(|()| text.to_string()).map_err(|error| error.to_string())
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| "write a duration of at least 1 ms, for example 10s or 500ms".into())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_memory_size(text)
+        .filter(|size| *size > 0)
+        .ok_or_else(|| "write a size of at least 1 byte, for example 1000 or '1 MiB'".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("thalweg").chain(line.split_whitespace()))
+    }
+
+    fn submit(line: &str) -> SubmitArguments {
+        match parse(line).map(|arguments| arguments.command) {
+            Ok(Command::Submit(submit)) => submit,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent_and_every_command_has_an_example() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("thalweg "), "`{}` has no example", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        Arguments::command().debug_assert();
+        check(&Arguments::command());
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_jobs() {
+        let submit = submit("submit ./job --detach -- --name x -D y");
+        assert_eq!(submit.arguments, ["--name", "x", "-D", "y"]);
+        assert!(submit.detach && submit.name.is_none() && submit.settings.is_empty());
+    }
+
+    #[test]
+    fn flags_become_settings_and_win() {
+        let configuration = submit(
+            "submit ./job -D parallelism.default=2 --parallelism 8 --name wc -D restart-strategy=none",
+        )
+        .configuration()
+        .expect("all are right");
+        let settings: Vec<_> = configuration.iter().collect();
+        assert_eq!(
+            settings,
+            [("parallelism.default", "8"), ("pipeline.name", "wc"), ("restart-strategy.type", "none")]
+        );
+    }
+
+    #[test]
+    fn wrong_settings_are_refused_with_a_cure() {
+        for (line, cure) in [
+            ("submit ./job -D paralelism.default=2", "did you mean `parallelism.default`?"),
+            ("submit ./job -D parallelism.default", "write `key=value`"),
+            ("submit ./job --parallelism 0", "whole number from 1"),
+            ("submit ./job --parallelism many", "whole number from 1"),
+        ] {
+            let error = submit(line).configuration().expect_err(line).to_string();
+            assert!(error.contains(cure), "{error}");
+        }
+    }
+
+    #[test]
+    fn global_flags_may_stand_anywhere() {
+        for line in ["--jobmanager a:1,b:2 --output json list", "list --output json --jobmanager a:1,b:2"] {
+            let arguments = parse(line).expect(line);
+            assert_eq!(arguments.jobmanager, ["a:1", "b:2"]);
+            assert_eq!(arguments.output, Format::Json);
+        }
+    }
+
+    #[test]
+    fn ill_formed_values_are_refused_before_the_cluster_is_asked() {
+        for line in [
+            "list --jobmanager nonsense",
+            "list --timeout 0",
+            "logs job --tail -5",
+            "logs job --tail 0",
+            "cluster add 4 nowhere",
+            "cluster add x a:1",
+        ] {
+            let kind = parse(line).expect_err(line).kind();
+            assert!(
+                matches!(kind, ErrorKind::ValueValidation | ErrorKind::UnknownArgument),
+                "{line}: {kind:?}"
+            );
+        }
+    }
+}

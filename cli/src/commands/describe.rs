@@ -1,0 +1,326 @@
+//! `thalweg describe`: everything about a job, in sections: the job, its vertices and tasks, its checkpoints, its failures,
+//! its history. The sections are pure functions of the cluster's answer and the present time.
+
+use thalweg_proto::model::{
+    CheckpointSummary, FailureRecord, JobDetails, StatusChange, SubtaskDetails, VertexDetails,
+};
+
+use super::Session;
+use crate::exit::Exit;
+use crate::human::{ago, bytes, count, date_time, duration, indented, one_line, span_ms};
+use crate::table::{Align, Table, properties};
+
+pub(super) async fn run(session: &Session, reference: &str) -> anyhow::Result<Exit> {
+    let client = session.client().await?;
+    let job_id = session.job(&client, reference).await?;
+    let details = client.describe(job_id).await?;
+    session.output.result(&details, |details| text(details, session.now_ms()))?;
+    Ok(Exit::Success)
+}
+
+fn text(details: &JobDetails, now_ms: i64) -> String {
+    let sections = [
+        job(details, now_ms),
+        section("Warnings", &lines(&details.warnings)),
+        section("Vertices", &details.vertices.iter().map(vertex).collect::<Vec<_>>().join("\n")),
+        section("Checkpoints", &checkpoints(&details.checkpoints, now_ms)),
+        section("Failures", &details.failures.iter().rev().map(failure).collect::<String>()),
+        section("History", &history(&details.history)),
+    ];
+    sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// A body under its heading; nothing without a body.
+fn section(heading: &str, body: &str) -> String {
+    if body.is_empty() { String::new() } else { format!("{heading}\n{body}") }
+}
+
+fn lines(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("  {}\n", one_line(text))).collect()
+}
+
+fn job(details: &JobDetails, now_ms: i64) -> String {
+    let summary = &details.summary;
+    let moment = |time_ms| format!("{} ({})", date_time(time_ms), ago(now_ms, time_ms));
+    let tasks = format!("{} of {}", count(summary.tasks_running.into()), count(summary.tasks_total.into()));
+    let lasted = duration(span_ms(summary.start_time_ms, summary.end_time_ms.unwrap_or(now_ms)));
+    let mut rows = vec![
+        ("Job", summary.name.clone()),
+        ("Id", summary.job_id.to_string()),
+        ("Status", summary.status.to_string()),
+    ];
+    if !summary.reason.is_empty() {
+        rows.push(("Reason", summary.reason.clone()));
+    }
+    rows.push(("Attempt", count(summary.attempt.into())));
+    rows.push(("Started", moment(summary.start_time_ms)));
+    rows.extend(summary.end_time_ms.map(|time_ms| ("Ended", moment(time_ms))));
+    rows.push(("Duration", lasted));
+    rows.push(("Tasks running", tasks));
+    rows.extend(details.sha256.map(|sha256| ("Binary", format!("sha256 {sha256}"))));
+    if !details.arguments.is_empty() {
+        rows.push(("Arguments", details.arguments.join(" ")));
+    }
+    for (position, (key, value)) in details.configuration.iter().enumerate() {
+        rows.push((if position == 0 { "Configuration" } else { "" }, format!("{key}: {value}")));
+    }
+    properties(&rows)
+}
+
+fn vertex(vertex: &VertexDetails) -> String {
+    let mut table = Table::new(&[
+        ("SUBTASK", Align::Right),
+        ("STATUS", Align::Left),
+        ("TASK MANAGER", Align::Left),
+        ("ATTEMPT", Align::Right),
+        ("RECORDS IN", Align::Right),
+        ("RECORDS OUT", Align::Right),
+        ("BYTES IN", Align::Right),
+        ("BYTES OUT", Align::Right),
+        ("STATE", Align::Right),
+    ])
+    .indented("    ");
+    for SubtaskDetails { counters, task_manager, attempt } in &vertex.subtasks {
+        table.row([
+            counters.subtask.index.to_string(),
+            counters.status.to_string(),
+            if task_manager.is_empty() { "-".into() } else { task_manager.clone() },
+            count((*attempt).into()),
+            count(counters.records_in),
+            count(counters.records_out),
+            bytes(counters.bytes_in),
+            bytes(counters.bytes_out),
+            bytes(counters.state_bytes),
+        ]);
+    }
+    let heading = format!(
+        "  {}: {} (parallelism {}, at most {})\n",
+        vertex.vertex,
+        one_line(&vertex.name),
+        count(vertex.parallelism.into()),
+        count(vertex.max_parallelism.into())
+    );
+    if vertex.subtasks.is_empty() { heading } else { heading + &table.render() }
+}
+
+fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
+    let mut text = format!(
+        "  {} completed, {} failed{}\n",
+        count(checkpoints.completed),
+        count(checkpoints.failed),
+        if checkpoints.in_progress { ", one in progress" } else { "" }
+    );
+    if let Some(latest) = &checkpoints.latest {
+        text.push_str(&format!(
+            "  latest: {}, {}, took {}, {}{}\n",
+            latest.id,
+            ago(now_ms, latest.time_ms),
+            duration(latest.duration_ms),
+            bytes(latest.bytes),
+            if latest.path.is_empty() { String::new() } else { format!(", at {}", one_line(&latest.path)) }
+        ));
+    }
+    if let Some(restored) = checkpoints.restored_id {
+        text.push_str(&format!("  the present attempt was restored from checkpoint {restored}\n"));
+    }
+    text
+}
+
+/// A failure with its details. The cluster tells the newest last; people read it first.
+fn failure(record: &FailureRecord) -> String {
+    let place = match (record.task.as_str(), record.task_manager.as_str()) {
+        ("", "") => String::new(),
+        (task, "") => format!(", task {task}"),
+        ("", task_manager) => format!(", {task_manager}"),
+        (task, task_manager) => format!(", task {task} on {task_manager}"),
+    };
+    let heading = format!("{}  attempt {}{place}", date_time(record.time_ms), record.attempt);
+    format!(
+        "  {}\n{}{}",
+        one_line(&heading),
+        indented(&record.failure.message, "    "),
+        indented(&record.failure.details, "      ")
+    )
+}
+
+fn history(changes: &[StatusChange]) -> String {
+    if changes.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[
+        ("TIME", Align::Left),
+        ("FROM", Align::Left),
+        ("TO", Align::Left),
+        ("ATTEMPT", Align::Right),
+        ("REASON", Align::Left),
+    ])
+    .indented("  ");
+    for change in changes {
+        table.row([
+            date_time(change.time_ms),
+            change.from.to_string(),
+            change.to.to_string(),
+            count(change.attempt.into()),
+            change.reason.clone(),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use thalweg_common::failure::Failure;
+    use thalweg_common::id::{JobId, SubtaskId};
+    use thalweg_common::status::{JobStatus, TaskStatus};
+    use thalweg_proto::model::{CompletedCheckpoint, JobSummary, TaskCounters};
+
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn subtask(index: u32, task_manager: &str) -> SubtaskDetails {
+        SubtaskDetails {
+            counters: TaskCounters {
+                subtask: SubtaskId { vertex: 0, index },
+                status: TaskStatus::Running,
+                records_in: 1_234_567,
+                records_out: 7,
+                bytes_in: 1_258_291,
+                bytes_out: 0,
+                state_bytes: 1_536,
+            },
+            task_manager: task_manager.into(),
+            attempt: 2,
+        }
+    }
+
+    fn details() -> JobDetails {
+        JobDetails {
+            summary: JobSummary {
+                job_id: JobId(255),
+                name: "word_count".into(),
+                status: JobStatus::Restarting,
+                attempt: 2,
+                start_time_ms: NOW - 63_000,
+                end_time_ms: None,
+                tasks_total: 2,
+                tasks_running: 0,
+                reason: "waiting for 2 of 4 slots".into(),
+            },
+            vertices: vec![VertexDetails {
+                vertex: 0,
+                name: "source -> split".into(),
+                parallelism: 2,
+                max_parallelism: 128,
+                subtasks: vec![subtask(0, "tm-1"), subtask(1, "")],
+            }],
+            checkpoints: CheckpointSummary {
+                completed: 3,
+                failed: 1,
+                latest: Some(CompletedCheckpoint {
+                    id: 4,
+                    time_ms: NOW - 12_000,
+                    duration_ms: 250,
+                    bytes: 1_536,
+                    path: "/data/chk-4".into(),
+                }),
+                in_progress: true,
+                restored_id: Some(3),
+            },
+            failures: vec![FailureRecord {
+                time_ms: NOW - 20_000,
+                attempt: 1,
+                task: "split 0/1".into(),
+                task_manager: "tm-2".into(),
+                failure: Failure::external("the worker was killed by signal 9")
+                    .with_details("line 1\nline 2"),
+            }],
+            history: vec![StatusChange {
+                time_ms: NOW - 60_000,
+                from: JobStatus::Created,
+                to: JobStatus::Running,
+                attempt: 1,
+                reason: String::new(),
+            }],
+            sha256: None,
+            arguments: vec!["--input".into(), "/data".into()],
+            configuration: BTreeMap::from([
+                ("parallelism.default".into(), "2".into()),
+                ("pipeline.name".into(), "word_count".into()),
+            ]),
+            warnings: vec!["main.rs:7: `reduce` has no uid".into()],
+        }
+    }
+
+    #[test]
+    fn everything_is_told_in_sections() {
+        let expected = "\
+Job            word_count
+Id             000000000000000000000000000000ff
+Status         RESTARTING
+Reason         waiting for 2 of 4 slots
+Attempt        2
+Started        2023-11-14 22:12:17 UTC (1m 03s ago)
+Duration       1m 03s
+Tasks running  0 of 2
+Arguments      --input /data
+Configuration  parallelism.default: 2
+               pipeline.name: word_count
+
+Warnings
+  main.rs:7: `reduce` has no uid
+
+Vertices
+  0: source -> split (parallelism 2, at most 128)
+    SUBTASK  STATUS   TASK MANAGER  ATTEMPT  RECORDS IN  RECORDS OUT  BYTES IN  BYTES OUT    STATE
+          0  RUNNING  tm-1                2   1,234,567            7   1.2 MiB        0 B  1.5 KiB
+          1  RUNNING  -                   2   1,234,567            7   1.2 MiB        0 B  1.5 KiB
+
+Checkpoints
+  3 completed, 1 failed, one in progress
+  latest: 4, 12 s ago, took 250 ms, 1.5 KiB, at /data/chk-4
+  the present attempt was restored from checkpoint 3
+
+Failures
+  2023-11-14 22:13:00 UTC  attempt 1, task split 0/1 on tm-2
+    the worker was killed by signal 9
+      line 1
+      line 2
+
+History
+  TIME                     FROM     TO       ATTEMPT  REASON
+  2023-11-14 22:12:20 UTC  CREATED  RUNNING        1
+";
+        assert_eq!(text(&details(), NOW), expected);
+    }
+
+    #[test]
+    fn sections_without_content_are_left_out() {
+        let mut details = details();
+        details.warnings.clear();
+        details.failures.clear();
+        details.history.clear();
+        details.vertices.clear();
+        let text = text(&details, NOW);
+        for heading in ["Warnings", "Failures", "History", "Vertices"] {
+            assert!(!text.contains(heading), "{text}");
+        }
+        assert!(text.contains("Checkpoints"), "{text}");
+    }
+
+    #[test]
+    fn newest_failures_come_first() {
+        let mut details = details();
+        details.failures.push(FailureRecord {
+            time_ms: NOW,
+            attempt: 2,
+            task: String::new(),
+            task_manager: String::new(),
+            failure: Failure::internal("newest"),
+        });
+        let text = text(&details, NOW);
+        assert!(text.find("newest") < text.find("signal 9"), "{text}");
+    }
+}

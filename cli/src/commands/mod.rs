@@ -1,0 +1,91 @@
+//! The commands, a file each, and what they share: the way to the cluster and the form of the output.
+//!
+//! Stands between the command line and the client of the cluster. Each command asks, then makes one value of the answer,
+//! which is printed as JSON or made into text by a pure function.
+
+mod cancel;
+mod cluster;
+mod describe;
+mod follow;
+mod list;
+mod logs;
+mod submit;
+mod watch;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use thalweg_common::clock::{SharedClock, SystemClock};
+use thalweg_common::id::JobId;
+use thalweg_proto::client::{ClientError, JobClient};
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::Exit;
+use crate::notice;
+use crate::output::Output;
+use crate::reference::{as_id, resolve};
+
+/// How long a person waits for the cluster before being told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What every command works with.
+struct Session {
+    addresses: Vec<String>,
+    timeout: Duration,
+    output: Output,
+    clock: SharedClock,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When the cluster cannot be reached, refuses, or stdout cannot be written to.
+pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
+    let session = Session {
+        addresses: arguments.jobmanager,
+        timeout: arguments.timeout,
+        output: Output::new(arguments.output),
+        clock: SystemClock::shared(),
+    };
+    match arguments.command {
+        Command::Submit(arguments) => submit::run(&session, arguments).await,
+        Command::List => list::run(&session).await,
+        Command::Describe(job) => describe::run(&session, &job.reference).await,
+        Command::Watch(job) => watch::run(&session, &job.reference).await,
+        Command::Cancel(arguments) => cancel::run(&session, &arguments).await,
+        Command::Logs(arguments) => logs::run(&session, &arguments).await,
+        Command::Cluster(arguments) => cluster::run(&session, arguments.change).await,
+    }
+}
+
+impl Session {
+    /// A client of the cluster. A person who waits for it is told so.
+    async fn client(&self) -> Result<JobClient, ClientError> {
+        let mut connecting = pin!(JobClient::connect_within(self.addresses.clone(), self.timeout));
+        match tokio::time::timeout(PATIENCE, connecting.as_mut()).await {
+            Ok(client) => client,
+            Err(_) => {
+                if notice::is_watched() {
+                    notice::say(&format!(
+                        "no job manager answers yet at {}; still trying, for {} s in all",
+                        self.addresses.join(", "),
+                        self.timeout.as_secs()
+                    ));
+                }
+                connecting.await
+            }
+        }
+    }
+
+    /// The job that a person means.
+    async fn job(&self, client: &JobClient, reference: &str) -> anyhow::Result<JobId> {
+        match as_id(reference) {
+            Some(id) => Ok(id),
+            None => Ok(resolve(reference, &client.list().await?)?),
+        }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}

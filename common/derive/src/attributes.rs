@@ -1,0 +1,49 @@
+//! Reads the helper attributes of the derive macros.
+
+use syn::{Attribute, LitStr, Path, Result};
+
+/// What `#[record(...)]` or `#[state(...)]` says on a type or field.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// `crate = path`
+    pub(crate) krate: Option<Path>,
+    /// `serde`
+    pub(crate) serde: bool,
+    /// `skip`
+    pub(crate) skip: bool,
+    /// `name = "..."`
+    pub(crate) name: Option<LitStr>,
+}
+
+impl Options {
+    /// Reads all attributes called `kind`; only the words in `allowed` may stand there.
+    pub(crate) fn read(attributes: &[Attribute], kind: &str, allowed: &[&str]) -> Result<Self> {
+        let mut options = Self::default();
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident(kind)) {
+            attribute.parse_nested_meta(|meta| {
+                let word = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
+                match word.as_str() {
+                    word if !allowed.contains(&word) => {
+                        Err(meta.error(format!("unknown word in #[{kind}(...)]; known here: {}", allowed.join(", "))))
+                    }
+                    "crate" => meta.value()?.parse().map(|path| options.krate = Some(path)),
+                    "name" => meta.value()?.parse().map(|name| options.name = Some(name)),
+                    "skip" => {
+                        options.skip = true;
+                        Ok(())
+                    }
+                    _ => {
+                        options.serde = true;
+                        Ok(())
+                    }
+                }
+            })?;
+        }
+        Ok(options)
+    }
+
+    /// The crate whose traits generated code names.
+    pub(crate) fn krate(self) -> Path {
+        self.krate.unwrap_or_else(|| syn::parse_quote!(::thalweg))
+    }
+}

@@ -1,0 +1,101 @@
+//! Compact binary form of serde types: control messages, checkpoint metadata, Raft entries.
+//!
+//! The one place that knows bincode, so that it can be replaced. The format is bincode 2 with fixed-width little-endian
+//! integers, the same bytes that a [`Record`](crate::record::Record) has. Records themselves do not pass through here.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The largest value in bytes: damaged bytes that announce more are refused before anything is reserved for them.
+const MAX_VALUE_BYTES: usize = 1 << 30;
+
+const FORMAT: Configuration<LittleEndian, Fixint, Limit<MAX_VALUE_BYTES>> =
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_VALUE_BYTES>();
+
+/// Bytes that are not a valid value, or a value that has no binary form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The value cannot be written, for example a sequence of unknown length.
+    #[error("cannot encode {type_name}: {reason}")]
+    Encode {
+        /// The Rust type.
+        type_name: &'static str,
+        /// What the format says.
+        reason: String,
+    },
+    /// The bytes are truncated, corrupt, or of another type.
+    #[error("cannot decode {type_name}: {reason}; the bytes are damaged or were written by another version")]
+    Decode {
+        /// The Rust type.
+        type_name: &'static str,
+        /// What the format says.
+        reason: String,
+    },
+}
+
+/// Encodes `value` into a new buffer.
+///
+/// # Errors
+/// When serde refuses the value.
+pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    bincode::serde::encode_to_vec(value, FORMAT)
+        .map_err(|error| CodecError::Encode { type_name: std::any::type_name::<T>(), reason: error.to_string() })
+}
+
+/// Appends the encoding of `value` to `out`.
+///
+/// # Errors
+/// When serde refuses the value; `out` may then hold a part of it.
+pub fn append<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, out, FORMAT)
+        .map(|_| ())
+        .map_err(|error| CodecError::Encode { type_name: std::any::type_name::<T>(), reason: error.to_string() })
+}
+
+/// Decodes a value that fills `bytes` exactly.
+///
+/// # Errors
+/// When the bytes are not the encoding of a `T`, or more follow it.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let mut rest = bytes;
+    let value = take(&mut rest)?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        let reason = format!("{} bytes follow the value", rest.len());
+        Err(CodecError::Decode { type_name: std::any::type_name::<T>(), reason })
+    }
+}
+
+/// Decodes a value from the front of `bytes` and moves past it.
+///
+/// # Errors
+/// When the bytes do not start with the encoding of a `T`.
+pub fn take<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, CodecError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, FORMAT)
+        .map_err(|error| CodecError::Decode { type_name: std::any::type_name::<T>(), reason: error.to_string() })?;
+    *bytes = bytes.get(used..).unwrap_or_default();
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn values_survive() {
+        let value: BTreeMap<String, Vec<u32>> = BTreeMap::from([("a".into(), vec![1, 2]), ("b".into(), vec![])]);
+        let bytes = to_bytes(&value).expect("encodes");
+        assert_eq!(from_bytes::<BTreeMap<String, Vec<u32>>>(&bytes), Ok(value));
+    }
+
+    #[test]
+    fn truncated_and_trailing_bytes_are_errors() {
+        let bytes = to_bytes(&7u64).expect("encodes");
+        assert!(from_bytes::<u64>(&bytes[..7]).is_err());
+        assert!(from_bytes::<u32>(&bytes).is_err());
+        assert!(from_bytes::<String>(&[255; 9]).is_err());
+    }
+}

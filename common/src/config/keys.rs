@@ -1,0 +1,365 @@
+//! The table of known configuration keys: name, older names, form of the value, default and what it does.
+//!
+//! Names, forms and defaults are Flink's wherever Flink has the setting. A key is here only if some code acts on it: a
+//! setting that would be accepted and ignored is worse than an unknown one. Adding a key means adding one entry here.
+
+use crate::limits::{CHANNEL_CREDIT_BYTES, MAX_CHANNEL_CREDIT_BYTES, MAX_PARALLELISM, MAX_TASK_SLOTS};
+
+use super::parse::{parse_boolean, parse_decimal, parse_duration, parse_integer, parse_memory_size};
+
+/// One configuration key.
+#[derive(Debug, PartialEq)]
+pub struct ConfigKey {
+    /// The name under which the value is stored and shown.
+    pub name: &'static str,
+    /// Other names that are accepted, mostly Flink's older ones.
+    pub aliases: &'static [&'static str],
+    /// The form of its value.
+    pub kind: ValueKind,
+    /// The value if none is set.
+    pub default: Option<&'static str>,
+    help: &'static str,
+}
+
+impl ConfigKey {
+    /// What the key does, in plain words.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        self.help.trim_start()
+    }
+}
+
+/// The form of a key's value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ValueKind {
+    /// A time span such as `10 s`, at least `min_ms` milliseconds long.
+    Duration {
+        /// The shortest span that makes sense, in milliseconds.
+        min_ms: u64,
+    },
+    /// A size such as `32 kb`, within bounds.
+    MemorySize {
+        /// The smallest size that works.
+        min_bytes: u64,
+        /// The largest size that works.
+        max_bytes: u64,
+    },
+    /// A whole number within bounds, both included.
+    Integer {
+        /// The smallest number.
+        min: i64,
+        /// The largest number.
+        max: i64,
+    },
+    /// A number such as `1.5` within bounds, both included.
+    Decimal {
+        /// The smallest number.
+        min: f64,
+        /// The largest number.
+        max: f64,
+    },
+    /// `true` or `false`.
+    Boolean,
+    /// One of some words; each is listed with the other spellings that are accepted for it.
+    Choice(&'static [&'static [&'static str]]),
+    /// Any text that is not empty.
+    Text,
+}
+
+impl ValueKind {
+    /// The text in the form in which it is stored, or `None` if it is not of this kind.
+    pub(super) fn normalize(&self, text: &str) -> Option<String> {
+        let text = text.trim();
+        match *self {
+            Self::Duration { min_ms } => parse_duration(text)
+                .filter(|duration| duration.as_millis() >= u128::from(min_ms))
+                .map(|_| text.into()),
+            Self::MemorySize { min_bytes, max_bytes } => parse_memory_size(text)
+                .filter(|bytes| (min_bytes..=max_bytes).contains(bytes))
+                .map(|_| text.into()),
+            Self::Integer { min, max } => parse_integer(text)
+                .filter(|number| (min..=max).contains(number))
+                .map(|number| number.to_string()),
+            Self::Decimal { min, max } => {
+                parse_decimal(text).filter(|number| (min..=max).contains(number)).map(|_| text.into())
+            }
+            Self::Boolean => parse_boolean(text).map(|value| value.to_string()),
+            Self::Choice(choices) => choices
+                .iter()
+                .find(|spellings| spellings.iter().any(|spelling| spelling.eq_ignore_ascii_case(text)))
+                .and_then(|spellings| spellings.first())
+                .map(|canonical| (*canonical).to_owned()),
+            Self::Text => Some(text.to_owned()).filter(|text| !text.is_empty()),
+        }
+    }
+
+    /// What a value has to be, with an example, for an error message.
+    pub(super) fn expectation(&self) -> String {
+        match *self {
+            Self::Duration { min_ms: 0 } => "a duration, for example `10 s` or `500 ms`".to_owned(),
+            Self::Duration { min_ms } => {
+                format!("a duration of at least {min_ms} ms, for example `10 s` or `500 ms`")
+            }
+            Self::MemorySize { min_bytes, max_bytes } => {
+                format!("a memory size from `{}` to `{}`", memory_text(min_bytes), memory_text(max_bytes))
+            }
+            Self::Integer { min, max } => {
+                format!("a whole number from {min} to {max}, for example `{}`", 4.clamp(min, max))
+            }
+            Self::Decimal { min, max } => {
+                format!("a number from {min:?} to {max:?}, for example `{:?}`", 1.5_f64.clamp(min, max))
+            }
+            Self::Boolean => "`true` or `false`".to_owned(),
+            Self::Choice(choices) => {
+                let words: Vec<_> = choices.iter().filter_map(|spellings| spellings.first()).collect();
+                let listed: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+                format!("one of {}", listed.join(", "))
+            }
+            Self::Text => "a text that is not empty".to_owned(),
+        }
+    }
+}
+
+/// A memory size with the largest unit that leaves a whole number.
+fn memory_text(bytes: u64) -> String {
+    [(40, "tb"), (30, "gb"), (20, "mb"), (10, "kb")]
+        .into_iter()
+        .find(|(shift, _)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| format!("{bytes} b"), |(shift, unit)| format!("{} {unit}", bytes >> shift))
+}
+
+/// Any duration, zero included.
+const DURATION: ValueKind = ValueKind::Duration { min_ms: 0 };
+/// A duration that cannot be zero: it would mean "at once" or "all the time".
+const POSITIVE_DURATION: ValueKind = ValueKind::Duration { min_ms: 1 };
+const COUNT_MAX: i64 = u32::MAX as i64;
+
+/// Declares the keys as constants and lists them all, so that no key can be missing from the list.
+macro_rules! keys {
+    ($(
+        $(#[doc = $help:literal])+
+        $constant:ident: $name:literal $(| $alias:literal)*, $kind:expr $(, default $default:expr)?;
+    )+) => {
+        $(
+            $(#[doc = $help])+
+            pub const $constant: ConfigKey = ConfigKey {
+                name: $name,
+                aliases: &[$($alias),*],
+                kind: $kind,
+                default: keys!(@default $($default)?),
+                help: concat!($($help),+),
+            };
+        )+
+
+        /// Every known key, in the order of this page.
+        pub const ALL: &[&ConfigKey] = &[$(&$constant),+];
+    };
+    (@default) => { None };
+    (@default $default:expr) => { Some($default) };
+}
+
+keys! {
+    /// Time from the start of one checkpoint to the start of the next. Without it there are no checkpoints.
+    CHECKPOINTING_INTERVAL: "execution.checkpointing.interval", POSITIVE_DURATION;
+    /// Whether records are counted exactly once or at least once after a failure.
+    CHECKPOINTING_MODE: "execution.checkpointing.mode",
+        ValueKind::Choice(&[&["EXACTLY_ONCE", "exactly-once"], &["AT_LEAST_ONCE", "at-least-once"]]),
+        default "EXACTLY_ONCE";
+    /// A checkpoint that takes longer is given up.
+    CHECKPOINTING_TIMEOUT: "execution.checkpointing.timeout", POSITIVE_DURATION, default "10 min";
+    /// Least time from the end of one checkpoint to the start of the next.
+    CHECKPOINTING_MIN_PAUSE: "execution.checkpointing.min-pause", DURATION, default "0 ms";
+    /// Checkpoints that may fail one after the other before the job fails.
+    CHECKPOINTING_TOLERABLE_FAILURES: "execution.checkpointing.tolerable-failed-checkpoints",
+        ValueKind::Integer { min: 0, max: COUNT_MAX }, default "0";
+    /// Where checkpoints are stored: a directory that job managers and task managers all reach.
+    CHECKPOINTING_DIRECTORY: "execution.checkpointing.dir" | "state.checkpoints.dir", ValueKind::Text;
+    /// A batch that is not full is sent at the latest after this time.
+    BUFFER_TIMEOUT: "execution.buffer-timeout.interval" | "execution.buffer-timeout", DURATION, default "100 ms";
+
+    /// How a failed job is restarted. Without it: not at all, or with checkpoints every second without end.
+    RESTART_STRATEGY: "restart-strategy.type" | "restart-strategy",
+        ValueKind::Choice(&[
+            &["none", "off", "disable"],
+            &["fixed-delay", "fixeddelay"],
+            &["exponential-delay", "exponentialdelay"],
+            &["failure-rate", "failurerate"],
+        ]);
+    /// Restarts before the job fails for good.
+    FIXED_DELAY_ATTEMPTS: "restart-strategy.fixed-delay.attempts",
+        ValueKind::Integer { min: 0, max: COUNT_MAX }, default "1";
+    /// Time from a failure to the restart.
+    FIXED_DELAY_DELAY: "restart-strategy.fixed-delay.delay", DURATION, default "1 s";
+    /// Time from the first failure to the restart.
+    EXPONENTIAL_DELAY_INITIAL_BACKOFF: "restart-strategy.exponential-delay.initial-backoff",
+        POSITIVE_DURATION, default "1 s";
+    /// Longest time from a failure to the restart.
+    EXPONENTIAL_DELAY_MAX_BACKOFF: "restart-strategy.exponential-delay.max-backoff",
+        POSITIVE_DURATION, default "5 min";
+    /// Factor by which the time grows with every failure.
+    EXPONENTIAL_DELAY_MULTIPLIER: "restart-strategy.exponential-delay.backoff-multiplier",
+        ValueKind::Decimal { min: 1.0, max: 1_000.0 }, default "2.0";
+    /// A job that ran this long without a failure starts over with the initial time.
+    EXPONENTIAL_DELAY_RESET_THRESHOLD: "restart-strategy.exponential-delay.reset-backoff-threshold",
+        POSITIVE_DURATION, default "1 h";
+    /// Part of the time by which it is made longer or shorter at random, so that jobs do not restart all at once.
+    EXPONENTIAL_DELAY_JITTER: "restart-strategy.exponential-delay.jitter-factor",
+        ValueKind::Decimal { min: 0.0, max: 1.0 }, default "0.1";
+    /// Restarts before the job fails for good, counted from the last reset. Without it there is no such limit.
+    EXPONENTIAL_DELAY_ATTEMPTS: "restart-strategy.exponential-delay.attempts-before-reset-backoff",
+        ValueKind::Integer { min: 1, max: COUNT_MAX };
+    /// Failures within the interval before the job fails for good.
+    FAILURE_RATE_MAX_FAILURES: "restart-strategy.failure-rate.max-failures-per-interval",
+        ValueKind::Integer { min: 1, max: COUNT_MAX }, default "1";
+    /// The interval in which failures are counted.
+    FAILURE_RATE_INTERVAL: "restart-strategy.failure-rate.failure-rate-interval", POSITIVE_DURATION, default "1 min";
+    /// Time from a failure to the restart.
+    FAILURE_RATE_DELAY: "restart-strategy.failure-rate.delay", DURATION, default "1 s";
+
+    /// Parallelism of operators and jobs that set none.
+    PARALLELISM_DEFAULT: "parallelism.default",
+        ValueKind::Integer { min: 1, max: MAX_PARALLELISM as i64 }, default "1";
+    /// Number of key groups of operators that set none; no job can ever run at a higher parallelism with its state.
+    PIPELINE_MAX_PARALLELISM: "pipeline.max-parallelism", ValueKind::Integer { min: 1, max: MAX_PARALLELISM as i64 };
+    /// Name of the job.
+    PIPELINE_NAME: "pipeline.name", ValueKind::Text;
+    /// Whether operators that forward one to one run together in one task.
+    PIPELINE_OPERATOR_CHAINING: "pipeline.operator-chaining.enabled" | "pipeline.operator-chaining",
+        ValueKind::Boolean, default "true";
+
+    /// Slots of a task manager: tasks of one job that it runs beside each other.
+    TASK_SLOTS: "taskmanager.numberOfTaskSlots", ValueKind::Integer { min: 1, max: MAX_TASK_SLOTS as i64 }, default "1";
+    /// Host name or address under which others reach a task manager.
+    TASK_MANAGER_HOST: "taskmanager.host", ValueKind::Text;
+    /// Labels of a task manager, as in `zone=a,disk=nvme`.
+    TASK_MANAGER_LABELS: "taskmanager.labels", ValueKind::Text;
+    /// Size at which a frame to another process is sent although more records wait.
+    SEGMENT_SIZE: "taskmanager.memory.segment-size",
+        ValueKind::MemorySize { min_bytes: 1 << 10, max_bytes: 4 << 20 }, default "32 kb";
+    /// Bytes that a channel from another process may have on their way.
+    CHANNEL_CREDIT: "taskmanager.network.memory.channel-credit",
+        ValueKind::MemorySize { min_bytes: 32 << 10, max_bytes: MAX_CHANNEL_CREDIT_BYTES as u64 }, default "256 kb";
+    /// A task that does not react to its cancellation within this time is ended with its worker.
+    TASK_CANCELLATION_TIMEOUT: "task.cancellation.timeout", POSITIVE_DURATION, default "180 s";
+
+    /// Time from one heartbeat to the next.
+    HEARTBEAT_INTERVAL: "heartbeat.interval", POSITIVE_DURATION, default "10 s";
+    /// A process from which nothing was heard for this time counts as lost.
+    HEARTBEAT_TIMEOUT: "heartbeat.timeout", POSITIVE_DURATION, default "50 s";
+    /// A job that waits longer for its slots fails.
+    SLOT_REQUEST_TIMEOUT: "slot.request.timeout", POSITIVE_DURATION, default "5 min";
+
+    /// Where the job managers are: one `host` or `host:port`, or several with commas between them.
+    JOB_MANAGER_ADDRESS: "jobmanager.rpc.address", ValueKind::Text;
+    /// Port of a job manager; 0 takes any free one.
+    JOB_MANAGER_PORT: "jobmanager.rpc.port", ValueKind::Integer { min: 0, max: 65_535 }, default "6123";
+    /// Number of a job manager in its cluster; no two have the same, and it never changes.
+    JOB_MANAGER_ID: "jobmanager.id", ValueKind::Integer { min: 1, max: i64::MAX };
+    /// Where a job manager keeps its log and its state: a directory of its own on a local disk.
+    JOB_MANAGER_DATA_DIRECTORY: "jobmanager.data-dir", ValueKind::Text;
+    /// A job binary that takes longer to print its plan is refused.
+    PLAN_TIMEOUT: "jobmanager.plan.timeout", POSITIVE_DURATION, default "10 s";
+    /// Memory that a job binary may use while it prints its plan.
+    PLAN_MEMORY: "jobmanager.plan.memory",
+        ValueKind::MemorySize { min_bytes: 16 << 20, max_bytes: 1 << 40 }, default "1 gb";
+    /// Where job binaries are stored. Without it they are stored on the disks of a majority of the job managers.
+    BLOB_DIRECTORY: "blob.storage.directory", ValueKind::Text;
+    /// Time from one sign of life of the leading job manager to the next.
+    LEADER_HEARTBEAT_INTERVAL: "high-availability.heartbeat-interval", POSITIVE_DURATION, default "50 ms";
+    /// Job managers that heard nothing of their leader elect another one, the first of them after this time.
+    ELECTION_TIMEOUT_MIN: "high-availability.election-timeout.min", POSITIVE_DURATION, default "150 ms";
+    /// Job managers that heard nothing of their leader elect another one, the last of them after this time.
+    ELECTION_TIMEOUT_MAX: "high-availability.election-timeout.max", POSITIVE_DURATION, default "300 ms";
+}
+
+// The default is written out for people; it must stay the constant.
+const _: () = assert!(CHANNEL_CREDIT_BYTES == 256 << 10);
+
+/// The key with this name or alias.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static ConfigKey> {
+    ALL.iter().copied().find(|key| key.name == name || key.aliases.contains(&name))
+}
+
+/// The known name that is most like `name`, if any is like it at all.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    const LIKE: f64 = 0.75;
+    ALL.iter()
+        .flat_map(|key| {
+            std::iter::once((key.name, key.name)).chain(key.aliases.iter().map(|alias| (*alias, key.name)))
+        })
+        .map(|(spelling, canonical)| (strsim::normalized_damerau_levenshtein(name, spelling), canonical))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, canonical)| canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_of_its_kind() {
+        for key in ALL {
+            if let Some(default) = key.default {
+                assert_eq!(key.kind.normalize(default).as_deref(), Some(default), "default of {}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_is_used_twice_and_every_key_is_explained() {
+        let mut seen = BTreeSet::new();
+        for key in ALL {
+            for name in std::iter::once(&key.name).chain(key.aliases) {
+                assert!(seen.insert(*name), "`{name}` is used twice");
+                assert_eq!(find(name), Some(*key));
+            }
+            assert!(
+                key.help().len() > 10 && key.help().ends_with('.'),
+                "help of {}: {}",
+                key.name,
+                key.help()
+            );
+            assert!(!key.help().starts_with(' ') && !key.help().contains("  "), "help of {}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_found_for_typical_mistakes() {
+        for (wrong, right) in [
+            ("taskmanager.numberOfTaskSlot", Some("taskmanager.numberOfTaskSlots")),
+            ("taskmanager.numberoftaskslots", Some("taskmanager.numberOfTaskSlots")),
+            ("execution.checkpointing.intervall", Some("execution.checkpointing.interval")),
+            ("execution.checkpoint.interval", Some("execution.checkpointing.interval")),
+            ("state.checkpoint.dir", Some("execution.checkpointing.dir")),
+            ("restart-strategy.fixed-delay.attempt", Some("restart-strategy.fixed-delay.attempts")),
+            ("colour.of.the.logo", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(wrong), right, "for {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn memory_sizes_are_shown_in_their_largest_whole_unit() {
+        for (bytes, wanted) in
+            [(0, "0 b"), (1_000, "1000 b"), (1_024, "1 kb"), (1_536, "1536 b"), (3 << 30, "3 gb")]
+        {
+            assert_eq!(memory_text(bytes), wanted);
+        }
+    }
+
+    #[test]
+    fn an_expectation_s_example_is_a_valid_value() {
+        for key in ALL {
+            let expectation = key.kind.expectation();
+            let examples: Vec<_> = expectation.split('`').skip(1).step_by(2).collect();
+            for example in examples {
+                assert!(key.kind.normalize(example).is_some(), "{}: `{example}` in: {expectation}", key.name);
+            }
+        }
+    }
+}

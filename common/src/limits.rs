@@ -1,0 +1,239 @@
+//! Every bound of the system, by name, in one place.
+//!
+//! Whatever comes from outside a process (a file, a frame, a request, a child's output) and whatever queues inside
+//! one is checked against a constant of this module, so that a look at this page answers "how large can it get?".
+//! A limit which a user may change is a configuration key instead (see [`crate::config`]); the value here is then
+//! its hard ceiling or its default. Sizes end in `_BYTES`, durations in `_MS`, everything else is a count.
+//!
+//! ```
+//! use thalweg_common::limits;
+//!
+//! // A frame always fits into a channel's credit many times over, or a channel could never be filled.
+//! assert!(limits::CHANNEL_CREDIT_BYTES >= 2 * limits::FRAME_TARGET_BYTES);
+//! ```
+
+// ---- Jobs and their binaries -------------------------------------------------------------------------------------
+
+/// Largest job binary that a job manager accepts.
+pub const MAX_BINARY_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Size of one piece of a job binary when it is uploaded, replicated or fetched.
+pub const UPLOAD_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Longest name of a job, in bytes of UTF-8.
+pub const MAX_JOB_NAME_BYTES: usize = 256;
+
+/// Longest name or uid of an operator, in bytes of UTF-8.
+pub const MAX_OPERATOR_NAME_BYTES: usize = 512;
+
+/// Largest encoded plan (job graph) that a job binary may print in plan mode.
+pub const MAX_PLAN_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most operators in one job graph.
+pub const MAX_OPERATORS: usize = 10_000;
+
+/// Most bytes of job arguments (everything after `--`) in one submission.
+pub const MAX_JOB_ARGUMENTS_BYTES: usize = 256 * 1024;
+
+/// Most jobs, finished ones included, that a cluster remembers; the oldest finished ones are forgotten first.
+pub const MAX_REMEMBERED_JOBS: usize = 1_000;
+
+/// Most state changes that are remembered of one job.
+pub const MAX_JOB_HISTORY: usize = 256;
+
+/// Most failures that are remembered of one job.
+pub const MAX_JOB_FAILURES: usize = 16;
+
+/// Most failure times that the failure-rate restart strategy remembers of one job; also the highest rate it can allow.
+pub const MAX_RESTART_TIMES: usize = 1_024;
+
+/// Longest text of a failure that is stored or sent; longer ones are cut in the middle.
+pub const MAX_FAILURE_TEXT_BYTES: usize = 16 * 1024;
+
+/// Most bytes of settings in one submission.
+pub const MAX_JOB_CONFIGURATION_BYTES: usize = 256 * 1024;
+
+/// Last bytes of a job binary's standard error that a refusal of its plan shows.
+pub const PLAN_STDERR_TAIL_BYTES: usize = 4 * 1024;
+
+/// Job binaries that no remembered job needs and that are kept nevertheless, the last used ones, so that submitting them
+/// again is quick.
+pub const RETAINED_BLOBS: usize = 32;
+
+/// Submissions that one job manager works on at the same time.
+pub const MAX_CONCURRENT_SUBMISSIONS: usize = 16;
+
+// ---- Parallelism -------------------------------------------------------------------------------------------------
+
+/// Highest parallelism and highest max parallelism (number of key groups) of an operator, as in Flink.
+pub const MAX_PARALLELISM: u32 = 32_768;
+
+/// Lowest max parallelism that is chosen for an operator for which none is set, as in Flink.
+pub const DEFAULT_MAX_PARALLELISM_MIN: u32 = 128;
+
+/// Most slots of one task manager.
+pub const MAX_TASK_SLOTS: u32 = 4_096;
+
+/// Most task managers of one cluster.
+pub const MAX_TASK_MANAGERS: usize = 10_000;
+
+// ---- Records on their way ----------------------------------------------------------------------------------------
+
+/// Records in a full batch. A batch is sent when it is full or when its producer has nothing more to read.
+pub const BATCH_RECORDS: usize = 1_024;
+
+/// Size at which the outgoing frame of a remote channel is full.
+pub const FRAME_TARGET_BYTES: usize = 32 * 1024;
+
+/// Largest frame at all. A single record that does not fit fails its task with a message that names this limit.
+pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes which the receiver of a remote channel grants its sender in advance (default of
+/// `taskmanager.network.memory.channel-credit`).
+pub const CHANNEL_CREDIT_BYTES: usize = 256 * 1024;
+
+/// Largest credit that may be configured for one remote channel.
+pub const MAX_CHANNEL_CREDIT_BYTES: usize = 256 * 1024 * 1024;
+
+/// Batches that wait in a channel between two tasks of the same process.
+pub const LOCAL_CHANNEL_BATCHES: usize = 8;
+
+/// Largest HTTP/2 frame that a receiver of data frames announces.
+pub const HTTP2_FRAME_BYTES: u32 = 256 * 1024;
+
+/// What a data frame costs in credit beside its payload: about what it takes to keep it, so that credit also
+/// bounds how many tiny frames wait.
+pub const FRAME_OVERHEAD_BYTES: usize = 64;
+
+/// Most records in one data frame.
+pub const MAX_FRAME_RECORDS: usize = 16 * BATCH_RECORDS;
+
+/// HTTP/2 flow-control window of one channel. Credit is what holds a sender back, so this is only wide enough.
+pub const EXCHANGE_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// HTTP/2 flow-control window of all channels of one connection between two workers.
+pub const EXCHANGE_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Longest time in which a connection to another worker must come about.
+pub const EXCHANGE_CONNECT_TIMEOUT_MS: u64 = 10_000;
+
+/// Longest time for which a sender that opens a channel waits for the receiving task to be deployed.
+pub const OPEN_CHANNEL_TIMEOUT_MS: u64 = 10_000;
+
+/// Time between two signs of life on a connection between workers, and how long an answer may take before the connection
+/// counts as lost. Only for hosts that vanish; a process that dies closes its connections.
+pub const EXCHANGE_KEEP_ALIVE_MS: u64 = 10_000;
+
+// ---- Control messages --------------------------------------------------------------------------------------------
+
+/// Messages that wait in front of an actor.
+pub const ACTOR_MAILBOX: usize = 1_024;
+
+/// Largest single gRPC message of the control plane (a plan, a deployment, a checkpoint acknowledgement).
+pub const GRPC_MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Commands in flight on one control stream between a job manager and a task manager.
+pub const CONTROL_STREAM_MESSAGES: usize = 256;
+
+/// State changes kept for a watcher of a job that reads slowly, before it is told to start over.
+pub const WATCH_BACKLOG: usize = 1_024;
+
+/// Most attempts to follow the address of a new leader before a client gives up on one request.
+pub const MAX_LEADER_REDIRECTS: usize = 16;
+
+// ---- Replicated log ----------------------------------------------------------------------------------------------
+
+/// Most job managers of one cluster, those that are catching up included.
+pub const MAX_JOB_MANAGERS: usize = 15;
+
+/// Largest encoded command. It has to travel within one heartbeat's interval, also over a slow network.
+pub const RAFT_MAX_COMMAND_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most commands that share one entry of the log.
+pub const RAFT_ENTRY_COMMANDS: usize = 128;
+
+/// Size at which an entry, and a request with several entries, is full. A single command may be larger.
+pub const RAFT_APPEND_BYTES: usize = 1024 * 1024;
+
+/// Most entries in one request to a follower.
+pub const RAFT_APPEND_ENTRIES: u64 = 256;
+
+/// Size of one piece of a snapshot on its way to a follower.
+pub const RAFT_SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Largest snapshot that a follower takes.
+pub const RAFT_MAX_SNAPSHOT_BYTES: usize = 512 * 1024 * 1024;
+
+/// Longest time between two pieces of a snapshot before the follower gives it up.
+pub const RAFT_SNAPSHOT_CHUNK_TIMEOUT_MS: u64 = 10_000;
+
+/// Longest time for sending and installing a whole snapshot.
+pub const RAFT_SNAPSHOT_TIMEOUT_MS: u64 = 120_000;
+
+/// Longest wait for a majority to accept a command or a change of members.
+pub const RAFT_PROPOSE_TIMEOUT_MS: u64 = 10_000;
+
+/// Longest wait for a new job manager to catch up.
+pub const RAFT_CATCH_UP_TIMEOUT_MS: u64 = 60_000;
+
+// ---- Checkpoints and storage -------------------------------------------------------------------------------------
+
+/// State up to this size is put into the checkpoint's metadata instead of a file of its own.
+pub const INLINE_STATE_BYTES: usize = 64 * 1024;
+
+/// Largest metadata file of a checkpoint.
+pub const MAX_CHECKPOINT_METADATA_BYTES: usize = 256 * 1024 * 1024;
+
+/// Completed checkpoints that are kept for each job.
+pub const RETAINED_CHECKPOINTS: usize = 1;
+
+/// Longest path of an object in the blob storage, in bytes; the limit of S3.
+pub const MAX_STORAGE_PATH_BYTES: usize = 1_024;
+
+// ---- Files that a job reads --------------------------------------------------------------------------------------
+
+/// Longest line of a text file. A longer one fails the task: the file is hardly text.
+pub const MAX_TEXT_LINE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most files that one source reads.
+pub const MAX_INPUT_FILES: usize = 1_000_000;
+
+/// Deepest nesting of directories below an input directory.
+pub const MAX_DIRECTORY_DEPTH: usize = 64;
+
+// ---- Processes and their output ----------------------------------------------------------------------------------
+
+/// Last lines of a worker's standard error which are reported when it dies.
+pub const STDERR_TAIL_LINES: usize = 50;
+
+/// Longest line of a child's output; the rest of a longer one is dropped.
+pub const MAX_LOG_LINE_BYTES: usize = 16 * 1024;
+
+/// Lines of a worker's output which its task manager keeps for `GetLogs`.
+pub const RETAINED_LOG_LINES: usize = 10_000;
+
+/// Largest configuration file.
+pub const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The relations between limits that other code relies on.
+    #[test]
+    fn limits_fit_together() {
+        const {
+            assert!(FRAME_TARGET_BYTES <= MAX_FRAME_BYTES);
+            assert!(MAX_FRAME_BYTES < GRPC_MAX_MESSAGE_BYTES, "a frame and its envelope fit into a message");
+            assert!(MAX_PLAN_BYTES < GRPC_MAX_MESSAGE_BYTES, "a plan and its envelope fit into a message");
+            assert!(UPLOAD_CHUNK_BYTES < GRPC_MAX_MESSAGE_BYTES);
+            assert!(RAFT_APPEND_BYTES + RAFT_MAX_COMMAND_BYTES < GRPC_MAX_MESSAGE_BYTES / 2);
+            assert!(RAFT_SNAPSHOT_CHUNK_BYTES < GRPC_MAX_MESSAGE_BYTES);
+            assert!(FRAME_TARGET_BYTES < HTTP2_FRAME_BYTES as usize);
+            assert!(CHANNEL_CREDIT_BYTES <= MAX_CHANNEL_CREDIT_BYTES);
+            assert!(MAX_TEXT_LINE_BYTES < MAX_FRAME_BYTES, "a line passes a remote channel");
+            assert!(INLINE_STATE_BYTES < MAX_CHECKPOINT_METADATA_BYTES);
+            assert!(DEFAULT_MAX_PARALLELISM_MIN <= MAX_PARALLELISM && MAX_PARALLELISM.is_power_of_two());
+        }
+    }
+}

@@ -1,0 +1,544 @@
+//! Records: what flows through a job and what its keyed state holds.
+//!
+//! A record is written once when it leaves its process and read once when it arrives; inside a process it moves as it is.
+//! The encoding is fixed-width and little-endian, the same bytes as bincode 2 with fixed-width integers, written by
+//! plain code that `#[derive(Record)]` generates, because this loop runs for every record of every remote channel.
+//!
+//! ```
+//! use thalweg_common::{Record, record::Record as _};
+//!
+//! #[derive(Record, Clone, Debug, PartialEq)]
+//! #[record(crate = thalweg_common)] // not needed in a job, which has `thalweg`
+//! struct Trade { ticker: String, price: f64 }
+//!
+//! let trade = Trade { ticker: "AMZN".into(), price: 1.5 };
+//! let mut bytes = Vec::new();
+//! trade.encode(&mut bytes);
+//! assert_eq!(Trade::decode(&mut bytes.as_slice()).unwrap(), trade);
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, Hash};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::schema::Schema;
+
+/// Bytes that are not the encoding of the record type that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot decode {type_name}: {reason}")]
+pub struct DecodeError {
+    type_name: &'static str,
+    reason: String,
+}
+
+impl DecodeError {
+    /// An error that names the Rust type `T`.
+    pub fn new<T>(reason: impl Into<String>) -> Self {
+        Self { type_name: std::any::type_name::<T>(), reason: reason.into() }
+    }
+
+    /// The number of an enum's variant is none that `T` has.
+    pub fn unknown_variant<T>(variant: u32) -> Self {
+        Self::new::<T>(format!("it has no variant {variant}"))
+    }
+}
+
+impl From<DecodeError> for crate::failure::Failure {
+    fn from(error: DecodeError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+/// A type whose values flow between operators and live in state.
+///
+/// Derive it. For a type of another crate that has serde, wrap it in [`Serde`], or mark the field `#[record(serde)]`.
+pub trait Record: Clone + Send + Sync + 'static {
+    /// Appends this value's encoding to `out`.
+    fn encode(&self, out: &mut Vec<u8>);
+
+    /// Reads a value from the front of `bytes` and moves past it.
+    ///
+    /// # Errors
+    /// When the bytes are truncated or are not an encoding of this type.
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError>;
+
+    /// The structure of this type, for the plan. A type that contains itself has none: wrap it in [`Serde`].
+    fn schema() -> Schema;
+}
+
+/// Takes `N` bytes from the front.
+#[inline]
+fn take<T, const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
+    match bytes.split_first_chunk::<N>() {
+        Some((head, rest)) => {
+            *bytes = rest;
+            Ok(*head)
+        }
+        None => Err(DecodeError::new::<T>(format!("{N} bytes expected, {} left", bytes.len()))),
+    }
+}
+
+/// Takes the length of a sequence whose elements need at least `element` bytes each, and checks that they can be there.
+#[inline]
+fn take_length<T>(bytes: &mut &[u8], element: usize) -> Result<usize, DecodeError> {
+    let length = u64::from_le_bytes(take::<T, 8>(bytes)?);
+    match usize::try_from(length) {
+        Ok(length) if length.saturating_mul(element) <= bytes.len() => Ok(length),
+        _ => Err(DecodeError::new::<T>(format!("{length} elements announced, {} bytes left", bytes.len()))),
+    }
+}
+
+#[inline]
+fn put_length(length: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(length as u64).to_le_bytes());
+}
+
+macro_rules! number {
+    ($($type:ty),*) => {$(
+        impl Record for $type {
+            #[inline]
+            fn encode(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_le_bytes());
+            }
+
+            #[inline]
+            fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+                Ok(Self::from_le_bytes(take::<Self, { size_of::<$type>() }>(bytes)?))
+            }
+
+            fn schema() -> Schema {
+                Schema::primitive(stringify!($type))
+            }
+        }
+    )*};
+}
+
+number!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
+
+impl Record for usize {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        (*self as u64).encode(out);
+    }
+
+    #[inline]
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        Self::try_from(u64::decode(bytes)?).map_err(|error| DecodeError::new::<Self>(error.to_string()))
+    }
+
+    fn schema() -> Schema {
+        u64::schema()
+    }
+}
+
+impl Record for bool {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(*self));
+    }
+
+    #[inline]
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        match take::<Self, 1>(bytes)? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(DecodeError::new::<Self>(format!("{other} is neither 0 nor 1"))),
+        }
+    }
+
+    fn schema() -> Schema {
+        Schema::primitive("bool")
+    }
+}
+
+impl Record for char {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        u32::from(*self).encode(out);
+    }
+
+    #[inline]
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let code = u32::decode(bytes)?;
+        Self::from_u32(code).ok_or_else(|| DecodeError::new::<Self>(format!("{code} is no character")))
+    }
+
+    fn schema() -> Schema {
+        Schema::primitive("char")
+    }
+}
+
+impl Record for String {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_length(self.len(), out);
+        out.extend_from_slice(self.as_bytes());
+    }
+
+    #[inline]
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let length = take_length::<Self>(bytes, 1)?;
+        let (text, rest) = bytes.split_at(length);
+        let text = std::str::from_utf8(text).map_err(|error| DecodeError::new::<Self>(error.to_string()))?;
+        *bytes = rest;
+        Ok(text.to_string())
+    }
+
+    fn schema() -> Schema {
+        Schema::primitive("string")
+    }
+}
+
+impl Record for () {
+    #[inline]
+    fn encode(&self, _out: &mut Vec<u8>) {}
+
+    #[inline]
+    fn decode(_bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        Ok(())
+    }
+
+    fn schema() -> Schema {
+        Schema::Tuple(Vec::new())
+    }
+}
+
+impl<T: Record> Record for Option<T> {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.is_some().encode(out);
+        if let Some(value) = self {
+            value.encode(out);
+        }
+    }
+
+    #[inline]
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        if bool::decode(bytes)? { T::decode(bytes).map(Some) } else { Ok(None) }
+    }
+
+    fn schema() -> Schema {
+        Schema::Option(Box::new(T::schema()))
+    }
+}
+
+macro_rules! pointer {
+    ($($pointer:ident),*) => {$(
+        impl<T: Record> Record for $pointer<T> {
+            #[inline]
+            fn encode(&self, out: &mut Vec<u8>) {
+                (**self).encode(out);
+            }
+
+            #[inline]
+            fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+                T::decode(bytes).map($pointer::new)
+            }
+
+            fn schema() -> Schema {
+                T::schema()
+            }
+        }
+    )*};
+}
+
+pointer!(Box, Arc);
+
+macro_rules! sequence {
+    ($($collection:ident [$($bound:ident),*]),*) => {$(
+        impl<T: Record $(+ $bound)*> Record for $collection<T> {
+            #[inline]
+            fn encode(&self, out: &mut Vec<u8>) {
+                put_length(self.len(), out);
+                self.iter().for_each(|element| element.encode(out));
+            }
+
+            #[inline]
+            fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+                // An element may take no bytes, so the announced length must not reserve memory by itself.
+                let length = take_length::<Self>(bytes, 0)?;
+                (0..length).map(|_| T::decode(bytes)).collect()
+            }
+
+            fn schema() -> Schema {
+                Schema::List(Box::new(T::schema()))
+            }
+        }
+    )*};
+}
+
+sequence!(Vec[], BTreeSet[Ord]);
+
+impl<T: Record + Eq + Hash, S: BuildHasher + Default + Clone + Send + Sync + 'static> Record for HashSet<T, S> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_length(self.len(), out);
+        self.iter().for_each(|element| element.encode(out));
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let length = take_length::<Self>(bytes, 0)?;
+        (0..length).map(|_| T::decode(bytes)).collect()
+    }
+
+    fn schema() -> Schema {
+        Schema::List(Box::new(T::schema()))
+    }
+}
+
+impl<K: Record + Ord, V: Record> Record for BTreeMap<K, V> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_length(self.len(), out);
+        for (key, value) in self {
+            key.encode(out);
+            value.encode(out);
+        }
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let length = take_length::<Self>(bytes, 0)?;
+        (0..length).map(|_| Ok((K::decode(bytes)?, V::decode(bytes)?))).collect()
+    }
+
+    fn schema() -> Schema {
+        Schema::Map(Box::new(K::schema()), Box::new(V::schema()))
+    }
+}
+
+impl<K: Record + Eq + Hash, V: Record, S> Record for HashMap<K, V, S>
+where
+    S: BuildHasher + Default + Clone + Send + Sync + 'static,
+{
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_length(self.len(), out);
+        for (key, value) in self {
+            key.encode(out);
+            value.encode(out);
+        }
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let length = take_length::<Self>(bytes, 0)?;
+        (0..length).map(|_| Ok((K::decode(bytes)?, V::decode(bytes)?))).collect()
+    }
+
+    fn schema() -> Schema {
+        Schema::Map(Box::new(K::schema()), Box::new(V::schema()))
+    }
+}
+
+impl<T: Record, const N: usize> Record for [T; N] {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|element| element.encode(out));
+    }
+
+    #[inline]
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let elements: Vec<T> = (0..N).map(|_| T::decode(bytes)).collect::<Result<_, _>>()?;
+        Self::try_from(elements).map_err(|_| DecodeError::new::<Self>("wrong length"))
+    }
+
+    fn schema() -> Schema {
+        Schema::Tuple(vec![T::schema(); N])
+    }
+}
+
+macro_rules! tuple {
+    ($($name:ident $index:tt),+) => {
+        impl<$($name: Record),+> Record for ($($name,)+) {
+            #[inline]
+            fn encode(&self, out: &mut Vec<u8>) {
+                $(self.$index.encode(out);)+
+            }
+
+            #[inline]
+            fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+                Ok(($($name::decode(bytes)?,)+))
+            }
+
+            fn schema() -> Schema {
+                Schema::Tuple(vec![$($name::schema()),+])
+            }
+        }
+    };
+}
+
+tuple!(A 0);
+tuple!(A 0, B 1);
+tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+
+/// Makes a record of any type that has serde.
+///
+/// The value is preceded by its length, so that a damaged one is found. Slower than a derived record.
+///
+/// ```
+/// use thalweg_common::record::{Record, Serde};
+///
+/// let uri = Serde(std::net::IpAddr::from([127, 0, 0, 1]));
+/// let mut bytes = Vec::new();
+/// uri.encode(&mut bytes);
+/// assert_eq!(Serde::<std::net::IpAddr>::decode(&mut bytes.as_slice()).unwrap(), uri);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Serde<T>(pub T);
+
+impl<T> Deref for Serde<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Serde<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T> From<T> for Serde<T> {
+    fn from(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Record for Serde<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_serde(&self.0, out);
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        decode_serde(bytes).map(Self)
+    }
+
+    fn schema() -> Schema {
+        serde_schema::<T>()
+    }
+}
+
+/// Encodes a field marked `#[record(serde)]`.
+///
+/// A type that bincode cannot write (one that needs a self-describing format) is written as an error marker; its reader
+/// gets a [`DecodeError`] that names the type, so that the fault surfaces as a failure of the task.
+#[doc(hidden)]
+pub fn encode_serde<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    let start = out.len();
+    put_length(0, out);
+    let length = match codec::append(value, out) {
+        Ok(()) => (out.len() - start - 8) as u64,
+        Err(_) => {
+            out.truncate(start + 8);
+            u64::MAX
+        }
+    };
+    if let Some(head) = out.get_mut(start..start + 8) {
+        head.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// Decodes a field marked `#[record(serde)]`.
+#[doc(hidden)]
+pub fn decode_serde<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
+    if bytes.starts_with(&u64::MAX.to_le_bytes()) {
+        return Err(DecodeError::new::<T>("its serde implementation cannot write a compact binary form"));
+    }
+    let length = take_length::<T>(bytes, 1)?;
+    let (value, rest) = bytes.split_at(length);
+    *bytes = rest;
+    codec::from_bytes(value).map_err(|error| DecodeError::new::<T>(error.to_string()))
+}
+
+/// The schema of a field marked `#[record(serde)]`.
+#[doc(hidden)]
+pub fn serde_schema<T>() -> Schema {
+    Schema::Opaque(std::any::type_name::<T>().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip<T: Record + PartialEq + std::fmt::Debug>(value: &T) {
+        let mut bytes = vec![9];
+        value.encode(&mut bytes);
+        let mut rest = &bytes[1..];
+        assert_eq!(&T::decode(&mut rest).expect("decodes"), value);
+        assert!(rest.is_empty());
+        for end in 1..bytes.len() {
+            assert!(T::decode(&mut &bytes[1..end]).is_err(), "{value:?} cut to {} bytes", end - 1);
+        }
+    }
+
+    #[derive(crate::Record, Debug, Clone, PartialEq)]
+    #[record(crate = thalweg_common)]
+    enum Shape {
+        Dot,
+        Circle(f64),
+        Named { name: String, at: (i32, i32) },
+    }
+
+    #[derive(crate::Record, Debug, Clone, PartialEq)]
+    #[record(crate = thalweg_common)]
+    struct Everything<T: Record> {
+        generic: Vec<T>,
+        #[record(serde)]
+        address: std::net::IpAddr,
+        shapes: Vec<Shape>,
+        map: HashMap<String, Option<u64>>,
+    }
+
+    proptest! {
+        #[test]
+        fn records_survive(number: i64, text: String, list: Vec<Option<u16>>, pair: (bool, char)) {
+            round_trip(&number);
+            round_trip(&(text.clone(), list));
+            round_trip(&pair);
+            round_trip(&Serde(text));
+        }
+
+        #[test]
+        fn encoding_is_bincodes(text: String, numbers: Vec<u32>, maybe: Option<f64>) {
+            let value = (text, numbers, maybe);
+            let mut bytes = Vec::new();
+            value.encode(&mut bytes);
+            prop_assert_eq!(bytes, codec::to_bytes(&value).expect("encodes"));
+        }
+
+        #[test]
+        fn rubbish_is_an_error_and_never_a_huge_allocation(bytes: Vec<u8>) {
+            let _ = Everything::<String>::decode(&mut bytes.as_slice());
+            let _ = Vec::<Vec<String>>::decode(&mut bytes.as_slice());
+        }
+    }
+
+    #[test]
+    fn derived_records_survive() {
+        round_trip(&Shape::Dot);
+        round_trip(&Everything {
+            generic: vec![1u8, 2],
+            address: [10, 0, 0, 1].into(),
+            shapes: vec![Shape::Circle(0.5), Shape::Named { name: "n".into(), at: (1, -1) }, Shape::Dot],
+            map: HashMap::from([("a".into(), None), ("b".into(), Some(3))]),
+        });
+        assert!(Shape::decode(&mut [9, 0, 0, 0].as_slice()).is_err());
+    }
+
+    #[test]
+    fn a_schema_names_fields_and_types() {
+        let Schema::Enum { name, variants } = Shape::schema() else { panic!("an enum") };
+        assert_eq!(name, "Shape");
+        assert_eq!(variants.iter().map(|variant| variant.name.as_str()).collect::<Vec<_>>(), ["Dot", "Circle", "Named"]);
+        assert_eq!(variants[2].fields[0].name, "name");
+    }
+}

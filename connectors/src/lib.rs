@@ -1,0 +1,11 @@
+//! Thalweg's connectors: sources, sinks and formats, one cargo feature each.
+//!
+//! On a record's way this crate stands at both ends: `Source::poll` brings records in, `Sink::write` takes them out.
+//! A connector keeps the promises of checkpoints: a source's position is part of every snapshot, and a transactional
+//! sink shows its output only when the checkpoint that contains it is complete.
+
+#[cfg(feature = "files")]
+pub mod files;
+
+#[cfg(feature = "files")]
+pub use files::{TextFileSink, TextFileSource};

@@ -1,0 +1,1 @@
+//! The jobs themselves are the files beside this folder; run one with `cargo run --release --example word_count`.

@@ -1,0 +1,288 @@
+//! What a job's core is told and what it asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thalweg_common::Timestamp;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId, WorkerId};
+use thalweg_common::status::{JobStatus, TaskStatus};
+use thalweg_proto::convert::SnapshotHandle;
+
+use crate::checkpoint::CheckpointMetadata;
+use crate::cluster::{Command, Outcome};
+use crate::scheduler::place::Offer;
+
+/// What the outside world shows at the moment of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// Monotonic, in milliseconds: for deadlines.
+    pub elapsed_ms: u64,
+    /// Milliseconds since the epoch: for people and for what outlives this leader.
+    pub wall_ms: Timestamp,
+    /// A random number from -1 to 1.
+    pub jitter: f64,
+}
+
+/// A worker process that takes tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Its id.
+    pub id: WorkerId,
+    /// `host:port` of its exchange service.
+    pub data_address: String,
+}
+
+/// What a task manager runs of a job, as it says when it registers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The attempt that its tasks belong to.
+    pub attempt: Attempt,
+    /// Where they run.
+    pub worker: Worker,
+    /// Their states.
+    pub tasks: BTreeMap<SubtaskId, TaskStatus>,
+}
+
+impl Report {
+    /// Whether any task has not ended.
+    pub(crate) fn is_live(&self) -> bool {
+        self.tasks.values().any(|status| !status.is_terminal())
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// These slots are to be had. Only asked for while the job wants slots.
+    Slots(Vec<Offer>),
+    /// A task manager has registered, and runs this much of the job.
+    Registered {
+        /// Who.
+        task_manager: TaskManagerId,
+        /// Absent when it has no worker of the job.
+        report: Option<Report>,
+    },
+    /// A task manager was told to stop.
+    Draining {
+        /// Who.
+        task_manager: TaskManagerId,
+    },
+    /// A task manager's connection is gone.
+    TaskManagerLost {
+        /// Who.
+        task_manager: TaskManagerId,
+        /// As the end of a sentence.
+        reason: String,
+    },
+    /// Something that a task manager reports about an attempt.
+    Reported {
+        /// Who.
+        task_manager: TaskManagerId,
+        /// The attempt.
+        attempt: Attempt,
+        /// What.
+        news: News,
+    },
+    /// Time has passed; also sent whenever the core's deadline is over.
+    Tick,
+    /// A user wants the job to end.
+    Cancel,
+    /// A proposal of this core was applied.
+    Proposed {
+        /// Which.
+        proposal: Proposal,
+        /// What the log answered.
+        outcome: Outcome,
+    },
+    /// A metadata file is durable at this URI, or could not be written.
+    MetadataWritten {
+        /// The checkpoint's attempt.
+        attempt: Attempt,
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+        /// URI or reason.
+        result: Result<String, String>,
+    },
+    /// The metadata that an attempt is restored from.
+    MetadataRead {
+        /// The attempt.
+        attempt: Attempt,
+        /// What was read.
+        result: Result<Arc<CheckpointMetadata>, Failure>,
+    },
+}
+
+/// What a task manager reports about an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// The worker takes tasks.
+    WorkerReady(Worker),
+    /// The worker is gone or could not be started.
+    WorkerLost(Failure),
+    /// A task has another state.
+    Task {
+        /// Which.
+        subtask: SubtaskId,
+        /// Its state.
+        status: TaskStatus,
+        /// Why it failed, with FAILED.
+        failure: Option<Failure>,
+    },
+    /// A task's snapshot is durable.
+    Acknowledged {
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+        /// Whose.
+        subtask: SubtaskId,
+        /// Where it is.
+        snapshot: SnapshotHandle,
+    },
+    /// A task cannot take part in a checkpoint.
+    Declined {
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+        /// Which task.
+        subtask: SubtaskId,
+        /// Why.
+        failure: Failure,
+    },
+    /// All tasks of the attempt and of older ones have ended there.
+    TasksStopped,
+}
+
+/// Which proposal was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proposal {
+    /// `StartAttempt`.
+    StartAttempt(Attempt),
+    /// `ChangeJobStatus`.
+    Status(JobStatus),
+    /// `BeginCheckpoint`.
+    BeginCheckpoint(Attempt),
+    /// `CompleteCheckpoint`.
+    CompleteCheckpoint(Attempt, CheckpointId),
+    /// Anything whose answer does not matter.
+    Other,
+}
+
+impl Proposal {
+    /// What a command's answer will be called.
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::StartAttempt { attempt, .. } => Self::StartAttempt(*attempt),
+            Command::ChangeJobStatus(change) => Self::Status(change.to),
+            Command::BeginCheckpoint { attempt, .. } => Self::BeginCheckpoint(*attempt),
+            Command::CompleteCheckpoint { attempt, checkpoint, .. } => {
+                Self::CompleteCheckpoint(*attempt, checkpoint.id)
+            }
+            Command::Noop | Command::SubmitJob(_) | Command::AbortCheckpoint { .. } => Self::Other,
+        }
+    }
+}
+
+/// What is to be done. Proposals are made one after the other in this order; everything else at once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Put into the log; answered by [`Input::Proposed`].
+    Propose(Command),
+    /// Tell a task manager.
+    Send {
+        /// Whom.
+        task_manager: TaskManagerId,
+        /// What.
+        message: Message,
+    },
+    /// Slots were freed or are wanted: offer them.
+    AllocateSlots,
+    /// Write this metadata file; answered by [`Input::MetadataWritten`].
+    WriteMetadata(Arc<CheckpointMetadata>),
+    /// Read the metadata of this checkpoint for this attempt; answered by [`Input::MetadataRead`].
+    ReadMetadata {
+        /// The attempt.
+        attempt: Attempt,
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+    },
+    /// Delete a checkpoint's files.
+    DeleteCheckpoint(CheckpointId),
+    /// Delete all files of the job's checkpoints.
+    DeleteAllCheckpoints,
+    /// A task manager does not do what it is told: close its connection.
+    Disconnect {
+        /// Whom.
+        task_manager: TaskManagerId,
+        /// Why.
+        reason: String,
+    },
+    /// A report of another attempt was refused.
+    RefuseStale {
+        /// Whose.
+        task_manager: TaskManagerId,
+        /// Of which attempt.
+        attempt: Attempt,
+    },
+    /// For the log of people.
+    Log(String),
+    /// For the log of people, and worth a look.
+    Warn(String),
+}
+
+/// What a task manager is told about the job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Start a worker or reuse a healthy one.
+    StartWorker {
+        /// The attempt it is for.
+        attempt: Attempt,
+    },
+    /// Start tasks.
+    DeployTasks(Deployment),
+    /// Stop all tasks of this and older attempts.
+    CancelTasks {
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// Let sources emit barriers.
+    TriggerCheckpoint {
+        /// The attempt.
+        attempt: Attempt,
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+        /// Milliseconds since the epoch.
+        timestamp_ms: Timestamp,
+        /// Whether tasks finish when it completes.
+        is_final: bool,
+    },
+    /// A checkpoint is durable: sinks commit.
+    CheckpointCompleted {
+        /// The attempt.
+        attempt: Attempt,
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+        /// Whether tasks finish now.
+        is_final: bool,
+    },
+    /// A checkpoint will never complete.
+    CheckpointAborted {
+        /// The attempt.
+        attempt: Attempt,
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+    },
+    /// The job has ended.
+    StopWorker,
+}
+
+/// The tasks of one worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What it runs, each with the snapshots to restore.
+    pub tasks: Vec<(SubtaskId, Vec<SnapshotHandle>)>,
+    /// Where all tasks of the job run.
+    pub locations: Arc<Vec<(SubtaskId, Worker)>>,
+    /// The checkpoint that snapshots come from.
+    pub restored: Option<CheckpointId>,
+}

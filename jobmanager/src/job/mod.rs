@@ -1,0 +1,309 @@
+//! The core of one job on the leader: its whole life as pure steps, `step(input, now) -> actions`.
+//!
+//! On a command's way it stands between the cluster state and the task managers: it asks for slots, starts attempts,
+//! deploys tasks, coordinates checkpoints, and deals with failure, cancellation and the end. The `leader` actor feeds it
+//! and executes what it asks for; it reads no clock, draws no random number and does no I/O.
+//!
+//! One attempt at a time goes through the [`Phase`]s:
+//! ```text
+//! Waiting -> Starting -> Deploying -> Running -> Ending -> Ended
+//!    ^                                   |          ^
+//!    |        Adopting (new leader) -> (Running)    |
+//!    +------- Delayed <- Stopping <- any failure ---+
+//! ```
+//! Invariants: tasks are deployed only for an attempt that is in the log; the first failure of an attempt decides, later
+//! ones are ignored; reports of other attempts are refused; nothing is told to be complete or deleted before the log
+//! says so; slots are held from the start of an attempt until its tasks have stopped and its restart was due.
+
+mod adopt;
+mod attempt;
+mod checkpoints;
+mod deploy;
+mod message;
+mod run;
+mod spec;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use thalweg_common::id::{CheckpointId, SubtaskId, TaskManagerId};
+use thalweg_common::status::{JobStatus, TaskStatus};
+
+pub use message::{Action, Deployment, Input, Message, News, Now, Proposal, Report, Worker};
+pub use spec::{JobSpec, Patience};
+
+use crate::checkpoint::{CheckpointMetadata, Coordinator};
+use crate::cluster::{Command, JobRecord};
+use crate::cluster::{CompletedCheckpoint, FailureRecord, Outcome, RestartRecord, Slot, StatusChanged};
+use attempt::Execution;
+
+/// Where the present attempt stands.
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    /// Needs slots; until then nothing runs.
+    Waiting { deadline_ms: u64 },
+    /// `StartAttempt` is on its way into the log.
+    Starting,
+    /// Workers are being started, and the checkpoint's metadata read; then tasks are deployed and start.
+    Deploying { restore: Restore, deployed: bool },
+    /// All tasks run.
+    Running,
+    /// A new leader waits for the attempt's task managers to register.
+    Adopting { deadline_ms: u64 },
+    /// Tasks are being cancelled.
+    Stopping { next: Next, waiting: BTreeSet<TaskManagerId>, deadline_ms: u64 },
+    /// Nothing runs until the restart strategy's delay is over.
+    Delayed { until_ms: u64 },
+    /// The last state is on its way into the log.
+    Ending,
+    /// There is nothing more to do.
+    Ended,
+}
+
+/// What an attempt is restored from.
+#[derive(Debug, Clone, PartialEq)]
+enum Restore {
+    /// Nothing: it starts from the beginning, or the metadata is there.
+    Ready(Option<Arc<CheckpointMetadata>>),
+    /// The metadata is being read.
+    Reading,
+}
+
+/// What follows when all tasks have stopped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Next {
+    Restart { until_ms: u64 },
+    Fail,
+    Cancel,
+}
+
+/// How a core comes to its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was submitted to this leader.
+    Submitted,
+    /// An earlier leader had it.
+    Adopted,
+}
+
+/// The core of one job.
+#[derive(Debug, Clone)]
+pub struct JobCore {
+    spec: Arc<JobSpec>,
+    /// As of the last proposal.
+    status: JobStatus,
+    /// Why a job that waits for slots still waits.
+    shortage: String,
+    phase: Phase,
+    execution: Execution,
+    restarts: RestartRecord,
+    /// Task managers that may have a worker of the job.
+    workers: BTreeSet<TaskManagerId>,
+    /// Of the attempt that runs.
+    coordinator: Option<Coordinator>,
+    /// The newest checkpoint in the log.
+    latest: Option<CompletedCheckpoint>,
+    /// The checkpoint whose `CompleteCheckpoint` is on its way: until that is decided no attempt may start.
+    committing: Option<CompletedCheckpoint>,
+    /// Begun by an earlier leader and undecided.
+    orphaned: Option<CheckpointId>,
+    /// Given up checkpoints whose files late tasks may still have written; bounded.
+    garbage: BTreeSet<CheckpointId>,
+}
+
+impl JobCore {
+    /// A core for a job that has not ended, and its first actions.
+    #[must_use]
+    pub fn new(spec: Arc<JobSpec>, record: &JobRecord, origin: Origin, now: Now) -> (Self, Vec<Action>) {
+        let mut core = Self {
+            spec,
+            status: record.status,
+            shortage: String::new(),
+            phase: Phase::Ended,
+            execution: Execution::new(record.attempt, record.restored, &record.placement, false),
+            restarts: record.restarts.clone(),
+            workers: BTreeSet::new(),
+            coordinator: None,
+            latest: record.latest_checkpoint().cloned(),
+            committing: None,
+            orphaned: record.checkpoint_in_progress,
+            garbage: BTreeSet::new(),
+        };
+        let mut out = Vec::new();
+        match origin {
+            Origin::Submitted => core.wait_for_slots(now, &mut out),
+            Origin::Adopted => core.adopt(now, &mut out),
+        }
+        (core, out)
+    }
+
+    /// Takes one step.
+    pub fn step(&mut self, input: Input, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::Slots(offers) => self.slots_offered(&offers, now, &mut out),
+            Input::Registered { task_manager, report } => {
+                self.registered(task_manager, report, now, &mut out)
+            }
+            Input::Draining { task_manager } => self.draining(&task_manager, now, &mut out),
+            Input::TaskManagerLost { task_manager, reason } => {
+                self.task_manager_lost(&task_manager, &reason, now, &mut out);
+            }
+            Input::Reported { task_manager, attempt, news } => {
+                if attempt == self.execution.attempt && self.execution.members.contains_key(&task_manager) {
+                    self.reported(&task_manager, news, now, &mut out);
+                } else {
+                    out.push(Action::RefuseStale { task_manager, attempt });
+                }
+            }
+            Input::Tick => self.tick(now, &mut out),
+            Input::Cancel => self.cancel(now, &mut out),
+            Input::Proposed { proposal, outcome } => self.proposed(proposal, outcome, now, &mut out),
+            Input::MetadataWritten { attempt, checkpoint_id, result } => {
+                self.metadata_written(attempt, checkpoint_id, result, now, &mut out);
+            }
+            Input::MetadataRead { attempt, result } => self.metadata_read(attempt, result, now, &mut out),
+        }
+        out
+    }
+
+    fn reported(&mut self, task_manager: &TaskManagerId, news: News, now: Now, out: &mut Vec<Action>) {
+        match news {
+            News::WorkerReady(worker) => self.worker_ready(task_manager, worker, out),
+            News::WorkerLost(failure) => self.worker_lost(task_manager, failure, now, out),
+            News::Task { subtask, status, failure } => {
+                self.task_status(task_manager, subtask, status, failure, now, out);
+            }
+            News::Acknowledged { checkpoint_id, subtask, snapshot } => {
+                self.acknowledged(checkpoint_id, subtask, snapshot, now, out);
+            }
+            News::Declined { checkpoint_id, subtask, failure } => {
+                self.declined(checkpoint_id, subtask, &failure, now, out);
+            }
+            News::TasksStopped => self.tasks_stopped(task_manager, now, out),
+        }
+    }
+
+    fn proposed(&mut self, proposal: Proposal, outcome: Outcome, now: Now, out: &mut Vec<Action>) {
+        match proposal {
+            Proposal::StartAttempt(attempt) => self.attempt_started(attempt, outcome, now, out),
+            Proposal::Status(to) => self.status_committed(to, outcome, out),
+            Proposal::BeginCheckpoint(attempt) => self.checkpoint_begun(attempt, outcome, now, out),
+            Proposal::CompleteCheckpoint(attempt, checkpoint_id) => {
+                self.checkpoint_decided(attempt, checkpoint_id, outcome, now, out);
+            }
+            Proposal::Other => {}
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        match &self.phase {
+            Phase::Waiting { deadline_ms } if now.elapsed_ms >= *deadline_ms => {
+                self.slots_timed_out(now, out)
+            }
+            Phase::Adopting { deadline_ms } if now.elapsed_ms >= *deadline_ms => {
+                self.adoption_timed_out(now, out)
+            }
+            Phase::Stopping { deadline_ms, .. } if now.elapsed_ms >= *deadline_ms => {
+                self.stop_timed_out(now, out)
+            }
+            Phase::Delayed { until_ms } if now.elapsed_ms >= *until_ms => self.wait_for_slots(now, out),
+            Phase::Running => self.checkpoint_tick(now, out),
+            Phase::Waiting { .. }
+            | Phase::Starting
+            | Phase::Deploying { .. }
+            | Phase::Adopting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Delayed { .. }
+            | Phase::Ending
+            | Phase::Ended => {}
+        }
+    }
+
+    /// When [`Input::Tick`] is wanted at the latest, in monotonic milliseconds.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Waiting { deadline_ms }
+            | Phase::Adopting { deadline_ms }
+            | Phase::Stopping { deadline_ms, .. } => Some(*deadline_ms),
+            Phase::Delayed { until_ms } => Some(*until_ms),
+            Phase::Running => self.coordinator.as_ref().and_then(Coordinator::deadline),
+            Phase::Starting | Phase::Deploying { .. } | Phase::Ending | Phase::Ended => None,
+        }
+    }
+
+    /// What never changes about the job.
+    #[must_use]
+    pub fn spec(&self) -> &Arc<JobSpec> {
+        &self.spec
+    }
+
+    /// Whether slots should be offered to it.
+    #[must_use]
+    pub fn wants_slots(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. }) && self.committing.is_none()
+    }
+
+    /// Whether there is nothing more to do.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// The slots that no other job may use.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        let holds = !matches!(self.phase, Phase::Ending | Phase::Ended);
+        self.execution.tasks.values().filter(move |_| holds).map(|task| &task.slot)
+    }
+
+    /// Why the job waits; empty when it does not.
+    #[must_use]
+    pub fn waits_for(&self) -> &str {
+        if matches!(self.phase, Phase::Waiting { .. }) { &self.shortage } else { "" }
+    }
+
+    /// The tasks of the present attempt: where each runs, and its state.
+    pub fn tasks(&self) -> impl Iterator<Item = (SubtaskId, &TaskManagerId, TaskStatus)> {
+        self.execution.tasks.iter().map(|(subtask, task)| (*subtask, &task.slot.task_manager, task.status))
+    }
+
+    /// Whether a checkpoint is in progress.
+    #[must_use]
+    pub fn checkpoint_in_progress(&self) -> bool {
+        self.coordinator.as_ref().is_some_and(|coordinator| coordinator.in_progress().is_some())
+    }
+
+    /// Moves the job to another state: log line and proposal.
+    fn switch(
+        &mut self,
+        to: JobStatus,
+        reason: impl Into<String>,
+        failure: Option<FailureRecord>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let JobSpec { name, job_id, .. } = &*self.spec;
+        out.push(Action::Log(format!("Job {name} ({job_id}) switched from {} to {to}.", self.status)));
+        self.status = to;
+        out.push(Action::Propose(Command::ChangeJobStatus(StatusChanged {
+            job_id: *job_id,
+            attempt: self.execution.attempt,
+            to,
+            reason: reason.into(),
+            failure,
+            restarts: (to == JobStatus::Restarting).then(|| self.restarts.clone()),
+            time_ms: now.wall_ms,
+        })));
+    }
+
+    /// Sends a message to every connected task manager of the attempt.
+    fn send_to_all(&self, message: &Message, out: &mut Vec<Action>) {
+        for task_manager in self.execution.connected() {
+            out.push(Action::Send { task_manager: task_manager.clone(), message: message.clone() });
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What task managers report of a running attempt: task states, lost workers, lost task managers.
+
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{SubtaskId, TaskManagerId};
+use thalweg_common::status::{JobStatus, TaskStatus};
+
+use super::message::{Action, Now};
+use super::{JobCore, Phase};
+use crate::checkpoint::{Coordinator, Event};
+
+impl JobCore {
+    pub(super) fn task_status(
+        &mut self,
+        task_manager: &TaskManagerId,
+        subtask: SubtaskId,
+        status: TaskStatus,
+        failure: Option<Failure>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let attempt = self.execution.attempt;
+        let Some(task) = self.execution.tasks.get_mut(&subtask) else { return };
+        if task.slot.task_manager != *task_manager {
+            out.push(Action::RefuseStale { task_manager: task_manager.clone(), attempt });
+            return;
+        }
+        task.status = status;
+        if !matches!(
+            self.phase,
+            Phase::Deploying { deployed: true, .. } | Phase::Running | Phase::Adopting { .. }
+        ) {
+            return;
+        }
+        match status {
+            TaskStatus::Failed => {
+                let failure =
+                    failure.unwrap_or_else(|| Failure::internal("the task failed without a reason"));
+                self.fail(failure, Some(subtask), &task_manager.0, now, out);
+            }
+            TaskStatus::Canceling | TaskStatus::Canceled => {
+                let failure = Failure::external("the task was cancelled, though its job was not");
+                self.fail(failure, Some(subtask), &task_manager.0, now, out);
+            }
+            TaskStatus::Finished if !self.may_finish() => {
+                let failure =
+                    Failure::internal("the task finished before the job's final checkpoint completed");
+                self.fail(failure, Some(subtask), &task_manager.0, now, out);
+            }
+            TaskStatus::Created
+            | TaskStatus::Scheduled
+            | TaskStatus::Deploying
+            | TaskStatus::Initializing
+            | TaskStatus::Running
+            | TaskStatus::Drained
+            | TaskStatus::Finished => {
+                self.run_when_all_run(now, out);
+                self.end_when_all_end(now, out);
+            }
+        }
+    }
+
+    /// Whether tasks may end: the final checkpoint of this attempt is in the log.
+    pub(super) fn may_finish(&self) -> bool {
+        let of_this_attempt = |latest: &crate::cluster::CompletedCheckpoint| {
+            latest.is_final && latest.attempt == self.execution.attempt
+        };
+        self.latest.as_ref().is_some_and(of_this_attempt)
+    }
+
+    /// All drained: the final checkpoint is due. All finished: so is the job.
+    pub(super) fn end_when_all_end(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if self.execution.all_tasks(|status| status == TaskStatus::Finished) {
+            self.coordinator = None;
+            self.phase = Phase::Ending;
+            self.switch(JobStatus::Finished, "all tasks finished", None, now, out);
+        } else if self.execution.all_tasks(|status| status == TaskStatus::Drained) {
+            self.coordinate(Event::AllDrained, now, out);
+        }
+    }
+
+    pub(super) fn start_coordinator(&mut self, now: Now) {
+        let (config, subtasks) = (self.spec.graph.checkpointing.clone(), self.spec.subtasks.clone());
+        self.coordinator = Some(if self.may_finish() {
+            Coordinator::finished(config, subtasks)
+        } else {
+            Coordinator::new(config, subtasks, now.elapsed_ms)
+        });
+    }
+
+    pub(super) fn worker_lost(
+        &mut self,
+        task_manager: &TaskManagerId,
+        failure: Failure,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(member) = self.execution.members.get_mut(task_manager) {
+            member.worker = None;
+        }
+        if self.may_fail() {
+            self.fail(failure, None, &task_manager.0, now, out);
+        }
+    }
+
+    pub(super) fn task_manager_lost(
+        &mut self,
+        task_manager: &TaskManagerId,
+        reason: &str,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        self.workers.remove(task_manager);
+        let Some(member) = self.execution.members.get_mut(task_manager) else { return };
+        if !std::mem::take(&mut member.connected) {
+            return;
+        }
+        member.worker = None;
+        if let Phase::Stopping { waiting, .. } = &mut self.phase {
+            waiting.remove(task_manager);
+            self.stopped_when_all_stopped(now, out);
+        } else if self.may_fail() {
+            let failure = Failure::external(format!("lost task manager {task_manager}: {reason}"));
+            self.fail(failure, None, &task_manager.0, now, out);
+        }
+    }
+
+    /// The task manager stops soon: its tasks move away by a restart, which is not counted as a failure. A job that must not
+    /// be restarted fails when the task manager goes.
+    pub(super) fn draining(&mut self, task_manager: &TaskManagerId, now: Now, out: &mut Vec<Action>) {
+        let takes_part = self.execution.members.contains_key(task_manager);
+        let restarts = self.spec.graph.restart_strategy != thalweg_common::config::RestartStrategy::None;
+        if takes_part && restarts && self.may_fail() && !matches!(self.phase, Phase::Waiting { .. }) {
+            self.move_away(&format!("task manager {task_manager} is stopping"), now, out);
+        }
+    }
+
+    /// Whether something is under way that can fail.
+    pub(super) fn may_fail(&self) -> bool {
+        match self.phase {
+            Phase::Starting | Phase::Deploying { .. } | Phase::Running | Phase::Adopting { .. } => true,
+            Phase::Waiting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Delayed { .. }
+            | Phase::Ending
+            | Phase::Ended => false,
+        }
+    }
+}

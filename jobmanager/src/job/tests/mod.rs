@@ -1,0 +1,294 @@
+//! A job's core against a fake cluster: two task managers, a log that applies commands to a real cluster state.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod checkpoints;
+mod failures;
+mod leader_change;
+mod life;
+mod simulation;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use thalweg_common::graph::JobGraph;
+use thalweg_common::id::{Attempt, JobId, WorkerId};
+use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
+
+use super::*;
+use crate::cluster::ClusterState;
+use crate::scheduler::place::Offer;
+use crate::testing::{checkpointed_graph, submission};
+
+const JOB: JobId = JobId(1);
+const WALL_MS: i64 = 1_700_000_000_000;
+const PATIENCE: Patience = Patience { slot_request_ms: 60_000, adoption_ms: 10_000, cancellation_ms: 5_000 };
+
+fn tm(name: &str) -> TaskManagerId {
+    TaskManagerId(name.to_string())
+}
+
+fn subtask(vertex: u32, index: u32) -> SubtaskId {
+    SubtaskId { vertex, index }
+}
+
+fn worker(name: &str) -> Worker {
+    Worker { id: WorkerId(name.bytes().map(u128::from).sum()), data_address: format!("{name}:1") }
+}
+
+fn failure(text: &str) -> thalweg_common::failure::Failure {
+    thalweg_common::failure::Failure::user(text)
+}
+
+fn snapshot() -> SnapshotHandle {
+    SnapshotHandle { location: SnapshotLocation::Inline(vec![1]), size_bytes: 1, checksum: 2 }
+}
+
+struct Bench {
+    core: JobCore,
+    state: ClusterState,
+    now_ms: u64,
+    /// Task managers that offer two slots each.
+    registered: BTreeSet<TaskManagerId>,
+    /// Commands that are not applied yet; applied at once unless `hold_log`.
+    log: VecDeque<Command>,
+    hold_log: bool,
+    /// Metadata files that were written; read back at once.
+    files: BTreeMap<CheckpointId, Arc<CheckpointMetadata>>,
+    hold_files: bool,
+    /// Messages since the last look.
+    sent: Vec<(TaskManagerId, Message)>,
+    /// All other actions since the last look.
+    other: Vec<Action>,
+}
+
+impl Bench {
+    /// A job that has been submitted to a cluster with these task managers.
+    fn submitted(graph: JobGraph, task_managers: &[&str]) -> Self {
+        let mut state = ClusterState::default();
+        state.apply(Command::SubmitJob(submission(1, graph)));
+        Self::on(state, Origin::Submitted, task_managers, 0)
+    }
+
+    fn on(state: ClusterState, origin: Origin, task_managers: &[&str], now_ms: u64) -> Self {
+        let spec = Arc::new(JobSpec::new(state.job(JOB).unwrap(), PATIENCE));
+        let now = Self::moment(now_ms);
+        let (core, actions) = JobCore::new(spec, state.job(JOB).unwrap(), origin, now);
+        let mut bench = Self {
+            core,
+            state,
+            now_ms,
+            registered: task_managers.iter().map(|name| tm(name)).collect(),
+            log: VecDeque::new(),
+            hold_log: false,
+            files: BTreeMap::new(),
+            hold_files: false,
+            sent: vec![],
+            other: vec![],
+        };
+        bench.execute(actions);
+        bench
+    }
+
+    fn moment(elapsed_ms: u64) -> Now {
+        Now { elapsed_ms, wall_ms: WALL_MS + elapsed_ms as i64, jitter: 0.0 }
+    }
+
+    /// A job at parallelism 2 on the task managers `a` and `b`, deployed and running.
+    fn running() -> Self {
+        let mut bench = Self::submitted(checkpointed_graph(), &["a", "b"]);
+        bench.workers_ready();
+        bench.all_tasks(TaskStatus::Running);
+        assert_eq!(bench.status(), JobStatus::Running);
+        bench.sent.clear();
+        bench.other.clear();
+        bench
+    }
+
+    /// The same job under a new leader; none of its task managers has registered.
+    fn new_leader(self) -> Self {
+        let mut next = Self::on(self.state, Origin::Adopted, &[], self.now_ms);
+        next.files = self.files;
+        next
+    }
+
+    fn step(&mut self, input: Input) {
+        let actions = self.core.step(input, Self::moment(self.now_ms));
+        self.execute(actions);
+    }
+
+    fn execute(&mut self, actions: Vec<Action>) {
+        let mut allocate = false;
+        for action in actions {
+            match action {
+                Action::Propose(command) => self.log.push_back(command),
+                Action::Send { task_manager, message } => self.sent.push((task_manager, message)),
+                Action::AllocateSlots => allocate = true,
+                Action::WriteMetadata(metadata) => {
+                    self.files.insert(metadata.checkpoint_id, Arc::clone(&metadata));
+                    if !self.hold_files {
+                        let result = Ok(format!("/checkpoints/chk-{}", metadata.checkpoint_id));
+                        let (attempt, checkpoint_id) = (metadata.attempt, metadata.checkpoint_id);
+                        self.step(Input::MetadataWritten { attempt, checkpoint_id, result });
+                    }
+                }
+                Action::ReadMetadata { attempt, checkpoint_id } => {
+                    let file = self.files.get(&checkpoint_id).cloned();
+                    let result = file.ok_or_else(|| failure("no such file"));
+                    if !self.hold_files {
+                        self.step(Input::MetadataRead { attempt, result });
+                    }
+                }
+                other => self.other.push(other),
+            }
+        }
+        if !self.hold_log {
+            self.apply_log();
+        }
+        if allocate {
+            self.offer();
+        }
+    }
+
+    /// Applies what is in the log and tells the core.
+    fn apply_log(&mut self) {
+        while let Some(command) = self.log.pop_front() {
+            self.apply(command);
+        }
+    }
+
+    fn apply(&mut self, command: Command) {
+        let proposal = Proposal::of(&command);
+        let outcome = self.state.apply(command.clone());
+        let may_be_refused = matches!(
+            proposal,
+            Proposal::BeginCheckpoint(_) | Proposal::CompleteCheckpoint(..) | Proposal::Other
+        );
+        assert!(may_be_refused || outcome == Outcome::Ok, "{command:?}: {outcome:?}");
+        self.step(Input::Proposed { proposal, outcome });
+    }
+
+    fn offer(&mut self) {
+        if self.core.wants_slots() {
+            let offers = self.registered.iter().map(|name| Offer {
+                task_manager: name.clone(),
+                slots_total: 2,
+                free: BTreeSet::from([0, 1]),
+                draining: false,
+            });
+            self.step(Input::Slots(offers.collect()));
+        }
+    }
+
+    fn report(&mut self, name: &str, attempt: Attempt, news: News) {
+        self.step(Input::Reported { task_manager: tm(name), attempt, news });
+    }
+
+    fn task(&mut self, name: &str, subtask: SubtaskId, status: TaskStatus) {
+        let failure = (status == TaskStatus::Failed).then(|| failure("panicked: boom"));
+        let attempt = self.attempt();
+        self.report(name, attempt, News::Task { subtask, status, failure });
+    }
+
+    fn workers_ready(&mut self) {
+        for name in self.members() {
+            let attempt = self.attempt();
+            self.report(&name, attempt, News::WorkerReady(worker(&name)));
+        }
+    }
+
+    fn all_tasks(&mut self, status: TaskStatus) {
+        let tasks: Vec<_> = self.core.tasks().map(|(subtask, name, _)| (subtask, name.0.clone())).collect();
+        for (subtask, name) in tasks {
+            self.task(&name, subtask, status);
+        }
+    }
+
+    fn stop_tasks_on(&mut self, name: &str) {
+        let attempt = self.attempt();
+        self.report(name, attempt, News::TasksStopped);
+    }
+
+    fn acknowledge_all(&mut self, checkpoint_id: CheckpointId) {
+        let tasks: Vec<_> = self.core.tasks().map(|(subtask, name, _)| (subtask, name.0.clone())).collect();
+        for (subtask, name) in tasks {
+            let attempt = self.attempt();
+            self.report(&name, attempt, News::Acknowledged { checkpoint_id, subtask, snapshot: snapshot() });
+        }
+    }
+
+    fn advance(&mut self, by_ms: u64) {
+        self.now_ms += by_ms;
+        self.step(Input::Tick);
+    }
+
+    fn lose(&mut self, name: &str) {
+        self.registered.remove(&tm(name));
+        self.step(Input::TaskManagerLost { task_manager: tm(name), reason: "connection closed".into() });
+    }
+
+    /// A task manager registers and runs nothing of the job.
+    fn register(&mut self, name: &str) {
+        self.registered.insert(tm(name));
+        self.step(Input::Registered { task_manager: tm(name), report: None });
+        self.offer();
+    }
+
+    /// A task manager registers and runs its tasks of this attempt, all in this state.
+    fn register_with(&mut self, name: &str, attempt: Attempt, status: TaskStatus) {
+        let index = u32::from(name == "b");
+        let tasks = [0, 1].map(|vertex| (subtask(vertex, index), status)).into();
+        self.registered.insert(tm(name));
+        let report = Some(Report { attempt, worker: worker(name), tasks });
+        self.step(Input::Registered { task_manager: tm(name), report });
+        self.offer();
+    }
+
+    fn record(&self) -> &JobRecord {
+        self.state.job(JOB).unwrap()
+    }
+
+    fn status(&self) -> JobStatus {
+        self.record().status
+    }
+
+    fn attempt(&self) -> Attempt {
+        self.core.execution.attempt
+    }
+
+    fn members(&self) -> Vec<String> {
+        self.core.execution.members.keys().map(|name| name.0.clone()).collect()
+    }
+
+    /// What was sent since the last look, to whom.
+    fn take_sent(&mut self) -> Vec<(String, Message)> {
+        std::mem::take(&mut self.sent).into_iter().map(|(name, message)| (name.0, message)).collect()
+    }
+
+    /// The names of what was sent since the last look, as in `a:CancelTasks`.
+    fn take_kinds(&mut self) -> Vec<String> {
+        let kind = |message: &Message| match message {
+            Message::StartWorker { .. } => "StartWorker",
+            Message::DeployTasks(_) => "DeployTasks",
+            Message::CancelTasks { .. } => "CancelTasks",
+            Message::TriggerCheckpoint { .. } => "TriggerCheckpoint",
+            Message::CheckpointCompleted { .. } => "CheckpointCompleted",
+            Message::CheckpointAborted { .. } => "CheckpointAborted",
+            Message::StopWorker => "StopWorker",
+        };
+        self.take_sent().iter().map(|(name, message)| format!("{name}:{}", kind(message))).collect()
+    }
+
+    fn logged(&self, text: &str) -> bool {
+        self.other
+            .iter()
+            .any(|action| matches!(action, Action::Log(line) | Action::Warn(line) if line == text))
+    }
+
+    fn refused_stale(&self) -> usize {
+        self.other.iter().filter(|action| matches!(action, Action::RefuseStale { .. })).count()
+    }
+
+    fn history(&self) -> Vec<JobStatus> {
+        self.record().history.iter().map(|change| change.to).collect()
+    }
+}

@@ -1,0 +1,352 @@
+//! Between messages and the types of `thalweg-common`: the border of every crate that speaks gRPC.
+//!
+//! Outwards a conversion always succeeds (`From`); inwards it is checked, and a message that does not follow the
+//! protocol is a [`Malformed`] which names the field. Invariants: ids travel as 16 big-endian bytes, an enumeration's
+//! value 0 is never valid, a text of a failure is cut to [`MAX_FAILURE_TEXT_BYTES`] before it is sent.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thalweg_common::failure::{Failure, Fault};
+use thalweg_common::id::{JobId, SubmissionId, SubtaskId, WorkerId};
+use thalweg_common::limits::{INLINE_STATE_BYTES, MAX_FAILURE_TEXT_BYTES, MAX_STORAGE_PATH_BYTES};
+use thalweg_common::status::{JobStatus, TaskStatus};
+
+use crate::v1;
+
+/// A message that does not follow the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message: `{field}` {problem}; use the same Thalweg version on both sides")]
+pub struct Malformed {
+    /// The field, as in the `.proto` file.
+    pub field: &'static str,
+    /// What is wrong with it, as in `is missing`.
+    pub problem: String,
+}
+
+impl Malformed {
+    /// The field holds something that it must not.
+    pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+
+    /// The field is absent.
+    pub fn missing(field: &'static str) -> Self {
+        Self::new(field, "is missing")
+    }
+}
+
+impl From<Malformed> for tonic::Status {
+    fn from(malformed: Malformed) -> Self {
+        Self::invalid_argument(malformed.to_string())
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::internal(malformed.to_string())
+    }
+}
+
+/// The value of a message field that must be there.
+///
+/// # Errors
+/// When it is absent.
+pub fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Malformed> {
+    value.ok_or_else(|| Malformed::missing(field))
+}
+
+/// An id that travels as 16 big-endian bytes.
+pub trait WireId: Sized {
+    /// Its bytes.
+    fn to_wire(&self) -> Bytes;
+
+    /// The id that `bytes` name; `field` is named when they are not 16.
+    ///
+    /// # Errors
+    /// When there are not exactly 16 bytes.
+    fn from_wire(field: &'static str, bytes: &[u8]) -> Result<Self, Malformed>;
+}
+
+macro_rules! wire_id {
+    ($($name:ident),*) => {$(
+        impl WireId for $name {
+            fn to_wire(&self) -> Bytes {
+                Bytes::copy_from_slice(&self.0.to_be_bytes())
+            }
+
+            fn from_wire(field: &'static str, bytes: &[u8]) -> Result<Self, Malformed> {
+                let array = bytes.try_into().map_err(|_| {
+                    Malformed::new(field, format!("is {} bytes long instead of 16", bytes.len()))
+                })?;
+                Ok(Self(u128::from_be_bytes(array)))
+            }
+        }
+    )*};
+}
+
+wire_id!(JobId, SubmissionId, WorkerId);
+
+impl From<SubtaskId> for v1::SubtaskId {
+    fn from(id: SubtaskId) -> Self {
+        Self { vertex: id.vertex, index: id.index }
+    }
+}
+
+impl From<v1::SubtaskId> for SubtaskId {
+    fn from(id: v1::SubtaskId) -> Self {
+        Self { vertex: id.vertex, index: id.index }
+    }
+}
+
+/// The subtask in a field that must be there.
+///
+/// # Errors
+/// When it is absent.
+pub fn subtask(field: &'static str, id: Option<v1::SubtaskId>) -> Result<SubtaskId, Malformed> {
+    required(field, id).map(SubtaskId::from)
+}
+
+macro_rules! status {
+    ($common:ident, $function:ident, $what:literal, [$($state:ident),*]) => {
+        impl From<$common> for v1::$common {
+            fn from(status: $common) -> Self {
+                match status {
+                    $($common::$state => Self::$state,)*
+                }
+            }
+        }
+
+        #[doc = concat!("The state of a ", $what, " in a field.")]
+        ///
+        /// # Errors
+        /// When it is unspecified or unknown.
+        pub fn $function(field: &'static str, value: i32) -> Result<$common, Malformed> {
+            match v1::$common::try_from(value) {
+                $(Ok(v1::$common::$state) => Ok($common::$state),)*
+                Ok(v1::$common::Unspecified) => Err(Malformed::missing(field)),
+                Err(_) => Err(Malformed::new(field, concat!("has no ", $what, " state of number ").to_string() + &value.to_string())),
+            }
+        }
+    };
+}
+
+status!(
+    JobStatus,
+    job_status,
+    "job",
+    [Created, Running, Failing, Failed, Cancelling, Canceled, Finished, Restarting]
+);
+status!(
+    TaskStatus,
+    task_status,
+    "task",
+    [Created, Scheduled, Deploying, Initializing, Running, Drained, Finished, Canceling, Canceled, Failed]
+);
+
+impl From<Failure> for v1::Failure {
+    fn from(failure: Failure) -> Self {
+        let fault = match failure.fault {
+            Fault::User => v1::Fault::User,
+            Fault::External => v1::Fault::External,
+            Fault::Internal => v1::Fault::Internal,
+        };
+        Self {
+            fault: fault.into(),
+            retryable: failure.retryable,
+            message: cut_in_the_middle(failure.message, MAX_FAILURE_TEXT_BYTES),
+            details: cut_in_the_middle(failure.details, MAX_FAILURE_TEXT_BYTES),
+        }
+    }
+}
+
+impl TryFrom<v1::Failure> for Failure {
+    type Error = Malformed;
+
+    fn try_from(failure: v1::Failure) -> Result<Self, Malformed> {
+        let fault = match v1::Fault::try_from(failure.fault) {
+            Ok(v1::Fault::User) => Fault::User,
+            Ok(v1::Fault::External) => Fault::External,
+            Ok(v1::Fault::Internal) => Fault::Internal,
+            Ok(v1::Fault::Unspecified) => return Err(Malformed::missing("failure.fault")),
+            Err(_) => return Err(Malformed::new("failure.fault", format!("has no value {}", failure.fault))),
+        };
+        Ok(Self {
+            fault,
+            retryable: failure.retryable,
+            message: cut_in_the_middle(failure.message, MAX_FAILURE_TEXT_BYTES),
+            details: cut_in_the_middle(failure.details, MAX_FAILURE_TEXT_BYTES),
+        })
+    }
+}
+
+/// The failure in a field that must be there.
+///
+/// # Errors
+/// When it is absent or malformed.
+pub fn failure(field: &'static str, failure: Option<v1::Failure>) -> Result<Failure, Malformed> {
+    required(field, failure)?.try_into()
+}
+
+/// The text if it has at most `limit` bytes, else its beginning and its end: causes stand first, cures last.
+fn cut_in_the_middle(text: String, limit: usize) -> String {
+    const GAP: &str = "\n[...]\n";
+    if text.len() <= limit {
+        return text;
+    }
+    let half = limit.saturating_sub(GAP.len()) / 2;
+    let head = text.floor_char_boundary(half);
+    let tail = text.ceil_char_boundary(text.len() - half);
+    format!("{}{GAP}{}", &text[..head], &text[tail..])
+}
+
+/// Where one task's snapshot is and how to check it. Part of a checkpoint's metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotHandle {
+    /// Where its bytes are.
+    pub location: SnapshotLocation,
+    /// How many they are.
+    pub size_bytes: u64,
+    /// Their xxh3.
+    pub checksum: u64,
+}
+
+/// Where the bytes of a snapshot are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotLocation {
+    /// Here: at most [`INLINE_STATE_BYTES`].
+    Inline(Vec<u8>),
+    /// In a file, relative to the job's checkpoint directory.
+    File(String),
+}
+
+impl From<SnapshotHandle> for v1::SnapshotHandle {
+    fn from(handle: SnapshotHandle) -> Self {
+        let location = match handle.location {
+            SnapshotLocation::Inline(bytes) => v1::snapshot_handle::Location::Inline(bytes.into()),
+            SnapshotLocation::File(path) => v1::snapshot_handle::Location::File(v1::SnapshotFile { path }),
+        };
+        Self { location: Some(location), size_bytes: handle.size_bytes, checksum: handle.checksum }
+    }
+}
+
+impl TryFrom<v1::SnapshotHandle> for SnapshotHandle {
+    type Error = Malformed;
+
+    fn try_from(handle: v1::SnapshotHandle) -> Result<Self, Malformed> {
+        let location = match required("snapshot.location", handle.location)? {
+            v1::snapshot_handle::Location::Inline(bytes) => {
+                if bytes.len() > INLINE_STATE_BYTES || bytes.len() as u64 != handle.size_bytes {
+                    let problem = format!(
+                        "has {} bytes, announced {}, allowed {INLINE_STATE_BYTES}",
+                        bytes.len(),
+                        handle.size_bytes
+                    );
+                    return Err(Malformed::new("snapshot.inline", problem));
+                }
+                SnapshotLocation::Inline(bytes.into())
+            }
+            v1::snapshot_handle::Location::File(file) => {
+                let stays_inside = !file.path.is_empty()
+                    && file.path.len() <= MAX_STORAGE_PATH_BYTES
+                    && file.path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+                if !stays_inside {
+                    let problem =
+                        format!("`{}` is no relative path inside a checkpoint directory", file.path);
+                    return Err(Malformed::new("snapshot.file.path", problem));
+                }
+                SnapshotLocation::File(file.path)
+            }
+        };
+        Ok(Self { location, size_bytes: handle.size_bytes, checksum: handle.checksum })
+    }
+}
+
+/// The snapshot in a field that must be there.
+///
+/// # Errors
+/// When it is absent or malformed.
+pub fn snapshot(
+    field: &'static str,
+    handle: Option<v1::SnapshotHandle>,
+) -> Result<SnapshotHandle, Malformed> {
+    required(field, handle)?.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_and_wrong_lengths_name_the_field() {
+        let id = JobId(0x0102_0304);
+        assert_eq!(id.to_wire().last(), Some(&4), "big-endian");
+        assert_eq!(JobId::from_wire("job_id", &id.to_wire()), Ok(id));
+        for bytes in [&[][..], &[0; 15], &[0; 17]] {
+            let error = JobId::from_wire("job_id", bytes).expect_err("wrong length");
+            assert_eq!(error.field, "job_id");
+            assert!(error.to_string().contains("instead of 16"), "{error}");
+        }
+    }
+
+    #[test]
+    fn states_survive_and_unknown_ones_are_refused() {
+        for number in 1..=8 {
+            let status = job_status("status", number).expect("a known state");
+            assert_eq!(i32::from(v1::JobStatus::from(status)), number);
+        }
+        for number in 1..=10 {
+            let status = task_status("status", number).expect("a known state");
+            assert_eq!(i32::from(v1::TaskStatus::from(status)), number);
+        }
+        for number in [0, -1, 99] {
+            assert_eq!(
+                job_status("summary.status", number).map_err(|error| error.field),
+                Err("summary.status")
+            );
+            assert_eq!(task_status("status", number).map_err(|error| error.field), Err("status"));
+        }
+    }
+
+    #[test]
+    fn failures_survive() {
+        for failure in [
+            Failure::user("bad record").permanent(),
+            Failure::external("disk full").with_details("df says 100%"),
+            Failure::internal("sequence gap"),
+        ] {
+            assert_eq!(Failure::try_from(v1::Failure::from(failure.clone())), Ok(failure));
+        }
+        assert_eq!(super::failure("failure", None).map_err(|error| error.field), Err("failure"));
+        let nobody = v1::Failure { fault: 0, ..v1::Failure::from(Failure::user("x")) };
+        assert_eq!(Failure::try_from(nobody).map_err(|error| error.field), Err("failure.fault"));
+    }
+
+    #[test]
+    fn long_failures_keep_their_beginning_and_their_end() {
+        let text = format!("cause {} cure", "ä".repeat(MAX_FAILURE_TEXT_BYTES));
+        let sent = v1::Failure::from(Failure::user(text));
+        assert!(sent.message.len() <= MAX_FAILURE_TEXT_BYTES);
+        assert!(sent.message.starts_with("cause ä") && sent.message.ends_with("ä cure"));
+    }
+
+    #[test]
+    fn snapshots_survive_and_stay_inside_their_directory() {
+        let inline =
+            SnapshotHandle { location: SnapshotLocation::Inline(vec![1, 2]), size_bytes: 2, checksum: 7 };
+        let file = SnapshotHandle {
+            location: SnapshotLocation::File("chk-3/0-1-a2".into()),
+            size_bytes: 70_000,
+            checksum: u64::MAX,
+        };
+        for handle in [inline.clone(), file.clone()] {
+            assert_eq!(snapshot("snapshot", Some(handle.clone().into())), Ok(handle));
+        }
+        for path in ["", "/etc/passwd", "../x", "a//b", "a/../b", "./a", "a/"] {
+            let handle = SnapshotHandle { location: SnapshotLocation::File(path.into()), ..file.clone() };
+            let error = snapshot("snapshot", Some(handle.into())).expect_err(path);
+            assert_eq!(error.field, "snapshot.file.path");
+        }
+        let lying = v1::SnapshotHandle { size_bytes: 3, ..inline.into() };
+        assert_eq!(snapshot("snapshot", Some(lying)).map_err(|error| error.field), Err("snapshot.inline"));
+    }
+}

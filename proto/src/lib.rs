@@ -1,0 +1,19 @@
+//! Thalweg's gRPC protocol: what crosses processes, and how to talk to a cluster.
+//!
+//! [`v1`] holds the generated messages and services; their names stay at the border of each crate, where [`convert`]
+//! turns them into the types of `thalweg-common`. [`client`] is how a program outside the cluster asks for something.
+//! Tags of the `.proto` files are never reused.
+
+pub mod blob;
+pub mod client;
+pub mod convert;
+pub mod leader;
+pub mod model;
+pub mod route;
+pub mod transport;
+
+/// Generated from `thalweg/v1/*.proto`.
+#[allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::doc_markdown)]
+pub mod v1 {
+    tonic::include_proto!("thalweg.v1");
+}

@@ -1,0 +1,223 @@
+//! Builds the chain of one subtask, from its last operator to its head.
+//!
+//! Invariant: whatever the graph and the program disagree about is a failure that names the operator or the edge; a
+//! chain that was built moves records of the right type along every one of its links.
+
+use std::collections::BTreeMap;
+
+use thalweg_common::clock::SharedClock;
+use thalweg_common::failure::Failure;
+use thalweg_common::graph::{Edge, Operator, Vertex};
+use thalweg_common::id::{Attempt, EdgeId, JobId, OperatorId, SubtaskId};
+use thalweg_common::key_group::groups_of;
+
+use crate::edge::{KeptOpen, SendingEnd};
+use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
+use crate::exchange::TaskWaker;
+use crate::operator::OpenContext;
+use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program};
+use crate::record_type::{ReceivingEnd, RecordType};
+use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
+use crate::task::counters::Counters;
+
+/// What a subtask is built from, beside the program.
+pub(crate) struct ChainParts {
+    pub(crate) job_id: JobId,
+    pub(crate) attempt: Attempt,
+    pub(crate) subtask: SubtaskId,
+    pub(crate) is_local: bool,
+    pub(crate) clock: SharedClock,
+    pub(crate) waker: TaskWaker,
+    pub(crate) counters: Counters,
+    /// What the checkpoint holds of this subtask; several after a change of parallelism.
+    pub(crate) restored: Vec<TaskSnapshot>,
+    /// The channels of all edges into the subtask.
+    pub(crate) receivers: Vec<AnyReceiver>,
+    /// The channels of each edge out of the subtask, in the order of their receivers.
+    pub(crate) senders: BTreeMap<EdgeId, Vec<AnySender>>,
+    /// Keeps the channels open, also when the chain could not be built. Filled while it is built.
+    pub(crate) kept_open: Vec<KeptOpen>,
+}
+
+/// Builds the chain and opens its operators. All channels stay open as long as `parts` lives, whatever happens.
+///
+/// # Errors
+/// An operator that cannot be opened or restored, or a graph that does not fit the program.
+pub(crate) fn build(program: &Program, parts: &mut ChainParts) -> Result<Box<dyn Head>, Failure> {
+    let Some(vertex) = program.graph.vertices.get(parts.subtask.vertex as usize) else {
+        return Err(damaged(format!("there is no vertex {}", parts.subtask.vertex)));
+    };
+    let mut builder = Builder { program, vertex, parts, links: BTreeMap::new() };
+    for position in (1..vertex.operators.len()).rev() {
+        builder.build_link(position)?;
+    }
+    let head = builder.build_head()?;
+    builder.check_leftovers()?;
+    Ok(head)
+}
+
+struct Builder<'a> {
+    program: &'a Program,
+    vertex: &'a Vertex,
+    parts: &'a mut ChainParts,
+    /// Operators that are built and not connected yet, by the position of the operator that feeds them.
+    links: BTreeMap<u32, Vec<AnyLink>>,
+}
+
+impl<'a> Builder<'a> {
+    /// Builds an operator behind the head.
+    fn build_link(&mut self, position: usize) -> Result<(), Failure> {
+        let (operator, node) = self.operator(position)?;
+        let [feeder] = operator.inputs[..] else {
+            let inputs = operator.inputs.len();
+            return Err(damaged(format!("`{}` has {inputs} inputs inside a chain instead of one", operator.name)));
+        };
+        let link = self.operator_link(position, operator, node)?;
+        // Built from the last to the first, but fed in the order of the graph.
+        self.links.entry(feeder).or_default().insert(0, link);
+        Ok(())
+    }
+
+    fn build_head(&mut self) -> Result<Box<dyn Head>, Failure> {
+        let (operator, node) = self.operator(0)?;
+        let inputs: Vec<(EdgeId, &Edge)> = self.program.graph.inputs(self.parts.subtask.vertex).collect();
+        match (&node.code, inputs.first()) {
+            (NodeCode::Source(factory), None) => {
+                let next = self.next(0, operator, node)?.ok_or_else(|| {
+                    damaged(format!("the source `{}` has no output", operator.name))
+                })?;
+                factory.build(&mut self.context(operator), next)
+            }
+            (NodeCode::Operator(_), Some((first, _))) => {
+                let record_type = self.edge(*first)?.record_type.clone();
+                for (id, _) in &inputs {
+                    let other = &self.edge(*id)?.record_type;
+                    same_type(&record_type, other, format_args!("the inputs of `{}`", operator.name))?;
+                }
+                let link = self.operator_link(0, operator, node)?;
+                let end = ReceivingEnd {
+                    checkpoint_mode: self.program.graph.checkpointing.mode,
+                    waker: self.parts.waker.clone(),
+                    clock: self.parts.clock.clone(),
+                    counters: self.parts.counters.clone(),
+                };
+                let receivers = std::mem::take(&mut self.parts.receivers);
+                let head = record_type.operations().gate(&end, receivers, link);
+                head.map_err(|failure| failure.context(&operator.name))
+            }
+            (NodeCode::Source(_), Some(_)) => Err(damaged(format!("the source `{}` has inputs", operator.name))),
+            (NodeCode::Operator(_), None) => {
+                Err(damaged(format!("`{}` is no source and has no inputs", operator.name)))
+            }
+        }
+    }
+
+    fn operator_link(&mut self, position: usize, operator: &Operator, node: &Node) -> Result<AnyLink, Failure> {
+        let NodeCode::Operator(factory) = &node.code else {
+            return Err(damaged(format!("the source `{}` is not at the head of its chain", operator.name)));
+        };
+        let next = self.next(position, operator, node)?;
+        factory.build(&mut self.context(operator), next)
+    }
+
+    /// The link to everything that the operator feeds: chained operators first, then edges.
+    fn next(&mut self, position: usize, operator: &Operator, node: &Node) -> Result<Option<AnyLink>, Failure> {
+        let position = position as u32;
+        let mut links = self.links.remove(&position).unwrap_or_default();
+        let program = self.program;
+        for (id, edge) in program.graph.outputs(self.parts.subtask.vertex) {
+            if edge.source_operator == position {
+                links.push(self.output(id, edge, operator, node)?);
+            }
+        }
+        match &node.output {
+            Some(output) => output.operations().fan_out(links).map(Some),
+            None if links.is_empty() => Ok(None),
+            None => Err(damaged(format!("`{}` has no output and something is connected behind it", operator.name))),
+        }
+    }
+
+    fn output(&mut self, id: EdgeId, edge: &Edge, operator: &Operator, node: &Node) -> Result<AnyLink, Failure> {
+        let code = self.edge(id)?;
+        if code.partitioning != edge.partitioning {
+            let (planned, found) = (edge.partitioning, code.partitioning);
+            let message = format!("an edge behind `{}` is {planned:?} in the plan and {found:?} here", operator.name);
+            return Err(damaged(message));
+        }
+        if let Some(output) = &node.output {
+            same_type(output, &code.record_type, format_args!("the output of `{}`", operator.name))?;
+        }
+        let target = self.program.graph.vertices.get(edge.target as usize);
+        let target = target.ok_or_else(|| damaged(format!("an edge behind `{}` leads nowhere", operator.name)))?;
+        let end = SendingEnd {
+            subtask_index: self.parts.subtask.index,
+            target_max_parallelism: target.max_parallelism,
+            waker: self.parts.waker.clone(),
+            counters: self.parts.counters.clone(),
+        };
+        let senders = self.parts.senders.remove(&id).unwrap_or_default();
+        let (link, kept_open) = code.output(&end, senders).map_err(|failure| failure.context(&operator.name))?;
+        self.parts.kept_open.push(kept_open);
+        Ok(link)
+    }
+
+    fn context(&mut self, operator: &Operator) -> OperatorContext {
+        let (parts, vertex) = (&mut *self.parts, self.vertex);
+        let open = OpenContext {
+            job_id: parts.job_id,
+            job_name: self.program.graph.name.clone(),
+            attempt: parts.attempt,
+            operator_id: operator.id,
+            operator_name: operator.name.clone(),
+            subtask_index: parts.subtask.index,
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            is_local: parts.is_local,
+            clock: parts.clock.clone(),
+        };
+        OperatorContext {
+            open,
+            owned: groups_of(parts.subtask.index, vertex.parallelism, vertex.max_parallelism),
+            restored: take_restored(&mut parts.restored, operator.id),
+            checkpoint_mode: self.program.graph.checkpointing.mode,
+            counters: parts.counters.clone(),
+        }
+    }
+
+    fn operator(&self, position: usize) -> Result<(&'a Operator, &'a Node), Failure> {
+        let Some(operator) = self.vertex.operators.get(position) else {
+            return Err(damaged(format!("`{}` has no operators", self.vertex.name)));
+        };
+        let node = self.program.nodes.get(operator.node as usize);
+        node.map(|node| (operator, node)).ok_or_else(|| damaged(format!("`{}` has no code", operator.name)))
+    }
+
+    fn edge(&self, id: EdgeId) -> Result<&'a EdgeCode, Failure> {
+        self.program.edges.get(id as usize).ok_or_else(|| damaged(format!("edge {id} has no code")))
+    }
+
+    /// State that no operator of the chain has asked for would be lost without a word.
+    fn check_leftovers(&self) -> Result<(), Failure> {
+        match self.parts.restored.iter().flat_map(|snapshot| snapshot.operators.keys()).next() {
+            None => Ok(()),
+            Some(operator) => Err(Failure::internal(format!(
+                "the checkpoint of `{}` holds state of an operator {operator} which is not part of it",
+                self.vertex.name
+            ))),
+        }
+    }
+}
+
+fn take_restored(restored: &mut [TaskSnapshot], operator: OperatorId) -> Vec<OperatorSnapshot> {
+    restored.iter_mut().filter_map(|snapshot| snapshot.operators.remove(&operator)).collect()
+}
+
+fn same_type(one: &RecordType, other: &RecordType, place: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    if one.name() == other.name() { Ok(()) } else { Err(mismatch("an edge", other.name(), one.name()).context(place)) }
+}
+
+/// The graph and the program do not fit each other.
+fn damaged(what: String) -> Failure {
+    let message = format!("{what}: the job's graph and its code differ; build the job again with one version of thalweg");
+    Failure::internal(message).permanent()
+}

@@ -1,0 +1,147 @@
+//! The code of an edge: what flows over it and how records find their channel.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thalweg_common::failure::Failure;
+use thalweg_common::graph::Partitioning;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::record::Record;
+
+use crate::batch::Batch;
+use crate::erased::{AnyLink, AnySender};
+use crate::event::Barrier;
+use crate::exchange::{Forward, HashPartitioner, Output, RoundRobin, Sender, TaskWaker};
+use crate::link::{Flushed, Link};
+use crate::operator::Key;
+use crate::record_type::RecordType;
+use crate::snapshot::SnapshotBuilder;
+use crate::task::counters::Counters;
+
+/// The code of one edge.
+#[derive(Clone)]
+pub struct EdgeCode {
+    pub(crate) record_type: RecordType,
+    pub(crate) partitioning: Partitioning,
+    output: Arc<dyn OutputFactory>,
+}
+
+impl EdgeCode {
+    /// Records of `T` from subtask i to subtask i.
+    pub fn forward<T: Record>() -> Self {
+        Self::new(Partitioning::Forward, |_, senders: Vec<Sender<T>>| Output::new(Box::new(Forward), senders))
+    }
+
+    /// Records of `T` round robin over all subtasks.
+    pub fn rebalance<T: Record>() -> Self {
+        Self::new(Partitioning::Rebalance, round_robin::<T>)
+    }
+
+    /// Records of `T` round robin over the subtasks that are near.
+    pub fn rescale<T: Record>() -> Self {
+        Self::new(Partitioning::Rescale, round_robin::<T>)
+    }
+
+    /// Every record of `T` to all subtasks.
+    pub fn broadcast<T: Record>() -> Self {
+        Self::new(Partitioning::Broadcast, |_, senders: Vec<Sender<T>>| Output::broadcast(senders))
+    }
+
+    /// Records of `T` to the subtask that owns their key's group.
+    pub fn hash<T: Record, K: Key>(key: impl Fn(&T) -> K + Clone + Send + Sync + 'static) -> Self {
+        Self::new(Partitioning::Hash, move |end, senders: Vec<Sender<T>>| {
+            Output::new(Box::new(HashPartitioner::new(key.clone(), end.target_max_parallelism)), senders)
+        })
+    }
+
+    fn new<T: Record>(
+        partitioning: Partitioning,
+        make: impl Fn(&SendingEnd, Vec<Sender<T>>) -> Output<T> + Send + Sync + 'static,
+    ) -> Self {
+        let output = move |end: &SendingEnd, senders: Vec<AnySender>| {
+            let senders = senders.into_iter().map(AnySender::typed).collect::<Result<_, _>>()?;
+            let mut output = make(end, senders);
+            output.set_waker(&end.waker);
+            end.counters.add_output(output.traffic());
+            let output = Arc::new(Mutex::new(output));
+            let kept_open = KeptOpen { _channels: Box::new(Arc::clone(&output)) };
+            Ok((AnyLink::new(Box::new(SharedOutput { output })), kept_open))
+        };
+        Self { record_type: RecordType::of::<T>(), partitioning, output: Arc::new(output) }
+    }
+
+    /// The output of one subtask to this edge, over its channels in the order of their receivers.
+    pub(crate) fn output(&self, end: &SendingEnd, senders: Vec<AnySender>) -> Result<(AnyLink, KeptOpen), Failure> {
+        self.output.build(end, senders)
+    }
+}
+
+fn round_robin<T: Record>(end: &SendingEnd, senders: Vec<Sender<T>>) -> Output<T> {
+    Output::new(Box::new(RoundRobin::starting_at(end.subtask_index)), senders)
+}
+
+/// The subtask that sends.
+pub(crate) struct SendingEnd {
+    pub(crate) subtask_index: u32,
+    pub(crate) target_max_parallelism: u32,
+    pub(crate) waker: TaskWaker,
+    pub(crate) counters: Counters,
+}
+
+/// Keeps the channels of an output open, whatever becomes of the chain before it.
+///
+/// A task whose operators fail closes its channels only after it has told so. Otherwise its neighbours would fail as well,
+/// and the first failure that is reported might not be the one that has caused the others.
+pub(crate) struct KeptOpen {
+    _channels: Box<dyn Any + Send>,
+}
+
+/// An output as the last link of a chain. The lock is taken once per batch and never contended.
+struct SharedOutput<T> {
+    output: Arc<Mutex<Output<T>>>,
+}
+
+impl<T> SharedOutput<T> {
+    fn lock(&self) -> MutexGuard<'_, Output<T>> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Record> Link<T> for SharedOutput<T> {
+    fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
+        self.lock().process(batch)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.lock().finish()
+    }
+
+    fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
+        self.lock().snapshot(barrier, snapshot)
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.lock().completed(checkpoint)
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.lock().aborted(checkpoint)
+    }
+
+    fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        self.lock().flush(partial)
+    }
+}
+
+trait OutputFactory: Send + Sync {
+    fn build(&self, end: &SendingEnd, senders: Vec<AnySender>) -> Result<(AnyLink, KeptOpen), Failure>;
+}
+
+impl<F> OutputFactory for F
+where
+    F: Fn(&SendingEnd, Vec<AnySender>) -> Result<(AnyLink, KeptOpen), Failure> + Send + Sync,
+{
+    fn build(&self, end: &SendingEnd, senders: Vec<AnySender>) -> Result<(AnyLink, KeptOpen), Failure> {
+        self(end, senders)
+    }
+}

@@ -1,0 +1,27 @@
+//! Events: what flows between records and keeps its place among them.
+
+use thalweg_common::id::CheckpointId;
+use thalweg_common::{Record, Timestamp};
+
+/// A checkpoint barrier (Chandy and Lamport's marker, aligned as in Carbone et al., "Lightweight asynchronous
+/// snapshots for distributed dataflows"): records before it belong to the checkpoint, records behind it do not.
+#[derive(Record, Debug, Clone, Copy, PartialEq, Eq)]
+#[record(crate = thalweg_common)]
+pub struct Barrier {
+    /// The checkpoint.
+    pub id: CheckpointId,
+    /// When the job manager triggered it, in milliseconds since the epoch.
+    pub timestamp_ms: Timestamp,
+    /// Whether all tasks were drained when it was triggered: when it completes, they finish.
+    pub is_final: bool,
+}
+
+/// What a channel carries beside batches. Costs no credit and never overtakes data.
+#[derive(Record, Debug, Clone, Copy, PartialEq, Eq)]
+#[record(crate = thalweg_common)]
+pub enum Event {
+    /// A checkpoint's barrier.
+    Barrier(Barrier),
+    /// No more records come; barriers still may.
+    EndOfInput,
+}

@@ -1,0 +1,340 @@
+//! The two ends of a channel as outputs and gates see them, whether the other end is in this process or not.
+//!
+//! On a record's way the sender is the last step of one task and the receiver the first of the next. Invariants: sending
+//! never blocks and never drops: what does not fit is given back; after the end of input only events follow; a channel
+//! that is closed without an end of input is a failure of the receiving task, a receiver that vanishes before it is one
+//! of the sending task.
+
+use std::fmt;
+
+use thalweg_common::failure::Failure;
+use thalweg_common::id::ChannelId;
+use thalweg_common::record::Record;
+
+use super::local::{self, LocalReceiver, LocalSender};
+use super::queue::Message;
+use super::ready::ReadySignal;
+use super::remote::receiver::RemoteReceiver;
+use super::remote::sender::RemoteSender;
+use super::waker::TaskWaker;
+use crate::batch::Batch;
+use crate::event::Event;
+
+/// A channel between two tasks of this process, bounded by
+/// [`LOCAL_CHANNEL_BATCHES`](thalweg_common::limits::LOCAL_CHANNEL_BATCHES).
+#[must_use]
+pub fn local_channel<T: Record>(id: ChannelId) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = local::channel(id);
+    (Sender::new(id, SendingEnd::Local(sender)), Receiver { end: ReceivingEnd::Local(receiver) })
+}
+
+/// What became of a batch.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a batch that was given back must be sent later"]
+pub enum Sent<T> {
+    /// It is on its way.
+    Done,
+    /// There is no room: this part of it, at the end, was not taken. The task is woken when there is room again.
+    Full(Batch<T>),
+}
+
+/// The sending end of a channel.
+///
+/// Dropping it is the same as [`close`](Self::close).
+pub struct Sender<T> {
+    id: ChannelId,
+    progress: Progress,
+    bytes: u64,
+    end: SendingEnd<T>,
+}
+
+/// What a sender may still send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Batches and events.
+    Open,
+    /// Only barriers: the end of input was sent.
+    Ended,
+    /// Nothing.
+    Closed,
+}
+
+enum SendingEnd<T> {
+    Local(LocalSender<T>),
+    Remote(RemoteSender<T>),
+}
+
+impl<T: Record> Sender<T> {
+    fn new(id: ChannelId, end: SendingEnd<T>) -> Self {
+        Self { id, progress: Progress::Open, bytes: 0, end }
+    }
+
+    pub(super) fn remote(id: ChannelId, sender: RemoteSender<T>) -> Self {
+        Self::new(id, SendingEnd::Remote(sender))
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Says which task to wake when there is room again after a batch was given back.
+    pub fn set_waker(&mut self, waker: TaskWaker) {
+        match &mut self.end {
+            SendingEnd::Local(sender) => sender.set_waker(waker),
+            SendingEnd::Remote(sender) => sender.set_waker(waker),
+        }
+    }
+
+    /// Sends a batch, or as much of it as there is room for. Never blocks.
+    ///
+    /// # Errors
+    /// When the receiver is gone, the connection is lost, a record is too large for a frame, or the end of input
+    /// was sent before.
+    pub fn try_send(&mut self, batch: Batch<T>) -> Result<Sent<T>, Failure> {
+        if self.progress != Progress::Open {
+            return Err(self.out_of_turn("a batch"));
+        }
+        let rest = match &mut self.end {
+            SendingEnd::Local(sender) => sender.try_send(batch)?,
+            SendingEnd::Remote(sender) => sender.try_send(batch, &mut self.bytes)?,
+        };
+        Ok(rest.map_or(Sent::Done, Sent::Full))
+    }
+
+    /// Sends an event behind everything that was sent before. Costs no credit, needs no room, never blocks.
+    ///
+    /// # Errors
+    /// When the receiver vanished before the end of input was sent, or a second end of input is sent. What a receiver
+    /// misses after the end of input is no error.
+    pub fn send_event(&mut self, event: Event) -> Result<(), Failure> {
+        let has_ended = match self.progress {
+            Progress::Open => false,
+            Progress::Ended if event != Event::EndOfInput => true,
+            _ => return Err(self.out_of_turn("an event")),
+        };
+        let sent = match &mut self.end {
+            SendingEnd::Local(sender) => sender.send_event(event),
+            SendingEnd::Remote(sender) => sender.send_event(event),
+        };
+        if has_ended {
+            return Ok(());
+        }
+        sent?;
+        if event == Event::EndOfInput {
+            self.progress = Progress::Ended;
+        }
+        Ok(())
+    }
+
+    /// Sends nothing more. Without a sent end of input the receiver takes this as a failure.
+    pub fn close(&mut self) {
+        if self.progress == Progress::Closed {
+            return;
+        }
+        self.progress = Progress::Closed;
+        match &mut self.end {
+            SendingEnd::Local(sender) => sender.close(),
+            SendingEnd::Remote(sender) => sender.close(),
+        }
+    }
+
+    /// The empty buffer of a batch that was encoded, to be filled again.
+    pub(super) fn take_spare(&mut self) -> Option<Vec<T>> {
+        match &mut self.end {
+            SendingEnd::Local(_) => None,
+            SendingEnd::Remote(sender) => sender.take_spare(),
+        }
+    }
+
+    /// Bytes encoded since the last call; none inside a process.
+    pub(super) fn take_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn out_of_turn(&self, what: &str) -> Failure {
+        let state = if self.progress == Progress::Closed { "it was closed" } else { "its end of input" };
+        Failure::internal(format!("{what} was sent on the channel of {} after {state}", self.id))
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if matches!(self.end, SendingEnd::Local(_)) { "local" } else { "remote" };
+        write!(formatter, "Sender({kind}, {}, {:?})", self.id, self.progress)
+    }
+}
+
+/// The receiving end of a channel. Its [`InputGate`](super::gate::InputGate) polls it.
+pub struct Receiver<T> {
+    end: ReceivingEnd<T>,
+}
+
+enum ReceivingEnd<T> {
+    Local(LocalReceiver<T>),
+    Remote(RemoteReceiver<T>),
+}
+
+impl<T> Receiver<T> {
+    pub(super) fn remote(receiver: RemoteReceiver<T>) -> Self {
+        Self { end: ReceivingEnd::Remote(receiver) }
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn id(&self) -> ChannelId {
+        match &self.end {
+            ReceivingEnd::Local(receiver) => receiver.id(),
+            ReceivingEnd::Remote(receiver) => receiver.id(),
+        }
+    }
+
+    pub(super) fn attach(&self, signal: ReadySignal) {
+        match &self.end {
+            ReceivingEnd::Local(receiver) => receiver.attach(signal),
+            ReceivingEnd::Remote(receiver) => receiver.attach(signal),
+        }
+    }
+
+    /// Fails if the channel has failed, even while messages of it wait.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match &self.end {
+            ReceivingEnd::Local(receiver) => receiver.check(),
+            ReceivingEnd::Remote(receiver) => receiver.check(),
+        }
+    }
+}
+
+impl<T: Record> Receiver<T> {
+    /// Takes the oldest message. `spare` is an old buffer to decode into; `bytes` counts what was decoded.
+    pub(super) fn poll(
+        &mut self,
+        spare: &mut Vec<T>,
+        bytes: &mut u64,
+    ) -> Result<Option<Message<Batch<T>>>, Failure> {
+        match &mut self.end {
+            ReceivingEnd::Local(receiver) => receiver.poll(),
+            ReceivingEnd::Remote(receiver) => receiver.poll(spare, bytes),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if matches!(self.end, ReceivingEnd::Local(_)) { "local" } else { "remote" };
+        write!(formatter, "Receiver({kind}, {})", self.id())
+    }
+}
+
+/// The sender of a channel is gone and its input has no end.
+pub(super) fn closed_without_end(id: ChannelId) -> Failure {
+    Failure::external(format!(
+        "the channel of {id} was closed without an end marker: its sending task has failed or was stopped; \
+         look at that task's failure"
+    ))
+}
+
+/// The receiver of a channel is gone before the end of input.
+pub(super) fn receiver_gone(id: ChannelId) -> Failure {
+    Failure::external(format!(
+        "the channel of {id} has lost its receiver before the end of its input: the receiving task has failed or was \
+         stopped; look at that task's failure"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Barrier;
+    use crate::exchange::ready::{ChannelSet, ReadySet};
+    use crate::exchange::waker::TaskParker;
+    use std::time::Duration;
+    use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
+
+    const ID: ChannelId = ChannelId { edge: 3, from: 1, to: 2 };
+
+    fn poll(receiver: &mut Receiver<u64>) -> Result<Option<Message<Batch<u64>>>, Failure> {
+        receiver.poll(&mut Vec::new(), &mut 0)
+    }
+
+    fn batch(records: &[u64]) -> Batch<u64> {
+        Batch::from(records.to_vec())
+    }
+
+    fn barrier(id: u64) -> Event {
+        Event::Barrier(Barrier { id, timestamp_ms: 0, is_final: false })
+    }
+
+    #[test]
+    fn a_full_channel_gives_back_and_wakes_at_half() {
+        let (mut sender, mut receiver) = local_channel(ID);
+        let mut parker = TaskParker::new();
+        sender.set_waker(parker.waker());
+        for number in 0..LOCAL_CHANNEL_BATCHES as u64 {
+            assert_eq!(sender.try_send(batch(&[number])), Ok(Sent::Done));
+        }
+        assert_eq!(sender.try_send(batch(&[99])), Ok(Sent::Full(batch(&[99]))));
+        sender.send_event(barrier(1)).expect("an event needs no room");
+
+        for number in 0..LOCAL_CHANNEL_BATCHES as u64 {
+            assert_eq!(poll(&mut receiver), Ok(Some(Message::Batch(batch(&[number])))));
+            let is_half = number as usize + 1 == LOCAL_CHANNEL_BATCHES / 2;
+            assert_eq!(parker.park(Duration::ZERO), is_half, "after {number}");
+        }
+        assert_eq!(poll(&mut receiver), Ok(Some(Message::Event(barrier(1)))));
+        assert_eq!(poll(&mut receiver), Ok(None));
+    }
+
+    #[test]
+    fn closing_without_an_end_fails_the_receiver() {
+        for close in [Sender::close, |sender: &mut Sender<u64>| *sender = local_channel(ID).0] {
+            let (mut sender, mut receiver) = local_channel::<u64>(ID);
+            let mut parker = TaskParker::new();
+            let ready = ReadySet::new(1, parker.waker());
+            receiver.attach(ready.signal(0));
+            assert_eq!(sender.try_send(batch(&[1])), Ok(Sent::Done));
+            ready.take(&mut ChannelSet::new(1), &ChannelSet::new(1));
+            assert!(parker.park(Duration::ZERO));
+
+            close(&mut sender);
+            assert!(parker.park(Duration::ZERO), "the receiver hears of it at once");
+            assert!(ready.take_failed());
+            let failure = poll(&mut receiver).expect_err("the channel has failed");
+            assert_eq!(receiver.check(), Err(failure.clone()));
+            assert!(failure.message.contains("edge 3 from subtask 1 to subtask 2"), "{failure}");
+            assert!(failure.message.contains("closed without an end marker"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn after_the_end_barriers_pass_and_nobody_fails() {
+        let (mut sender, mut receiver) = local_channel(ID);
+        sender.send_event(Event::EndOfInput).expect("first end");
+        sender.send_event(barrier(1)).expect("barriers still pass");
+        assert!(sender.try_send(batch(&[1])).is_err());
+        assert!(sender.send_event(Event::EndOfInput).is_err());
+        drop(sender);
+        assert_eq!(poll(&mut receiver), Ok(Some(Message::Event(Event::EndOfInput))));
+        assert_eq!(poll(&mut receiver), Ok(Some(Message::Event(barrier(1)))));
+        assert_eq!(poll(&mut receiver), Ok(None));
+    }
+
+    #[test]
+    fn a_vanished_receiver_fails_the_sender_until_the_end_was_sent() {
+        let (mut sender, receiver) = local_channel::<u64>(ID);
+        let mut parker = TaskParker::new();
+        sender.set_waker(parker.waker());
+        drop(receiver);
+        assert!(parker.park(Duration::ZERO), "a sender that waits for room hears of it");
+        let failure = sender.try_send(batch(&[1])).expect_err("nobody receives");
+        assert!(failure.message.contains("edge 3 from subtask 1 to subtask 2"), "{failure}");
+        assert!(sender.send_event(barrier(1)).is_err());
+        assert!(sender.send_event(Event::EndOfInput).is_err());
+
+        let (mut sender, receiver) = local_channel::<u64>(ID);
+        sender.send_event(Event::EndOfInput).expect("sent");
+        drop(receiver);
+        assert_eq!(sender.send_event(barrier(2)), Ok(()));
+    }
+}

@@ -1,0 +1,179 @@
+//! The input gate: all channels of a task as one input.
+//!
+//! On a record's way this is the first step of a task: it takes batches from its channels in turn, returns their credit,
+//! and turns the barriers of many channels into one. Invariants: no channel is served twice while another one that may be
+//! read waits; in exactly-once mode the records delivered before [`Input::Barrier`] are exactly those before the barrier
+//! on every channel; a channel that has failed fails the gate, even while it is blocked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_common::clock::{SharedClock, Stopwatch, SystemClock};
+use thalweg_common::config::CheckpointMode;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::record::Record;
+
+use super::MAX_SPARE_RECORDS;
+use super::aligner::{Aligner, Alignment, AlignmentViolation};
+use super::channel::Receiver;
+use super::queue::Message;
+use super::ready::{ChannelSet, ReadySet};
+use super::traffic::Traffic;
+use super::waker::TaskWaker;
+use crate::batch::Batch;
+use crate::event::{Barrier, Event};
+
+/// What a gate delivers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input<T> {
+    /// Records, at least one.
+    Batch(Batch<T>),
+    /// A barrier has arrived on all channels: the task takes its snapshot now.
+    Barrier {
+        /// The barrier, as it goes on.
+        barrier: Barrier,
+        /// Time from its arrival on the first channel to that on the last.
+        alignment: Duration,
+    },
+    /// The input of all channels has ended. Barriers may still come.
+    EndOfInput,
+    /// Nothing to read at the moment. The task is woken when there is.
+    Idle,
+}
+
+/// The input of one task.
+pub struct InputGate<T> {
+    receivers: Vec<Receiver<T>>,
+    arrivals: Arc<ReadySet>,
+    /// Channels that may have something, as far as this thread knows.
+    ready: ChannelSet,
+    /// The channel that is next in turn.
+    next: usize,
+    aligner: Aligner,
+    clock: SharedClock,
+    /// Runs while an alignment is under way.
+    alignment: Option<Stopwatch>,
+    spare: Vec<T>,
+    traffic: Arc<Traffic>,
+}
+
+impl<T: Record> InputGate<T> {
+    /// A gate over these channels, whose task is woken by `waker`. Fails only when it is polled.
+    #[must_use]
+    pub fn new(receivers: Vec<Receiver<T>>, mode: CheckpointMode, waker: TaskWaker) -> Self {
+        Self::with_clock(receivers, mode, waker, SystemClock::shared())
+    }
+
+    /// The same with a clock of the caller's, by which alignments are measured.
+    #[must_use]
+    pub fn with_clock(
+        receivers: Vec<Receiver<T>>,
+        mode: CheckpointMode,
+        waker: TaskWaker,
+        clock: SharedClock,
+    ) -> Self {
+        let channels = receivers.len();
+        let arrivals = ReadySet::new(channels, waker);
+        for (channel, receiver) in receivers.iter().enumerate() {
+            receiver.attach(arrivals.signal(channel));
+        }
+        Self {
+            receivers,
+            arrivals,
+            // What came before the gate raised no bit: every channel is looked at once.
+            ready: ChannelSet::all(channels),
+            next: 0,
+            aligner: Aligner::new(channels, mode),
+            clock,
+            alignment: None,
+            spare: Vec::new(),
+            traffic: Arc::default(),
+        }
+    }
+
+    /// The next input. Never blocks.
+    ///
+    /// # Errors
+    /// When a channel has failed: closed without an end, its connection lost, or its sender broke the protocol.
+    pub fn poll(&mut self) -> Result<Input<T>, Failure> {
+        if self.arrivals.take_failed() {
+            self.receivers.iter().try_for_each(Receiver::check)?;
+        }
+        loop {
+            self.arrivals.take(&mut self.ready, self.aligner.blocked());
+            let Some(channel) = self.ready.next_from(self.next, self.aligner.blocked()) else {
+                return Ok(Input::Idle);
+            };
+            let mut bytes = 0;
+            let message = self.receivers[channel].poll(&mut self.spare, &mut bytes)?;
+            let Some(message) = message else {
+                self.ready.remove(channel);
+                continue;
+            };
+            self.next = if channel + 1 == self.receivers.len() { 0 } else { channel + 1 };
+            match message {
+                Message::Batch(batch) if batch.is_empty() => {}
+                Message::Batch(batch) => {
+                    self.traffic.add(batch.len() as u64, bytes);
+                    return Ok(Input::Batch(batch));
+                }
+                Message::Event(Event::Barrier(barrier)) => {
+                    if let Some(input) = self.on_barrier(channel, barrier)? {
+                        return Ok(input);
+                    }
+                }
+                Message::Event(Event::EndOfInput) => {
+                    if self.aligner.on_end(channel).map_err(|error| self.violation(channel, error))? {
+                        return Ok(Input::EndOfInput);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The checkpoint, and every older one, will never complete: channels that wait for it go on.
+    pub fn abort(&mut self, checkpoint: CheckpointId) {
+        self.aligner.abort(checkpoint);
+    }
+
+    /// Takes back the buffer of a batch that was processed, to decode a later one into it.
+    pub fn recycle(&mut self, mut batch: Batch<T>) {
+        batch.records.clear();
+        let capacity = batch.records.capacity();
+        if capacity > self.spare.capacity() && capacity <= MAX_SPARE_RECORDS {
+            self.spare = batch.records;
+        }
+    }
+
+    /// What has come through this gate, readable from other threads.
+    #[must_use]
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Result<Option<Input<T>>, Failure> {
+        let alignment =
+            self.aligner.on_barrier(channel, barrier).map_err(|error| self.violation(channel, error))?;
+        match alignment {
+            Alignment::Ignored | Alignment::Continued => Ok(None),
+            Alignment::Started => {
+                self.alignment = Some(Stopwatch::start(&self.clock));
+                Ok(None)
+            }
+            Alignment::Completed(barrier) => {
+                let alignment = self.alignment.take().map_or(Duration::ZERO, |since| since.elapsed());
+                Ok(Some(Input::Barrier { barrier, alignment }))
+            }
+        }
+    }
+
+    fn violation(&self, channel: usize, error: AlignmentViolation) -> Failure {
+        let id = self.receivers[channel].id();
+        Failure::internal(format!("the channel of {id} broke the protocol: {error}"))
+    }
+}
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

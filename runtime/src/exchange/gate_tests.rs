@@ -1,0 +1,299 @@
+//! Tests of the gate over local channels: order, fairness, alignment, failures, and a property over all of them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use thalweg_common::clock::ManualClock;
+use thalweg_common::id::ChannelId;
+
+use super::*;
+use crate::exchange::channel::{Sender, Sent, local_channel};
+use crate::exchange::waker::TaskParker;
+
+fn channels<T: Record>(count: u32) -> (Vec<Sender<T>>, Vec<Receiver<T>>) {
+    (0..count).map(|from| local_channel(ChannelId { edge: 0, from, to: 0 })).unzip()
+}
+
+fn gate<T: Record>(receivers: Vec<Receiver<T>>, mode: CheckpointMode) -> (InputGate<T>, TaskParker) {
+    let parker = TaskParker::new();
+    let waker = parker.waker();
+    (InputGate::new(receivers, mode, waker), parker)
+}
+
+fn barrier(id: CheckpointId) -> Barrier {
+    Barrier { id, timestamp_ms: 5, is_final: false }
+}
+
+fn send<T: Record + std::fmt::Debug>(sender: &mut Sender<T>, record: T) {
+    let sent = sender.try_send(Batch::from(vec![record])).expect("the channel is whole");
+    assert!(matches!(sent, Sent::Done), "{sent:?}");
+}
+
+fn send_barrier<T: Record>(sender: &mut Sender<T>, id: CheckpointId) {
+    sender.send_event(Event::Barrier(barrier(id))).expect("the channel is whole");
+}
+
+/// The records of all batches until something else comes, and that.
+fn drain<T: Record>(gate: &mut InputGate<T>) -> (Vec<T>, Input<T>) {
+    let mut records = Vec::new();
+    loop {
+        match gate.poll().expect("no channel has failed") {
+            Input::Batch(batch) => records.extend(batch.records),
+            other => return (records, other),
+        }
+    }
+}
+
+#[test]
+fn channels_are_served_in_turn() {
+    let (mut senders, receivers) = channels(3);
+    for (channel, sender) in senders.iter_mut().enumerate() {
+        (0..3).for_each(|number| send(sender, (channel, number)));
+    }
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    let (records, last) = drain(&mut gate);
+    let order: Vec<_> = records.iter().map(|record| record.0).collect();
+    assert_eq!(order, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+    assert_eq!(last, Input::Idle);
+    assert_eq!(gate.traffic().records(), 9);
+}
+
+#[test]
+fn what_was_sent_before_the_gate_existed_is_delivered_and_later_input_wakes() {
+    let (mut senders, receivers) = channels(2);
+    send(&mut senders[1], 'a');
+    let (mut gate, mut parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    assert_eq!(drain(&mut gate), (vec!['a'], Input::Idle));
+    assert!(!parker.park(Duration::ZERO));
+    send(&mut senders[0], 'b');
+    assert!(parker.park(Duration::ZERO));
+    assert_eq!(drain(&mut gate), (vec!['b'], Input::Idle));
+}
+
+#[test]
+fn a_gate_without_channels_is_idle() {
+    let (mut gate, _parker) = gate::<u64>(Vec::new(), CheckpointMode::ExactlyOnce);
+    assert_eq!(gate.poll(), Ok(Input::Idle));
+}
+
+#[test]
+fn empty_batches_are_no_input() {
+    let (mut senders, receivers) = channels::<u64>(1);
+    assert_eq!(senders[0].try_send(Batch::default()), Ok(Sent::Done));
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    assert_eq!(gate.poll(), Ok(Input::Idle));
+}
+
+#[test]
+fn exactly_once_holds_back_what_is_behind_a_barrier_and_measures_it() {
+    let (mut senders, receivers) = channels(2);
+    let (parker, clock) = (TaskParker::new(), Arc::new(ManualClock::new(0)));
+    let mut gate =
+        InputGate::with_clock(receivers, CheckpointMode::ExactlyOnce, parker.waker(), clock.clone());
+    send(&mut senders[0], 'a');
+    send_barrier(&mut senders[0], 1);
+    send(&mut senders[0], 'c');
+    send(&mut senders[1], 'b');
+    assert_eq!(drain(&mut gate), (vec!['a', 'b'], Input::Idle));
+    clock.advance(Duration::from_millis(30));
+    send_barrier(&mut senders[1], 1);
+    let alignment = Duration::from_millis(30);
+    assert_eq!(drain(&mut gate), (vec![], Input::Barrier { barrier: barrier(1), alignment }));
+    assert_eq!(drain(&mut gate), (vec!['c'], Input::Idle));
+}
+
+#[test]
+fn at_least_once_holds_nothing_back() {
+    let (mut senders, receivers) = channels(2);
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::AtLeastOnce);
+    send_barrier(&mut senders[0], 1);
+    send(&mut senders[0], 7);
+    assert_eq!(drain(&mut gate), (vec![7], Input::Idle));
+    send_barrier(&mut senders[1], 1);
+    assert!(matches!(drain(&mut gate).1, Input::Barrier { .. }));
+}
+
+#[test]
+fn an_abort_lets_blocked_channels_go_on() {
+    let (mut senders, receivers) = channels(2);
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    send_barrier(&mut senders[0], 1);
+    send(&mut senders[0], 7);
+    assert_eq!(drain(&mut gate), (vec![], Input::Idle));
+    gate.abort(1);
+    assert_eq!(drain(&mut gate), (vec![7], Input::Idle));
+    send_barrier(&mut senders[1], 1);
+    assert_eq!(drain(&mut gate), (vec![], Input::Idle), "the barrier of a dead checkpoint");
+}
+
+#[test]
+fn the_end_comes_once_and_barriers_after_it() {
+    let (mut senders, receivers) = channels::<u64>(2);
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    senders[1].send_event(Event::EndOfInput).expect("sent");
+    assert_eq!(gate.poll(), Ok(Input::Idle));
+    send(&mut senders[0], 1);
+    senders[0].send_event(Event::EndOfInput).expect("sent");
+    assert_eq!(drain(&mut gate), (vec![1], Input::EndOfInput));
+    assert_eq!(gate.poll(), Ok(Input::Idle));
+    for sender in &mut senders {
+        send_barrier(sender, 1);
+    }
+    assert!(matches!(gate.poll(), Ok(Input::Barrier { .. })));
+    drop(senders);
+    assert_eq!(gate.poll(), Ok(Input::Idle));
+}
+
+#[test]
+fn a_blocked_channel_that_fails_fails_the_gate() {
+    let (mut senders, receivers) = channels::<u64>(2);
+    let (mut gate, mut parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    send_barrier(&mut senders[0], 1);
+    assert_eq!(gate.poll(), Ok(Input::Idle));
+    assert!(parker.park(Duration::ZERO));
+    senders.remove(0);
+    assert!(parker.park(Duration::ZERO), "the task is woken for it");
+    let failure = gate.poll().expect_err("channel 0 has failed");
+    assert!(failure.message.contains("edge 0 from subtask 0 to subtask 0"), "{failure}");
+}
+
+#[test]
+fn one_barrier_twice_is_a_broken_protocol() {
+    let (mut senders, receivers) = channels(2);
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::AtLeastOnce);
+    send_barrier(&mut senders[0], 1);
+    // A record between them keeps the queue from merging them.
+    send(&mut senders[0], 1);
+    send_barrier(&mut senders[0], 1);
+    assert!(matches!(gate.poll(), Ok(Input::Batch(_))));
+    assert!(gate.poll().is_err());
+}
+
+/// Which channel, how many barriers were before it, and its number in the channel.
+type Marked = (usize, CheckpointId, u32);
+
+#[derive(Debug, Clone)]
+enum Step {
+    Records(u8),
+    Barrier,
+}
+
+/// What one channel sends, and what it has sent.
+struct Script {
+    steps: VecDeque<Step>,
+    barriers: CheckpointId,
+    records: u32,
+    ended: bool,
+}
+
+impl Script {
+    /// Sends the next step, if the channel and the (simulated) job manager allow it: one checkpoint at a time.
+    fn advance(&mut self, channel: usize, sender: &mut Sender<Marked>, completed: CheckpointId) {
+        match self.steps.front() {
+            Some(Step::Records(count)) => {
+                let numbers = self.records..self.records + u32::from(*count);
+                let batch: Vec<Marked> = numbers.map(|number| (channel, self.barriers, number)).collect();
+                if sender.try_send(Batch::from(batch)) == Ok(Sent::Done) {
+                    self.records += u32::from(*count);
+                    self.steps.pop_front();
+                }
+            }
+            Some(Step::Barrier) if completed == self.barriers => {
+                self.barriers += 1;
+                send_barrier(sender, self.barriers);
+                self.steps.pop_front();
+            }
+            Some(Step::Barrier) => {}
+            None if !self.ended => {
+                sender.send_event(Event::EndOfInput).expect("sent");
+                self.ended = true;
+            }
+            None => {}
+        }
+    }
+}
+
+fn scripts() -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let step = prop_oneof![4 => (0u8..5).prop_map(Step::Records), 1 => Just(Step::Barrier)];
+    (1usize..5).prop_flat_map(move |channels| {
+        proptest::collection::vec(proptest::collection::vec(step.clone(), 0..25), channels)
+    })
+}
+
+fn check_delivery(
+    mode: CheckpointMode,
+    scripts: Vec<Vec<Step>>,
+    schedule: &[(u8, bool)],
+) -> Result<(), TestCaseError> {
+    // Every channel gets as many barriers as the one that has most.
+    let barriers_of = |steps: &[Step]| steps.iter().filter(|step| matches!(step, Step::Barrier)).count();
+    let barriers = scripts.iter().map(|steps| barriers_of(steps)).max().unwrap_or(0);
+    let mut scripts: Vec<_> = scripts
+        .into_iter()
+        .map(|mut steps| {
+            steps.extend(std::iter::repeat_n(Step::Barrier, barriers - barriers_of(&steps)));
+            Script { steps: steps.into(), barriers: 0, records: 0, ended: false }
+        })
+        .collect();
+    let count = scripts.len();
+    let (mut senders, receivers) = channels::<Marked>(count as u32);
+    let (mut gate, _parker) = gate(receivers, mode);
+
+    let (mut completed, mut delivered, mut has_ended) = (0, vec![Vec::new(); count], false);
+    let fallback = (0u8..).map(|turn| (turn, true));
+    for (channel, polls) in schedule.iter().copied().chain(fallback.cycle()) {
+        let channel = usize::from(channel) % count;
+        scripts[channel].advance(channel, &mut senders[channel], completed);
+        if !polls {
+            continue;
+        }
+        match gate.poll().expect("no channel has failed") {
+            Input::Batch(batch) => {
+                prop_assert!(!has_ended, "a batch after the end");
+                for (from, epoch, number) in batch.records {
+                    if mode == CheckpointMode::ExactlyOnce {
+                        prop_assert_eq!(epoch, completed, "a record on the wrong side of a barrier");
+                    }
+                    delivered[from].push((epoch, number));
+                }
+            }
+            Input::Barrier { barrier, .. } => {
+                completed += 1;
+                prop_assert_eq!(barrier.id, completed);
+                for (script, delivered) in scripts.iter().zip(&delivered) {
+                    let before = delivered.iter().filter(|(epoch, _)| *epoch < completed).count();
+                    // Every channel has passed the barrier, so what it had sent before is known and complete.
+                    let last = delivered.last().map_or(0, |(_, number)| *number as usize + 1);
+                    prop_assert!(before <= last && script.barriers >= completed);
+                }
+            }
+            Input::EndOfInput => has_ended = true,
+            Input::Idle => {
+                let all_sent = scripts.iter().all(|script| script.ended);
+                if all_sent && has_ended && completed == barriers as CheckpointId {
+                    break;
+                }
+            }
+        }
+    }
+    for (script, delivered) in scripts.iter().zip(delivered) {
+        let numbers: Vec<_> = delivered.iter().map(|(_, number)| *number).collect();
+        let expected: Vec<_> = (0..script.records).collect();
+        prop_assert_eq!(numbers, expected, "every record once, in order");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_record_is_delivered_once_and_barriers_cut_exactly(
+        scripts in scripts(),
+        schedule in proptest::collection::vec((any::<u8>(), any::<bool>()), 0..200),
+    ) {
+        check_delivery(CheckpointMode::ExactlyOnce, scripts.clone(), &schedule)?;
+        check_delivery(CheckpointMode::AtLeastOnce, scripts, &schedule)?;
+    }
+}

@@ -1,0 +1,51 @@
+//! The exchange: how batches get from one task to the next, in the same process or in another one.
+//!
+//! A batch's way through this folder:
+//!
+//! - `output.rs` takes it from the end of a chain. `partitioner.rs` chooses a channel for each record (key group, round
+//!   robin, forward); the output collects a batch per channel and keeps what a full channel does not take.
+//! - `channel.rs` is the channel's two ends as a task sees them: [`Sender`] and [`Receiver`]. Sending never blocks.
+//! - `local.rs` moves the batch itself to a task of the same process through `queue.rs`, the queue in every channel.
+//! - `remote/` moves it to another process: `frame.rs` encodes it, `sender.rs` queues frames while `credit.rs` allows it and
+//!   feeds the gRPC stream that `client.rs` has opened; on the other side `server.rs` accepts the stream,
+//!   `registry.rs` fences it and finds its receiver, `receiver.rs` checks, queues and decodes the frames.
+//! - `ready.rs` marks the channel as readable and `waker.rs` wakes the receiving task's thread.
+//! - `gate.rs` takes batches from all channels of a task in turn and returns their credit; `aligner.rs` decides which
+//!   channels must wait for a barrier. The gate's batches enter the next chain. `traffic.rs` counts them.
+//!
+//! Invariants: tasks are plain threads and never wait for the network; everything that queues is bounded, by batches
+//! inside a process and by bytes of credit between processes; one slow channel holds up no other; order is kept in
+//! every channel, for records and events alike; what breaks a rule fails the task and never yields a wrong result.
+
+mod aligner;
+mod channel;
+mod credit;
+mod gate;
+mod local;
+mod output;
+mod partitioner;
+mod queue;
+mod ready;
+mod remote;
+mod traffic;
+mod waker;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use thalweg_common::limits::BATCH_RECORDS;
+
+pub use channel::{Receiver, Sender, Sent, local_channel};
+pub use gate::{Input, InputGate};
+pub use output::Output;
+pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin};
+pub use remote::{ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};
+pub use traffic::Traffic;
+pub use waker::{TaskParker, TaskWaker};
+
+/// Largest buffer of a batch that is kept to be used again; a larger one was an exception and is freed.
+const MAX_SPARE_RECORDS: usize = 4 * BATCH_RECORDS;
+
+/// Locks a channel's state. It is whole whenever it is unlocked, so a panic elsewhere does not spoil it.
+fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,245 @@
+//! Tests of the output over local channels: order behind a full channel, barriers, routing.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use thalweg_common::config::CheckpointMode;
+use thalweg_common::id::ChannelId;
+use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
+
+use super::*;
+use crate::exchange::channel::{Receiver, local_channel};
+use crate::exchange::gate::{Input, InputGate};
+use crate::exchange::partitioner::{Forward, HashPartitioner, RoundRobin};
+use crate::exchange::waker::TaskParker;
+
+fn channels<T: Record>(count: u32) -> (Vec<Sender<T>>, Vec<InputGate<T>>) {
+    let gate = |receiver: Receiver<T>| {
+        InputGate::new(vec![receiver], CheckpointMode::ExactlyOnce, TaskParker::new().waker())
+    };
+    (0..count)
+        .map(|to| local_channel(ChannelId { edge: 0, from: 0, to }))
+        .map(|(sender, receiver)| (sender, gate(receiver)))
+        .unzip()
+}
+
+fn process<T: Record>(output: &mut Output<T>, records: Vec<T>) {
+    output.process(&mut Batch::from(records)).expect("no channel has failed");
+}
+
+fn snapshot<T: Record>(output: &mut Output<T>, id: CheckpointId) {
+    let barrier = Barrier { id, timestamp_ms: 0, is_final: false };
+    output.snapshot(barrier, &mut SnapshotBuilder::default()).expect("no channel has failed");
+}
+
+/// What a receiver sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen<T> {
+    Record(T),
+    Barrier(CheckpointId),
+    End,
+}
+
+fn receive<T: Record>(gate: &mut InputGate<T>, inputs: usize, seen: &mut Vec<Seen<T>>) {
+    for _ in 0..inputs {
+        match gate.poll().expect("no channel has failed") {
+            Input::Batch(batch) => seen.extend(batch.records.into_iter().map(Seen::Record)),
+            Input::Barrier { barrier, .. } => seen.push(Seen::Barrier(barrier.id)),
+            Input::EndOfInput => seen.push(Seen::End),
+            Input::Idle => return,
+        }
+    }
+}
+
+fn receive_all<T: Record>(gate: &mut InputGate<T>) -> Vec<Seen<T>> {
+    let mut seen = Vec::new();
+    receive(gate, usize::MAX, &mut seen);
+    seen
+}
+
+#[test]
+fn a_batch_leaves_when_it_is_full_or_asked_for() {
+    let (senders, mut gates) = channels(2);
+    let mut output = Output::new(Box::new(RoundRobin::default()), senders);
+    process(&mut output, (0..2 * BATCH_RECORDS as u64 - 2).collect());
+    assert_eq!(output.flush(false), Ok(Flushed::All));
+    assert!(gates.iter_mut().all(|gate| receive_all(gate).is_empty()), "no batch is full");
+    process(&mut output, vec![0, 1]);
+    assert!(gates.iter_mut().all(|gate| receive_all(gate).len() == BATCH_RECORDS));
+    process(&mut output, vec![7]);
+    assert_eq!(output.flush(true), Ok(Flushed::All));
+    assert_eq!(receive_all(&mut gates[0]), [Seen::Record(7)]);
+    assert_eq!(output.traffic().records(), 2 * BATCH_RECORDS as u64 + 1);
+}
+
+#[test]
+fn one_channel_gets_the_batch_itself() {
+    let (senders, mut gates) = channels(1);
+    let mut output = Output::new(Box::new(Forward), senders);
+    let records: Vec<u64> = (0..BATCH_RECORDS as u64).collect();
+    let address = records.as_ptr();
+    process(&mut output, records);
+    match gates[0].poll() {
+        Ok(Input::Batch(batch)) => assert_eq!(batch.records.as_ptr(), address, "it was copied"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn broadcast_sends_all_to_all() {
+    let (senders, mut gates) = channels(3);
+    let mut output = Output::broadcast(senders);
+    process(&mut output, vec!["a".to_owned(), "b".to_owned()]);
+    assert_eq!(output.flush(true), Ok(Flushed::All));
+    for gate in &mut gates {
+        assert_eq!(receive_all(gate), [Seen::Record("a".to_owned()), Seen::Record("b".to_owned())]);
+    }
+}
+
+#[test]
+fn a_key_stays_on_its_channel() {
+    let (senders, mut gates) = channels(4);
+    let mut output = Output::new(Box::new(HashPartitioner::new(|record: &u64| record % 50, 128)), senders);
+    process(&mut output, (0..1_000).collect());
+    assert_eq!(output.flush(true), Ok(Flushed::All));
+    let mut owner = std::collections::HashMap::new();
+    let mut count = 0;
+    for (channel, gate) in gates.iter_mut().enumerate() {
+        for seen in receive_all(gate) {
+            let Seen::Record(record) = seen else { panic!("{seen:?}") };
+            assert_eq!(*owner.entry(record % 50).or_insert(channel), channel);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 1_000);
+}
+
+#[test]
+fn a_full_channel_blocks_the_flush_and_wakes_the_task() {
+    let (senders, mut gates) = channels(2);
+    let mut output = Output::broadcast(senders);
+    let mut parker = TaskParker::new();
+    output.set_waker(&parker.waker());
+    for number in 0..=LOCAL_CHANNEL_BATCHES as u64 {
+        process(&mut output, vec![number]);
+        receive_all(&mut gates[1]);
+        let expected = if number < LOCAL_CHANNEL_BATCHES as u64 { Flushed::All } else { Flushed::Blocked };
+        assert_eq!(output.flush(true), Ok(expected), "batch {number}");
+    }
+    snapshot(&mut output, 1);
+    assert_eq!(
+        receive_all(&mut gates[1]).last(),
+        Some(&Seen::Barrier(1)),
+        "the other channel is not held up"
+    );
+    assert_eq!(output.flush(true), Ok(Flushed::Blocked));
+    assert!(!parker.park(Duration::ZERO));
+
+    let mut seen = receive_all(&mut gates[0]);
+    assert!(parker.park(Duration::ZERO), "there is room again");
+    assert_eq!(output.flush(false), Ok(Flushed::All));
+    seen.extend(receive_all(&mut gates[0]));
+    let expected: Vec<_> =
+        (0..=LOCAL_CHANNEL_BATCHES as u64).map(Seen::Record).chain([Seen::Barrier(1)]).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_vanished_receiver_is_a_failure() {
+    let (senders, gates) = channels(1);
+    let mut output = Output::new(Box::new(Forward), senders);
+    process(&mut output, vec![1]);
+    drop(gates);
+    let failure = output.flush(true).expect_err("nobody receives");
+    assert!(failure.message.contains("edge 0 from subtask 0 to subtask 0"), "{failure}");
+}
+
+#[test]
+fn a_partitioner_that_breaks_its_contract_is_found() {
+    struct Broken(Vec<u32>);
+    impl Partitioner<u64> for Broken {
+        fn select(&mut self, _records: &[u64], _channels: usize, targets: &mut Vec<u32>) {
+            targets.extend(&self.0);
+        }
+    }
+    for targets in [vec![], vec![0, 1], vec![0, 2, 0], vec![0, 1, 1, 0]] {
+        let (senders, _gates) = channels(2);
+        let mut output = Output::new(Box::new(Broken(targets.clone())), senders);
+        assert!(output.process(&mut Batch::from(vec![1, 2, 3])).is_err(), "{targets:?}");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Process(u16),
+    Flush(bool),
+    Snapshot,
+    Receive(u8, u8),
+}
+
+proptest! {
+    /// Whatever is full when: every channel sees its records and barriers once, in the order of their processing.
+    #[test]
+    fn order_is_kept_behind_full_channels(
+        count in 1u32..4,
+        steps in proptest::collection::vec(prop_oneof![
+            4 => prop_oneof![0u16..4, 1_000u16..1_100].prop_map(Step::Process),
+            4 => any::<bool>().prop_map(Step::Flush),
+            1 => Just(Step::Snapshot),
+            4 => (any::<u8>(), 0u8..6).prop_map(|(channel, inputs)| Step::Receive(channel, inputs)),
+        ], 0..80),
+    ) {
+        let (senders, mut gates) = channels(count);
+        let mut output = Output::new(Box::new(RoundRobin::default()), senders);
+        let mut expected = vec![Vec::new(); gates.len()];
+        let mut seen = expected.clone();
+        let (mut next, mut checkpoints) = (0usize, 0);
+        for step in steps {
+            match step {
+                Step::Process(records) => {
+                    let records: Vec<_> = (next..next + usize::from(records)).collect();
+                    next += records.len();
+                    for record in &records {
+                        expected[record % count as usize].push(Seen::Record(*record));
+                    }
+                    process(&mut output, records);
+                }
+                Step::Flush(partial) => {
+                    prop_assert!(output.flush(partial).is_ok());
+                }
+                Step::Snapshot => {
+                    checkpoints += 1;
+                    expected.iter_mut().for_each(|expected| expected.push(Seen::Barrier(checkpoints)));
+                    snapshot(&mut output, checkpoints);
+                }
+                Step::Receive(channel, inputs) => {
+                    let channel = usize::from(channel) % gates.len();
+                    receive(&mut gates[channel], usize::from(inputs), &mut seen[channel]);
+                }
+            }
+        }
+        output.finish().expect("no channel has failed");
+        loop {
+            for (gate, seen) in gates.iter_mut().zip(&mut seen) {
+                receive(gate, usize::MAX, seen);
+            }
+            if output.flush(true) == Ok(Flushed::All) {
+                break;
+            }
+        }
+        for ((gate, mut seen), mut expected) in gates.iter_mut().zip(seen).zip(expected) {
+            receive(gate, usize::MAX, &mut seen);
+            expected.push(Seen::End);
+            // Of barriers with nothing between, the last one may stand for all.
+            let is_replaced = |index: usize| {
+                matches!((&expected[index], expected.get(index + 1)), (Seen::Barrier(_), Some(Seen::Barrier(_))))
+            };
+            let kept: Vec<_> = (0..expected.len()).filter(|index| !is_replaced(*index)).map(|index| expected[index].clone()).collect();
+            let is_seen_replaced = |index: usize| {
+                matches!((&seen[index], seen.get(index + 1)), (Seen::Barrier(_), Some(Seen::Barrier(_))))
+            };
+            let seen: Vec<_> = (0..seen.len()).filter(|index| !is_seen_replaced(*index)).map(|index| seen[index].clone()).collect();
+            prop_assert_eq!(seen, kept);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The payload of frames: whole records behind their count, or one event. Pure, and independent of the transport.
+//!
+//! On a record's way this is where it becomes bytes, once, and where it is a record again, once. A batch's payload is
+//! the number of records as `u32`, little-endian, then their encodings. Invariants: a payload has at most
+//! [`MAX_FRAME_BYTES`] and [`MAX_FRAME_RECORDS`]; what is decoded has filled its payload exactly; rubbish is an error and
+//! never reserves more memory than it has bytes to justify.
+
+use thalweg_common::failure::Failure;
+use thalweg_common::limits::{MAX_FRAME_BYTES, MAX_FRAME_RECORDS};
+use thalweg_common::record::{DecodeError, Record};
+
+use crate::event::Event;
+
+const HEADER_BYTES: usize = size_of::<u32>();
+
+/// Most records for which room is made before they were seen.
+const MAX_RESERVED_RECORDS: usize = 4_096;
+
+/// Encodes records from the front until the payload reaches `target_bytes`. Returns how many; at least one if there is one.
+///
+/// # Errors
+/// When the first record alone does not fit into a frame.
+pub(super) fn encode_records<T: Record>(
+    records: &[T],
+    target_bytes: usize,
+    payload: &mut Vec<u8>,
+) -> Result<usize, Failure> {
+    payload.clear();
+    payload.extend_from_slice(&[0; HEADER_BYTES]);
+    let mut count = 0;
+    for record in records.iter().take(MAX_FRAME_RECORDS) {
+        let start = payload.len();
+        record.encode(payload);
+        if payload.len() > MAX_FRAME_BYTES {
+            if count == 0 {
+                return Err(too_large::<T>(payload.len() - start));
+            }
+            // It goes into the next frame.
+            payload.truncate(start);
+            break;
+        }
+        count += 1;
+        if payload.len() >= target_bytes {
+            break;
+        }
+    }
+    // Below MAX_FRAME_RECORDS, so it fits.
+    payload[..HEADER_BYTES].copy_from_slice(&(count as u32).to_le_bytes());
+    Ok(count)
+}
+
+fn too_large<T>(record_bytes: usize) -> Failure {
+    let limit_bytes = MAX_FRAME_BYTES - HEADER_BYTES;
+    Failure::user(format!(
+        "a record of type {} takes {record_bytes} bytes, more than the {limit_bytes} bytes that fit into a frame between two \
+         workers; split it, or send a reference to where it is stored",
+        std::any::type_name::<T>()
+    ))
+}
+
+/// Decodes a payload of records and appends them to `records`.
+///
+/// # Errors
+/// When the payload is not what [`encode_records`] makes of records of this type.
+pub(super) fn decode_records<T: Record>(payload: &[u8], records: &mut Vec<T>) -> Result<(), DecodeError> {
+    let Some((header, mut rest)) = payload.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(DecodeError::new::<T>(format!("a frame of {} bytes has no record count", payload.len())));
+    };
+    let count = u32::from_le_bytes(*header) as usize;
+    if count > MAX_FRAME_RECORDS {
+        return Err(DecodeError::new::<T>(format!(
+            "a frame announces {count} records, the limit is {MAX_FRAME_RECORDS}"
+        )));
+    }
+    records.reserve(count.min(rest.len().saturating_add(1)).min(MAX_RESERVED_RECORDS));
+    for _ in 0..count {
+        records.push(T::decode(&mut rest)?);
+    }
+    if rest.is_empty() {
+        return Ok(());
+    }
+    Err(DecodeError::new::<T>(format!("{} bytes follow the {count} records of a frame", rest.len())))
+}
+
+/// Encodes an event.
+pub(super) fn encode_event(event: Event) -> Vec<u8> {
+    let mut payload = Vec::new();
+    event.encode(&mut payload);
+    payload
+}
+
+/// Decodes an event that fills `payload` exactly.
+///
+/// # Errors
+/// When it does not.
+pub(super) fn decode_event(mut payload: &[u8]) -> Result<Event, DecodeError> {
+    let event = Event::decode(&mut payload)?;
+    if payload.is_empty() {
+        return Ok(event);
+    }
+    Err(DecodeError::new::<Event>(format!("{} bytes follow the event", payload.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Barrier;
+    use proptest::prelude::*;
+    use thalweg_common::failure::Fault;
+
+    fn frames<T: Record>(records: &[T], target_bytes: usize) -> Vec<Vec<u8>> {
+        let (mut frames, mut sent) = (Vec::new(), 0);
+        while sent < records.len() {
+            let mut payload = Vec::new();
+            sent += encode_records(&records[sent..], target_bytes, &mut payload).expect("they fit");
+            frames.push(payload);
+        }
+        frames
+    }
+
+    proptest! {
+        #[test]
+        fn records_survive(
+            records in proptest::collection::vec((any::<u64>(), ".{0,40}"), 0..200),
+            target_bytes in 1usize..2_000,
+        ) {
+            let frames = frames(&records, target_bytes);
+            let mut decoded: Vec<(u64, String)> = Vec::new();
+            for (number, frame) in frames.iter().enumerate() {
+                let before = decoded.len();
+                prop_assert_eq!(decode_records(frame, &mut decoded), Ok(()));
+                prop_assert!(decoded.len() > before, "no frame is empty");
+                prop_assert!(frame.len() >= target_bytes || number + 1 == frames.len(), "only the last is short");
+            }
+            prop_assert_eq!(decoded, records);
+        }
+
+        #[test]
+        fn rubbish_is_an_error_or_a_value_but_never_a_panic(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_records::<(u64, String)>(&payload, &mut Vec::new());
+            let _ = decode_records::<()>(&payload, &mut Vec::new());
+            let _ = decode_event(&payload);
+        }
+    }
+
+    #[test]
+    fn damaged_payloads_are_refused() {
+        let mut payload = Vec::new();
+        assert_eq!(encode_records(&[1u64, 2, 3], 1_000, &mut payload), Ok(3));
+        for end in 0..payload.len() {
+            assert!(decode_records::<u64>(&payload[..end], &mut Vec::new()).is_err(), "cut to {end} bytes");
+        }
+        payload.push(0);
+        assert!(decode_records::<u64>(&payload, &mut Vec::new()).is_err());
+        let many = u32::MAX.to_le_bytes();
+        let error = decode_records::<()>(&many, &mut Vec::new()).expect_err("too many");
+        assert!(error.to_string().contains("4294967295 records"), "{error}");
+    }
+
+    #[test]
+    fn a_frame_holds_a_bounded_number_of_records_that_take_no_bytes() {
+        let frames = frames(&[(); MAX_FRAME_RECORDS + 1], 1_000);
+        assert_eq!(frames.len(), 2);
+        let mut decoded = Vec::new();
+        frames.iter().for_each(|frame| decode_records::<()>(frame, &mut decoded).expect("decodes"));
+        assert_eq!(decoded.len(), MAX_FRAME_RECORDS + 1);
+    }
+
+    #[test]
+    fn the_largest_record_fits_and_a_larger_one_names_the_limit() {
+        // A string has its length before it.
+        let largest = "x".repeat(MAX_FRAME_BYTES - HEADER_BYTES - 8);
+        let mut payload = Vec::new();
+        assert_eq!(encode_records(&["y".to_owned(), largest.clone()], MAX_FRAME_BYTES, &mut payload), Ok(1));
+        assert_eq!(encode_records(std::slice::from_ref(&largest), 1, &mut payload), Ok(1));
+        assert_eq!(payload.len(), MAX_FRAME_BYTES);
+
+        let failure = encode_records(&[largest + "x"], 1, &mut payload).expect_err("it does not fit");
+        assert_eq!(failure.fault, Fault::User);
+        assert!(failure.message.contains("16777213 bytes"), "{failure}");
+        assert!(failure.message.contains("16777212 bytes"), "{failure}");
+    }
+
+    #[test]
+    fn events_survive() {
+        let barrier = Event::Barrier(Barrier { id: 9, timestamp_ms: -1, is_final: true });
+        for event in [barrier, Event::EndOfInput] {
+            let mut payload = encode_event(event);
+            assert_eq!(decode_event(&payload), Ok(event));
+            payload.push(1);
+            assert!(decode_event(&payload).is_err());
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The sending end of a remote channel: encodes batches into frames and queues them for the connection.
+//!
+//! On a record's way this stands between an output and the gRPC stream. The task's thread puts frames in, the
+//! connection takes them out and hands them to HTTP/2, another task on the network runtime brings in the grants.
+//! Invariants: the task never waits; frames are taken in only while there is credit, so what waits here costs at most the
+//! window and one frame; frames are numbered in the order in which they leave, from 0 and without gaps.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::ChannelId;
+use thalweg_common::record::Record;
+use thalweg_proto::v1::{self, frame};
+
+use super::OpenChannel;
+use super::client::Peer;
+use super::frame::{encode_event, encode_records};
+use crate::batch::Batch;
+use crate::event::Event;
+use crate::exchange::credit::{CreditViolation, SenderCredit, frame_cost};
+use crate::exchange::queue::{Message, MessageQueue};
+use crate::exchange::waker::TaskWaker;
+use crate::exchange::{MAX_SPARE_RECORDS, lock};
+
+/// What the task, the connection and the reader of grants share.
+pub(super) struct Outbound {
+    id: ChannelId,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The first frame, until it has left.
+    open: Option<OpenChannel>,
+    queue: MessageQueue<Bytes>,
+    next_sequence: u64,
+    credit: SenderCredit,
+    /// No more comes into the queue.
+    closed: bool,
+    failure: Option<Failure>,
+    task: Option<TaskWaker>,
+    /// The task was refused and waits for credit.
+    task_waits: bool,
+    /// The connection, when it has found the queue empty.
+    connection: Option<Waker>,
+}
+
+impl Outbound {
+    pub(super) fn new(open: OpenChannel) -> Arc<Self> {
+        let state = State {
+            open: Some(open),
+            queue: MessageQueue::new(),
+            next_sequence: 0,
+            credit: SenderCredit::default(),
+            closed: false,
+            failure: None,
+            task: None,
+            task_waits: false,
+            connection: None,
+        };
+        Arc::new(Self { id: open.channel, state: Mutex::new(state) })
+    }
+
+    pub(super) fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// The receiver has granted credit.
+    pub(super) fn grant(&self, bytes: u64) -> Result<(), CreditViolation> {
+        let mut state = lock(&self.state);
+        state.credit.grant(bytes)?;
+        if state.task_waits && state.credit.is_open() {
+            state.task_waits = false;
+            let task = state.task.clone();
+            drop(state);
+            wake(task);
+        }
+        Ok(())
+    }
+
+    /// The channel is broken: the task learns it with its next call, and what waits is dropped.
+    pub(super) fn fail(&self, failure: Failure) {
+        let (task, connection, queue) = {
+            let mut state = lock(&self.state);
+            state.failure.get_or_insert(failure);
+            state.closed = true;
+            let queue = std::mem::replace(&mut state.queue, MessageQueue::new());
+            (state.task.clone(), state.connection.take(), queue)
+        };
+        drop(queue);
+        wake(task);
+        if let Some(connection) = connection {
+            connection.wake();
+        }
+    }
+
+    /// Whether a frame may be put in. If not, the task is woken when it may.
+    fn is_open(&self) -> Result<bool, Failure> {
+        let mut state = lock(&self.state);
+        state.check()?;
+        state.task_waits = !state.credit.is_open();
+        Ok(!state.task_waits)
+    }
+
+    fn put(&self, put: impl FnOnce(&mut State)) -> Result<(), Failure> {
+        let connection = {
+            let mut state = lock(&self.state);
+            state.check()?;
+            put(&mut state);
+            state.connection.take()
+        };
+        if let Some(connection) = connection {
+            connection.wake();
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<(), Failure> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn pop(&mut self) -> Option<v1::Frame> {
+        let message = match self.open.take() {
+            Some(open) => frame::Message::Open(open.into()),
+            None => match self.queue.pop()? {
+                Message::Batch(payload) => frame::Message::Data(payload),
+                Message::Event(event) => frame::Message::Event(encode_event(event).into()),
+            },
+        };
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        Some(v1::Frame { sequence, message: Some(message) })
+    }
+}
+
+fn wake(task: Option<TaskWaker>) {
+    if let Some(task) = task {
+        task.wake();
+    }
+}
+
+/// The body of the gRPC request: the connection takes frames from it as fast as HTTP/2 lets it.
+pub(super) struct OutboundStream {
+    outbound: Arc<Outbound>,
+}
+
+impl OutboundStream {
+    pub(super) fn new(outbound: Arc<Outbound>) -> Self {
+        Self { outbound }
+    }
+}
+
+impl Stream for OutboundStream {
+    type Item = v1::Frame;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<v1::Frame>> {
+        let mut state = lock(&self.outbound.state);
+        if let Some(frame) = state.pop() {
+            return Poll::Ready(Some(frame));
+        }
+        if state.closed {
+            return Poll::Ready(None);
+        }
+        state.connection = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// The sending end as the task sees it.
+pub(in crate::exchange) struct RemoteSender<T> {
+    outbound: Arc<Outbound>,
+    /// Keeps the connection while one of its channels is in use.
+    _peer: Arc<Peer>,
+    target_bytes: usize,
+    payload: Vec<u8>,
+    /// The empty buffer of the last batch.
+    spare: Option<Vec<T>>,
+}
+
+impl<T> RemoteSender<T> {
+    pub(super) fn new(outbound: Arc<Outbound>, peer: Arc<Peer>, target_bytes: usize) -> Self {
+        Self { outbound, _peer: peer, target_bytes, payload: Vec::new(), spare: None }
+    }
+
+    pub(in crate::exchange) fn set_waker(&mut self, waker: TaskWaker) {
+        lock(&self.outbound.state).task = Some(waker);
+    }
+
+    pub(in crate::exchange) fn send_event(&mut self, event: Event) -> Result<(), Failure> {
+        self.outbound.put(|state| state.queue.push_event(event))
+    }
+
+    /// Puts nothing more in. What is queued still leaves.
+    pub(in crate::exchange) fn close(&mut self) {
+        // An error says that the channel is closed already.
+        let _ = self.outbound.put(|state| state.closed = true);
+    }
+
+    pub(in crate::exchange) fn take_spare(&mut self) -> Option<Vec<T>> {
+        self.spare.take()
+    }
+
+    /// The encoded payload, in no more memory than it is charged for.
+    fn take_payload(&mut self) -> Bytes {
+        if self.payload.len() < self.payload.capacity() / 2 {
+            return Bytes::copy_from_slice(&self.payload);
+        }
+        // Frames end a record behind the target: with some room to spare the next one does not grow.
+        let room = self.payload.len() + self.payload.len() / 8;
+        Bytes::from(std::mem::replace(&mut self.payload, Vec::with_capacity(room)))
+    }
+}
+
+impl<T: Record> RemoteSender<T> {
+    /// Encodes as much of the batch as there is credit for and gives back the rest.
+    pub(in crate::exchange) fn try_send(
+        &mut self,
+        mut batch: Batch<T>,
+        bytes: &mut u64,
+    ) -> Result<Option<Batch<T>>, Failure> {
+        let mut sent = 0;
+        while sent < batch.len() {
+            if !self.outbound.is_open()? {
+                batch.records.drain(..sent);
+                return Ok(Some(batch));
+            }
+            sent += encode_records(&batch.records[sent..], self.target_bytes, &mut self.payload)
+                .map_err(|failure| failure.context(format_args!("the channel of {}", self.outbound.id)))?;
+            let payload = self.take_payload();
+            *bytes += payload.len() as u64;
+            self.outbound.put(|state| {
+                state.credit.spend(frame_cost(payload.len()));
+                state.queue.push_batch(payload);
+            })?;
+        }
+        batch.records.clear();
+        if batch.records.capacity() <= MAX_SPARE_RECORDS {
+            self.spare = Some(batch.records);
+        }
+        Ok(None)
+    }
+}
+
+impl<T> Drop for RemoteSender<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

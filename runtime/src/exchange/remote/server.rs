@@ -1,0 +1,137 @@
+//! Accepts channels from other workers.
+//!
+//! On a record's way this is where a channel enters a worker: the first frame names it, the registry lets it in, and from
+//! then on the channel's own stream carries frames in and grants out. Invariants: no stream is read before its channel
+//! was admitted; stopping the server ends every channel.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{Attempt, ChannelId, JobId};
+use thalweg_common::limits::{
+    EXCHANGE_CONNECTION_WINDOW_BYTES, EXCHANGE_KEEP_ALIVE_MS, EXCHANGE_STREAM_WINDOW_BYTES,
+    HTTP2_FRAME_BYTES, MAX_FRAME_BYTES,
+};
+use thalweg_common::record::Record;
+use thalweg_common::task_scope::TaskScope;
+use thalweg_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
+use thalweg_proto::v1::{Frame, frame};
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::receiver::{Inbound, InboundStream, RemoteReceiver};
+use super::registry::Registry;
+use super::{ExchangeSettings, OpenChannel};
+use crate::exchange::channel::Receiver;
+
+/// What a frame has around its payload, generously.
+const MESSAGE_OVERHEAD_BYTES: usize = 1_024;
+
+/// The receiving side of a worker's exchange. Cheap to clone; it stops when its scope is cancelled or the last clone goes.
+#[derive(Clone)]
+pub struct ExchangeServer {
+    registry: Arc<Registry>,
+    settings: ExchangeSettings,
+    address: SocketAddr,
+    /// Keeps the server running.
+    _scope: TaskScope,
+}
+
+impl ExchangeServer {
+    /// Listens at a free port of `host` for senders that run the same plan. Runs in a child of `scope`.
+    ///
+    /// # Errors
+    /// When the host cannot be listened at.
+    pub async fn start(
+        host: &str,
+        plan_fingerprint: u64,
+        settings: ExchangeSettings,
+        scope: &TaskScope,
+    ) -> Result<Self, Failure> {
+        let cannot_listen = |error: std::io::Error| {
+            Failure::external(format!(
+                "the exchange cannot listen at {host}: {error}; the data host must be an address of this machine"
+            ))
+        };
+        let listener = TcpListener::bind((host, 0)).await.map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let registry = Arc::new(Registry::new(plan_fingerprint));
+        let scope = scope.child("exchange-server");
+        let stopped = {
+            let (registry, cancelled) = (Arc::clone(&registry), scope.token());
+            async move {
+                cancelled.cancelled().await;
+                // The server waits for its connections to end, and they for their channels.
+                registry.stop();
+            }
+        };
+        let service = ExchangeServiceServer::new(Service { registry: Arc::clone(&registry) })
+            .max_decoding_message_size(MAX_FRAME_BYTES + MESSAGE_OVERHEAD_BYTES);
+        let keep_alive = std::time::Duration::from_millis(EXCHANGE_KEEP_ALIVE_MS);
+        let server = Server::builder()
+            .max_frame_size(HTTP2_FRAME_BYTES)
+            .initial_stream_window_size(EXCHANGE_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(EXCHANGE_CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(keep_alive))
+            .http2_keepalive_timeout(Some(keep_alive))
+            .add_service(service);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        scope.spawn_fallible("listener", server.serve_with_incoming_shutdown(incoming, stopped));
+        Ok(Self { registry, settings, address, _scope: scope })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on only senders of this attempt are let in; channels of older ones fail.
+    ///
+    /// # Errors
+    /// When the attempt has ended, or a later one has started.
+    pub fn start_attempt(&self, job_id: JobId, attempt: Attempt) -> Result<(), Failure> {
+        self.registry.start_attempt(job_id, attempt)
+    }
+
+    /// Closes the channels of this attempt and lets no sender of it in any more.
+    pub fn end_attempt(&self, job_id: JobId, attempt: Attempt) {
+        self.registry.end_attempt(job_id, attempt);
+    }
+
+    /// The receiving end of a channel of the current attempt, for the one sender that opens it.
+    ///
+    /// # Errors
+    /// When no attempt runs, or the channel was registered before.
+    pub fn register<T: Record>(&self, channel: ChannelId) -> Result<Receiver<T>, Failure> {
+        let inbound = Inbound::new(channel, self.settings.channel_credit_bytes);
+        self.registry.register(channel, Arc::clone(&inbound))?;
+        Ok(Receiver::remote(RemoteReceiver::new(inbound)))
+    }
+}
+
+struct Service {
+    registry: Arc<Registry>,
+}
+
+#[tonic::async_trait]
+impl ExchangeService for Service {
+    type OpenStream = InboundStream<Streaming<Frame>>;
+
+    async fn open(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
+        let peer =
+            request.remote_addr().map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+        let mut frames = request.into_inner();
+        let Some(Frame { sequence: 0, message: Some(frame::Message::Open(open)) }) = frames.message().await?
+        else {
+            return Err(Status::invalid_argument(
+                "the first frame of a channel must open it, with sequence 0",
+            ));
+        };
+        let inbound = self.registry.claim(OpenChannel::try_from(open)?).await?;
+        Ok(Response::new(InboundStream::new(inbound, peer, frames)))
+    }
+}

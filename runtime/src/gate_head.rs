@@ -1,0 +1,59 @@
+//! The head of a chain that begins with an input gate.
+
+use thalweg_common::failure::Failure;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::record::Record;
+
+use crate::event::Barrier;
+use crate::exchange::{Input, InputGate};
+use crate::link::{Flushed, Link};
+use crate::program::{Head, Polled};
+use crate::snapshot::SnapshotBuilder;
+
+/// Reads a gate and runs its batches through the chain.
+pub(crate) struct GateHead<T> {
+    gate: InputGate<T>,
+    link: Box<dyn Link<T>>,
+}
+
+impl<T: Record> GateHead<T> {
+    pub(crate) fn new(gate: InputGate<T>, link: Box<dyn Link<T>>) -> Self {
+        Self { gate, link }
+    }
+}
+
+impl<T: Record> Head for GateHead<T> {
+    fn poll(&mut self) -> Result<Polled, Failure> {
+        match self.gate.poll()? {
+            Input::Batch(mut batch) => {
+                self.link.process(&mut batch)?;
+                self.gate.recycle(batch);
+                Ok(Polled::Progress)
+            }
+            Input::Barrier { barrier, alignment } => Ok(Polled::Barrier { barrier, alignment }),
+            Input::EndOfInput => Ok(Polled::EndOfInput),
+            Input::Idle => Ok(Polled::Idle { retry_after: None }),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.link.finish()
+    }
+
+    fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
+        self.link.snapshot(barrier, snapshot)
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.link.completed(checkpoint)
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.gate.abort(checkpoint);
+        self.link.aborted(checkpoint)
+    }
+
+    fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        self.link.flush(partial)
+    }
+}

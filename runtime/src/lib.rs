@@ -1,0 +1,25 @@
+//! What runs inside a Thalweg worker.
+//!
+//! A record's way: a [`Source`](operator::Source) polled by its head, or an input gate of the [`exchange`]; then operator
+//! after operator of the chain, batch in, batch out ([`link`], [`operators`]); then outputs to the exchange, or a
+//! [`Sink`](operator::Sink). The task loop drives the head; the worker deploys tasks and talks to the task manager.
+
+pub mod batch;
+mod chain;
+mod edge;
+mod erased;
+pub mod event;
+pub mod exchange;
+mod fan_out;
+#[cfg(test)]
+mod fixtures;
+mod gate_head;
+pub mod link;
+pub mod operator;
+pub mod operators;
+pub mod program;
+mod record_type;
+pub mod snapshot;
+mod task;
+pub mod testing;
+pub mod worker;

@@ -1,0 +1,293 @@
+//! What connectors and jobs implement: sources, sinks and functions on keyed streams.
+//!
+//! On a record's way these are its beginning, its end and the stations with a memory. All of them are prototypes: the
+//! topology holds one, each subtask works with a clone of it. None of them may block for long: a task that sits in one of
+//! these methods takes no part in checkpoints and cannot be cancelled.
+
+use std::fmt;
+use std::hash::Hash;
+use std::time::Duration;
+
+use thalweg_common::clock::SharedClock;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId};
+use thalweg_common::record::Record;
+use thalweg_common::task_scope::BoxError;
+use thalweg_state::{Accessor, AtKey, State, Tables};
+
+use crate::batch::Batch;
+
+/// Where an operator runs; what it is told when it is opened.
+#[derive(Debug, Clone)]
+pub struct OpenContext {
+    /// The job.
+    pub job_id: JobId,
+    /// The job's name.
+    pub job_name: String,
+    /// The execution attempt, from 1.
+    pub attempt: Attempt,
+    /// The operator's stable id.
+    pub operator_id: OperatorId,
+    /// The operator's name.
+    pub operator_name: String,
+    /// The subtask, from 0.
+    pub subtask_index: u32,
+    /// How many subtasks the operator has.
+    pub parallelism: u32,
+    /// The operator's number of key groups.
+    pub max_parallelism: u32,
+    /// Whether the job runs in the author's own process, without a cluster.
+    pub is_local: bool,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// What a source is told when it is opened.
+pub type SourceContext = OpenContext;
+
+/// What a sink is told when it is opened.
+pub type SinkContext = OpenContext;
+
+/// What a source has to say after a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceStatus {
+    /// There may be more at once.
+    Ready,
+    /// There is nothing at the moment.
+    Idle {
+        /// When to ask again at the latest.
+        retry_after: Duration,
+    },
+    /// There will never be more: the input is bounded and at its end. A source that is restored there says so again.
+    Finished,
+}
+
+/// Reads records from outside. Its position is part of every checkpoint.
+pub trait Source: Send {
+    /// What it reads.
+    type Out: Record;
+
+    /// Prepares for reading: from the beginning, or from where the snapshot `restored` was taken.
+    ///
+    /// # Errors
+    /// What cannot be opened or read; the task fails with it.
+    fn open(&mut self, context: &SourceContext, restored: Option<&[u8]>) -> Result<(), Failure>;
+
+    /// Appends at most `max` records to `out`, without waiting for them.
+    ///
+    /// # Errors
+    /// What cannot be read; the task fails with it.
+    fn poll(&mut self, out: &mut Batch<Self::Out>, max: usize) -> Result<SourceStatus, Failure>;
+
+    /// The position behind the last record that was given out.
+    ///
+    /// # Errors
+    /// A position that cannot be written; the task fails with it.
+    fn snapshot(&mut self) -> Result<Vec<u8>, Failure>;
+}
+
+/// Writes records to the outside, and makes them visible when the checkpoint that covers them is durable.
+///
+/// A transaction is prepared at each barrier and committed when the checkpoint is complete. Whatever [`prepare`](Self::prepare)
+/// returned last comes back in [`open`](Self::open) after a failure.
+pub trait Sink<T>: Send {
+    /// Prepares for writing. With `restored` it recovers: it commits what that checkpoint had prepared (again, if that
+    /// was done already) and aborts everything else that it finds of earlier attempts.
+    ///
+    /// # Errors
+    /// What cannot be opened or recovered; the task fails with it.
+    fn open(&mut self, context: &SinkContext, restored: Option<&[u8]>) -> Result<(), Failure>;
+
+    /// Writes and drains `batch`.
+    ///
+    /// # Errors
+    /// What cannot be written; the task fails with it.
+    fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure>;
+
+    /// There is nothing more to write at the moment.
+    ///
+    /// # Errors
+    /// What cannot be written; the task fails with it.
+    fn flush(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// At the barrier: everything written so far becomes a prepared transaction. Returns bytes that name all
+    /// transactions that are prepared and not committed.
+    ///
+    /// # Errors
+    /// What cannot be prepared; the task fails with it.
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure>;
+
+    /// Commits every transaction prepared at or before `checkpoint`. May be called again for the same one.
+    ///
+    /// # Errors
+    /// A commit that failed for good; the task fails with it, and recovery repeats the commit.
+    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure>;
+
+    /// `checkpoint` will never complete: its transaction stays prepared and belongs to the next checkpoint.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    fn abort(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        let _ = checkpoint;
+        Ok(())
+    }
+}
+
+/// A key: a record that can be compared and hashed.
+pub trait Key: Record + Eq + Hash {}
+
+impl<K: Record + Eq + Hash> Key for K {}
+
+/// A function on a keyed stream. Its fields are its state (derive [`State`](macro@thalweg_state::State)); what it sees in
+/// them is the state of the record's key.
+pub trait KeyedProcess<K: Key, In>: State + Clone + Send + Sync + 'static {
+    /// What it emits.
+    type Out: Record;
+
+    /// Called once before the first record.
+    ///
+    /// # Errors
+    /// Any; the task fails with it.
+    fn open(&mut self, context: &OpenContext) -> Result<(), Failure> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Processes one record.
+    ///
+    /// # Errors
+    /// Any; the task fails with it.
+    fn on_record(&mut self, record: In, context: &mut Context<'_, K, Self::Out>) -> Result<(), Failure>;
+
+    /// Called at the end of a bounded input, once for every key that has state then.
+    ///
+    /// # Errors
+    /// Any; the task fails with it.
+    fn on_end(&mut self, context: &mut Context<'_, K, Self::Out>) -> Result<(), Failure> {
+        let _ = context;
+        Ok(())
+    }
+}
+
+/// What a function on a keyed stream works with: the key at hand, its state, and its output.
+pub struct Context<'a, K: Key, Out> {
+    state: AtKey<'a, K>,
+    output: &'a mut Vec<Out>,
+    open: &'a OpenContext,
+}
+
+impl<'a, K: Key, Out> Context<'a, K, Out> {
+    pub(crate) fn new(state: AtKey<'a, K>, output: &'a mut Vec<Out>, open: &'a OpenContext) -> Self {
+        Self { state, output, open }
+    }
+
+    /// The key at hand.
+    #[inline]
+    pub fn key(&self) -> &K {
+        self.state.key()
+    }
+
+    /// Emits a record.
+    #[inline]
+    pub fn emit(&mut self, record: Out) {
+        self.output.push(record);
+    }
+
+    /// The subtask, from 0.
+    pub fn subtask_index(&self) -> u32 {
+        self.open.subtask_index
+    }
+
+    /// How many subtasks the operator has.
+    pub fn parallelism(&self) -> u32 {
+        self.open.parallelism
+    }
+
+    /// Where the function runs.
+    pub fn open_context(&self) -> &OpenContext {
+        self.open
+    }
+}
+
+impl<K: Key, Out> Accessor for Context<'_, K, Out> {
+    #[inline]
+    fn tables(&self) -> &Tables {
+        self.state.tables()
+    }
+
+    #[inline]
+    fn tables_mut(&mut self) -> &mut Tables {
+        self.state.tables_mut()
+    }
+}
+
+/// A running aggregate of a keyed stream: what it keeps of a key, and what it emits after each record.
+pub trait Aggregate<In>: Clone + Send + Sync + 'static {
+    /// What is kept of a key.
+    type Accumulator: Record;
+    /// What is emitted.
+    type Out: Record;
+
+    /// The accumulator of a key before its first record.
+    fn create(&self) -> Self::Accumulator;
+
+    /// Adds a record.
+    fn add(&self, accumulator: &mut Self::Accumulator, record: In);
+
+    /// The result so far.
+    fn result(&self, accumulator: &Self::Accumulator) -> Self::Out;
+}
+
+/// The failure of user code: of any error, a text, or a [`Failure`], which stays as it is. The causes of an error are
+/// part of the message.
+pub fn user_failure(error: impl Into<BoxError>) -> Failure {
+    let error = error.into();
+    match error.downcast::<Failure>() {
+        Ok(failure) => *failure,
+        Err(error) => {
+            let causes = std::iter::successors(error.source(), |error| error.source());
+            let mut message = error.to_string();
+            for cause in causes.map(ToString::to_string) {
+                // Some errors repeat their cause in their own message.
+                if !message.contains(&cause) {
+                    message = format!("{message}: {cause}");
+                }
+            }
+            Failure::user(message)
+        }
+    }
+}
+
+/// Turns errors of any type into the [`Failure`] that the methods of this module return.
+///
+/// ```
+/// use thalweg_common::failure::Failure;
+/// use thalweg_runtime::operator::OrFailure;
+///
+/// fn price(text: &str) -> Result<f64, Failure> {
+///     text.parse().or_failure(format_args!("`{text}` is no price"))
+/// }
+///
+/// assert_eq!(price("x").unwrap_err().message, "`x` is no price: invalid float literal");
+/// ```
+pub trait OrFailure<T> {
+    /// The value, or a failure of user code whose message says what was going on and then the error.
+    ///
+    /// # Errors
+    /// If this is an error, or nothing.
+    fn or_failure(self, doing: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<BoxError>> OrFailure<T> for Result<T, E> {
+    fn or_failure(self, doing: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| user_failure(error).context(doing))
+    }
+}
+
+impl<T> OrFailure<T> for Option<T> {
+    fn or_failure(self, doing: impl fmt::Display) -> Result<T, Failure> {
+        self.ok_or_else(|| Failure::user(doing.to_string()))
+    }
+}

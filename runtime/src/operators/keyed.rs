@@ -1,0 +1,184 @@
+//! The operator behind `key_by`: a stateful function with the state of its key groups.
+//!
+//! Invariants: a record is processed with the state of its own key; the snapshot at a barrier is the state after exactly the
+//! records before it; the end of the input is told to the function once, also over restarts.
+
+use std::sync::Arc;
+
+use thalweg_common::failure::Failure;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::limits::BATCH_RECORDS;
+use thalweg_state::{Declarations, KeyedStore};
+
+use super::factory;
+use crate::batch::Batch;
+use crate::event::Barrier;
+use crate::link::{Flushed, Link};
+use crate::operator::{Context, Key, KeyedProcess, OpenContext};
+use crate::program::{OperatorContext, OperatorFactory};
+use crate::snapshot::SnapshotBuilder;
+use crate::task::counters::Gauge;
+
+/// The operator state of a subtask whose function was told the end of the input.
+const ENDED: &[u8] = &[1];
+
+/// A stateful function on a stream keyed by `key`.
+pub fn keyed_process<K, In, P, F>(key: F, process: P) -> Arc<dyn OperatorFactory>
+where
+    K: Key,
+    In: Send + 'static,
+    P: KeyedProcess<K, In>,
+    F: Fn(&In) -> K + Clone + Send + Sync + 'static,
+{
+    factory::operator(move |context, next| Ok(Box::new(Keyed::open(key.clone(), process.clone(), context, next)?)))
+}
+
+struct Keyed<K: Key, F, P, Out> {
+    key: F,
+    process: P,
+    store: KeyedStore<K>,
+    open: OpenContext,
+    state_bytes: Gauge,
+    end: End<K>,
+    output: Batch<Out>,
+    next: Box<dyn Link<Out>>,
+}
+
+/// How far the end of the input is.
+enum End<K> {
+    /// More may come.
+    Open,
+    /// The function is being told, key by key, as fast as the output takes what it emits.
+    Telling(std::vec::IntoIter<K>),
+    /// The function knows.
+    Told,
+}
+
+impl<K, F, P, Out> Keyed<K, F, P, Out>
+where
+    K: Key,
+    Out: 'static,
+{
+    fn open<In>(
+        key: F,
+        mut process: P,
+        context: &mut OperatorContext,
+        next: Box<dyn Link<Out>>,
+    ) -> Result<Self, Failure>
+    where
+        P: KeyedProcess<K, In, Out = Out>,
+    {
+        let name = &context.open.operator_name;
+        let mut declarations = Declarations::default();
+        process.declare(&mut declarations);
+        let max_parallelism = context.open.max_parallelism;
+        let mut store = KeyedStore::new(name, declarations, max_parallelism, context.owned)?;
+        // After a change of parallelism the input has ended here only if it had ended everywhere.
+        let mut told = !context.restored.is_empty();
+        for snapshot in &context.restored {
+            store.restore(&snapshot.keyed_state)?;
+            told &= snapshot.operator_state.iter().any(|state| state == ENDED);
+        }
+        process.open(&context.open).map_err(|failure| failure.context(name))?;
+        let state_bytes = context.state_gauge();
+        state_bytes.set(store.size_bytes());
+        let end = if told { End::Told } else { End::Open };
+        Ok(Self { key, process, store, open: context.open.clone(), state_bytes, end, output: Batch::default(), next })
+    }
+
+    fn hand_on(&mut self) -> Result<(), Failure> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let result = self.next.process(&mut self.output);
+        self.output.records.clear();
+        result
+    }
+
+    /// Tells the function the end of the input for the keys that are left, until the output is full.
+    fn tell_end<In>(&mut self) -> Result<Flushed, Failure>
+    where
+        P: KeyedProcess<K, In, Out = Out>,
+    {
+        while let End::Telling(keys) = &mut self.end {
+            if self.next.flush(false)? == Flushed::Blocked {
+                return Ok(Flushed::Blocked);
+            }
+            for key in keys.by_ref().take(BATCH_RECORDS) {
+                let mut context = Context::new(self.store.select(key)?, &mut self.output.records, &self.open);
+                let result = self.process.on_end(&mut context);
+                result.map_err(|failure| failure.context(&self.open.operator_name))?;
+            }
+            let is_last = keys.as_slice().is_empty();
+            self.hand_on()?;
+            if is_last {
+                self.end = End::Told;
+                self.next.finish()?;
+            }
+        }
+        Ok(Flushed::All)
+    }
+}
+
+impl<K, In, F, P> Link<In> for Keyed<K, F, P, P::Out>
+where
+    K: Key,
+    F: Fn(&In) -> K + Send,
+    P: KeyedProcess<K, In>,
+{
+    fn process(&mut self, batch: &mut Batch<In>) -> Result<(), Failure> {
+        for record in batch.records.drain(..) {
+            let state = self.store.select((self.key)(&record))?;
+            let mut context = Context::new(state, &mut self.output.records, &self.open);
+            let result = self.process.on_record(record, &mut context);
+            drop(context);
+            result.map_err(|failure| failure.context(&self.open.operator_name))?;
+            if self.output.len() >= BATCH_RECORDS {
+                self.hand_on()?;
+            }
+        }
+        self.state_bytes.set(self.store.size_bytes());
+        self.hand_on()
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        match self.end {
+            End::Open => {
+                let keys: Vec<K> = self.store.keys().cloned().collect();
+                self.end = End::Telling(keys.into_iter());
+                self.tell_end().map(|_| ())
+            }
+            End::Telling(_) => Ok(()),
+            // Restored behind the end.
+            End::Told => self.next.finish(),
+        }
+    }
+
+    fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
+        let entry = snapshot.operator(self.open.operator_id);
+        entry.keyed_state = self.store.snapshot();
+        match self.end {
+            End::Open => {}
+            End::Told => entry.operator_state.push(ENDED.to_vec()),
+            End::Telling(_) => {
+                let message = format!("`{}` was asked for a snapshot while it ends", self.open.operator_name);
+                return Err(Failure::internal(message));
+            }
+        }
+        self.state_bytes.set(self.store.size_bytes());
+        self.next.snapshot(barrier, snapshot)
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.next.completed(checkpoint)
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.next.aborted(checkpoint)
+    }
+
+    fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        let told = self.tell_end()?;
+        Ok(told.and(self.next.flush(partial)?))
+    }
+}

@@ -1,0 +1,26 @@
+//! The operators: what a chain is made of.
+//!
+//! Each function here makes a factory from a prototype (a closure, a source, a sink, a stateful function) which is cloned
+//! for every subtask. On a record's way an operator takes a batch, drains it in one loop of monomorphised code and hands its
+//! own batch to the next link; buffers are reused.
+
+mod aggregate;
+mod collect;
+mod collection;
+mod factory;
+mod generator;
+mod keyed;
+mod print;
+mod sink;
+mod source;
+mod transform;
+
+pub use aggregate::{Reduce, RunningAggregate, aggregate, reduce};
+pub use collect::{CollectSink, Collected};
+pub use collection::CollectionSource;
+pub use generator::GeneratorSource;
+pub use keyed::keyed_process;
+pub use print::PrintSink;
+pub use sink::sink;
+pub use source::source;
+pub use transform::{filter, flat_map, map, try_filter, try_flat_map, try_map};

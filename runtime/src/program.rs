@@ -1,0 +1,187 @@
+//! Programs: the code of a job, as the topology declared it, beside the graph that the plan printed.
+//!
+//! The graph says what is chained and connected with what; the program holds for each of its operators and edges the code
+//! that knows the types. A task is built by `chain` from both. Types are erased here and only here: a link, channel or
+//! partitioner travels as an `Any...` and is checked when it is used, so that a topology that differs from its graph is a
+//! failure with a name and never a wrong result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_common::config::CheckpointMode;
+use thalweg_common::failure::Failure;
+use thalweg_common::graph::JobGraph;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::key_group::KeyGroupRange;
+use thalweg_common::record::Record;
+
+use crate::event::Barrier;
+use crate::link::Flushed;
+use crate::operator::OpenContext;
+use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
+use crate::task::counters::{Counters, Gauge};
+
+pub use crate::edge::EdgeCode;
+pub use crate::erased::AnyLink;
+pub use crate::record_type::RecordType;
+
+/// What a job runs.
+pub struct Program {
+    /// What the plan printed.
+    pub graph: JobGraph,
+    /// The code of the operators, found by [`Operator::node`](thalweg_common::graph::Operator::node).
+    pub nodes: Vec<Node>,
+    /// The code of the edges, parallel to those of the graph.
+    pub edges: Vec<EdgeCode>,
+}
+
+/// The code of one operator.
+pub struct Node {
+    /// What makes the operator.
+    pub code: NodeCode,
+    /// What it emits; nothing for a sink.
+    pub output: Option<RecordType>,
+}
+
+impl Node {
+    /// A source of records of `T`.
+    pub fn source<T: Record>(factory: Arc<dyn SourceFactory>) -> Self {
+        Self { code: NodeCode::Source(factory), output: Some(RecordType::of::<T>()) }
+    }
+
+    /// An operator that emits records of `T`.
+    pub fn operator<T: Record>(factory: Arc<dyn OperatorFactory>) -> Self {
+        Self { code: NodeCode::Operator(factory), output: Some(RecordType::of::<T>()) }
+    }
+
+    /// An operator without output.
+    pub fn sink(factory: Arc<dyn OperatorFactory>) -> Self {
+        Self { code: NodeCode::Operator(factory), output: None }
+    }
+}
+
+/// What makes an operator.
+pub enum NodeCode {
+    /// It begins a chain.
+    Source(Arc<dyn SourceFactory>),
+    /// It takes batches. A sink is an operator without output.
+    Operator(Arc<dyn OperatorFactory>),
+}
+
+/// Makes the operator of one subtask.
+pub trait OperatorFactory: Send + Sync {
+    /// The link that takes the operator's input and passes its output to `next`, which is `None` for a sink.
+    ///
+    /// # Errors
+    /// An operator that cannot be opened, or a `next` of another type.
+    fn build(&self, context: &mut OperatorContext, next: Option<AnyLink>) -> Result<AnyLink, Failure>;
+}
+
+/// Makes the source of one subtask.
+pub trait SourceFactory: Send + Sync {
+    /// The head that reads the source and passes its records to `next`.
+    ///
+    /// # Errors
+    /// A source that cannot be opened, or a `next` of another type.
+    fn build(&self, context: &mut OperatorContext, next: AnyLink) -> Result<Box<dyn Head>, Failure>;
+}
+
+/// What the factory of an operator is told.
+pub struct OperatorContext {
+    /// Where it runs.
+    pub open: OpenContext,
+    /// The key groups that this subtask owns.
+    pub owned: KeyGroupRange,
+    /// What the checkpoint holds of this operator, if the job restores one. Several snapshots after a change of
+    /// parallelism.
+    pub restored: Vec<OperatorSnapshot>,
+    /// Whether channels wait for each other at a barrier.
+    pub checkpoint_mode: CheckpointMode,
+    /// The counters of the task.
+    pub(crate) counters: Counters,
+}
+
+impl OperatorContext {
+    /// The state which a source or sink left in the checkpoint: at most one entry, as these are not rescaled.
+    ///
+    /// # Errors
+    /// When several subtasks left some.
+    pub fn restored_operator_state(&self) -> Result<Option<&[u8]>, Failure> {
+        let mut entries = self.restored.iter().flat_map(|snapshot| &snapshot.operator_state);
+        match (entries.next(), entries.next()) {
+            (entry, None) => Ok(entry.map(Vec::as_slice)),
+            _ => Err(Failure::user(format!(
+                "`{}` cannot be restored with another parallelism than its checkpoint was taken with; run it with the same",
+                self.open.operator_name
+            ))
+            .permanent()),
+        }
+    }
+
+    /// A gauge for the size of the state of this operator, part of the task's.
+    pub(crate) fn state_gauge(&self) -> Gauge {
+        self.counters.state_gauge()
+    }
+}
+
+/// The beginning of a task's chain: reads input batch by batch and runs it through the chain.
+///
+/// The task's loop calls it. No method blocks.
+pub trait Head: Send {
+    /// Reads at most one batch and runs it through the chain.
+    ///
+    /// # Errors
+    /// A failure of the input or of any operator; the task fails with it.
+    fn poll(&mut self) -> Result<Polled, Failure>;
+
+    /// The input has ended: the operators produce what they still hold, and the outputs end.
+    ///
+    /// # Errors
+    /// As `poll`.
+    fn finish(&mut self) -> Result<(), Failure>;
+
+    /// Takes the snapshot of the whole chain at `barrier` and passes the barrier on.
+    ///
+    /// # Errors
+    /// A state that cannot be written; the task fails with it.
+    fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure>;
+
+    /// The checkpoint is durable.
+    ///
+    /// # Errors
+    /// A commit that failed for good; the task fails with it.
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure>;
+
+    /// The checkpoint will never complete.
+    ///
+    /// # Errors
+    /// As `completed`.
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure>;
+
+    /// Sends what the chain holds back; see [`Link::flush`](crate::link::Link::flush).
+    ///
+    /// # Errors
+    /// A channel that failed.
+    fn flush(&mut self, partial: bool) -> Result<Flushed, Failure>;
+}
+
+/// What a head found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    /// A batch went through the chain; there may be more at once.
+    Progress,
+    /// There is nothing to read at the moment.
+    Idle {
+        /// When to look again at the latest, if nothing wakes the task before.
+        retry_after: Option<Duration>,
+    },
+    /// A barrier has arrived on all inputs: the task takes its snapshot now.
+    Barrier {
+        /// The barrier.
+        barrier: Barrier,
+        /// Time from its first arrival to its last.
+        alignment: Duration,
+    },
+    /// All inputs have ended. Said once; barriers may still come.
+    EndOfInput,
+}

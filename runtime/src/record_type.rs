@@ -1,0 +1,119 @@
+//! What the untyped builder of chains needs of a record type.
+
+use std::any::type_name;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use thalweg_common::clock::SharedClock;
+use thalweg_common::config::CheckpointMode;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::ChannelId;
+use thalweg_common::record::Record;
+
+use crate::erased::{AnyLink, AnyReceiver, AnySender};
+use crate::exchange::{ExchangeClient, ExchangeServer, InputGate, OpenChannel, TaskWaker, local_channel};
+use crate::fan_out::FanOut;
+use crate::gate_head::GateHead;
+use crate::program::Head;
+use crate::task::counters::Counters;
+
+/// A record type as a value: makes the typed parts that an untyped builder connects.
+#[derive(Clone)]
+pub struct RecordType {
+    operations: Arc<dyn Operations>,
+}
+
+impl RecordType {
+    /// The type `T`.
+    pub fn of<T: Record>() -> Self {
+        Self { operations: Arc::new(Of::<T>(PhantomData)) }
+    }
+
+    /// The Rust name, for messages.
+    pub fn name(&self) -> &'static str {
+        self.operations.name()
+    }
+
+    /// The fingerprint of its schema, as in [`Edge::schema_fingerprint`](thalweg_common::graph::Edge::schema_fingerprint).
+    pub fn fingerprint(&self) -> u64 {
+        self.operations.fingerprint()
+    }
+
+    pub(crate) fn operations(&self) -> &dyn Operations {
+        self.operations.as_ref()
+    }
+}
+
+/// The task that receives.
+pub(crate) struct ReceivingEnd {
+    pub(crate) checkpoint_mode: CheckpointMode,
+    pub(crate) waker: TaskWaker,
+    pub(crate) clock: SharedClock,
+    pub(crate) counters: Counters,
+}
+
+/// Everything that depends on the record type and is asked for without knowing it.
+pub(crate) trait Operations: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    fn fingerprint(&self) -> u64;
+
+    /// One link to all of these.
+    fn fan_out(&self, links: Vec<AnyLink>) -> Result<AnyLink, Failure>;
+
+    /// The head that reads these channels and runs their batches through `link`.
+    fn gate(&self, end: &ReceivingEnd, receivers: Vec<AnyReceiver>, link: AnyLink) -> Result<Box<dyn Head>, Failure>;
+
+    /// A channel inside this process.
+    fn local_channel(&self, id: ChannelId) -> (AnySender, AnyReceiver);
+
+    /// The receiving end of a channel from another process.
+    fn register(&self, server: &ExchangeServer, id: ChannelId) -> Result<AnyReceiver, Failure>;
+
+    /// Opens a channel to another process.
+    fn open(&self, client: ExchangeClient, address: String, open: OpenChannel) -> Opening;
+}
+
+/// A channel that is being opened.
+pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<AnySender, Failure>> + Send>>;
+
+struct Of<T>(PhantomData<fn() -> T>);
+
+impl<T: Record> Operations for Of<T> {
+    fn name(&self) -> &'static str {
+        type_name::<T>()
+    }
+
+    fn fingerprint(&self) -> u64 {
+        T::schema().fingerprint()
+    }
+
+    fn fan_out(&self, links: Vec<AnyLink>) -> Result<AnyLink, Failure> {
+        let mut links = links.into_iter().map(AnyLink::typed::<T>).collect::<Result<Vec<_>, _>>()?;
+        let link = if links.len() == 1 { links.pop() } else { None };
+        Ok(AnyLink::new(link.unwrap_or_else(|| Box::new(FanOut::new(links)))))
+    }
+
+    fn gate(&self, end: &ReceivingEnd, receivers: Vec<AnyReceiver>, link: AnyLink) -> Result<Box<dyn Head>, Failure> {
+        let link = link.typed::<T>()?;
+        let receivers = receivers.into_iter().map(AnyReceiver::typed).collect::<Result<_, _>>()?;
+        let (mode, waker, clock) = (end.checkpoint_mode, end.waker.clone(), Arc::clone(&end.clock));
+        let gate = InputGate::with_clock(receivers, mode, waker, clock);
+        end.counters.add_input(gate.traffic());
+        Ok(Box::new(GateHead::new(gate, link)))
+    }
+
+    fn local_channel(&self, id: ChannelId) -> (AnySender, AnyReceiver) {
+        let (sender, receiver) = local_channel::<T>(id);
+        (AnySender::new(sender), AnyReceiver::new(receiver))
+    }
+
+    fn register(&self, server: &ExchangeServer, id: ChannelId) -> Result<AnyReceiver, Failure> {
+        server.register::<T>(id).map(AnyReceiver::new)
+    }
+
+    fn open(&self, client: ExchangeClient, address: String, open: OpenChannel) -> Opening {
+        Box::pin(async move { client.open::<T>(&address, open).await.map(AnySender::new) })
+    }
+}

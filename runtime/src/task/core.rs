@@ -1,0 +1,187 @@
+//! What a task does next. Pure: the loop executes each [`Step`] and tells the core what came of it.
+//!
+//! Order of precedence: control mail, then output that is held back, then input. Invariants: no input is read while output is
+//! held back; a barrier is never taken while the operators are telling their last records, so a snapshot is from
+//! before the end or from behind it; a task ends as finished only after it was drained and its final checkpoint completed.
+
+use std::time::Duration;
+
+use thalweg_common::failure::Failure;
+use thalweg_common::id::CheckpointId;
+
+use super::mailbox::Mail;
+use crate::event::Barrier;
+use crate::link::Flushed;
+use crate::program::Polled;
+
+/// What the loop is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Read input, and tell [`TaskCore::polled`].
+    Poll,
+    /// Send what is held back, and tell [`TaskCore::flushed`].
+    Flush { partial: bool },
+    /// Sleep until woken, or this long.
+    Park(Option<Duration>),
+    /// Take the snapshot of the chain and pass the barrier on.
+    Snapshot { barrier: Barrier, alignment: Duration },
+    /// Tell the chain the end of its input.
+    Finish,
+    /// Report that the task is drained.
+    ReportDrained,
+    /// Commit; then end as finished if `ends`.
+    Complete { checkpoint: CheckpointId, ends: bool },
+    /// Forget a checkpoint.
+    Abort { checkpoint: CheckpointId },
+    /// The task fails.
+    Fail(Failure),
+}
+
+/// The state of one task's loop.
+#[derive(Debug)]
+pub(crate) struct TaskCore {
+    is_source: bool,
+    phase: Phase,
+    turn: Turn,
+    /// A trigger that came while the input was ending.
+    deferred: Option<Barrier>,
+}
+
+/// How far the input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// There may be more.
+    Open,
+    /// It has ended; the operators tell their last records.
+    Ending,
+    /// Everything has left the task.
+    Drained,
+}
+
+/// What comes next when there is no mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Poll,
+    /// Behind it, sleep if there was nothing to read.
+    Flush { partial: bool, then: Then },
+    /// A channel is full.
+    Blocked { partial: bool, then: Then },
+    Idle(Option<Duration>),
+    Snapshot { barrier: Barrier, alignment: Duration },
+    Finish,
+    ReportDrained,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Poll,
+    Idle(Option<Duration>),
+}
+
+impl TaskCore {
+    pub(crate) fn new(is_source: bool) -> Self {
+        Self { is_source, phase: Phase::Open, turn: Turn::Poll, deferred: None }
+    }
+
+    /// The next step.
+    pub(crate) fn next(&mut self, mail: Option<Mail>) -> Step {
+        match mail {
+            Some(Mail::Trigger(barrier)) => self.on_trigger(barrier),
+            Some(Mail::Completed { checkpoint, is_final }) if is_final && self.phase != Phase::Drained => {
+                let message = format!("the final checkpoint {checkpoint} completed before the task was drained");
+                Step::Fail(Failure::internal(message))
+            }
+            Some(Mail::Completed { checkpoint, is_final }) => Step::Complete { checkpoint, ends: is_final },
+            Some(Mail::Aborted { checkpoint }) => {
+                self.deferred = self.deferred.filter(|barrier| barrier.id > checkpoint);
+                // Channels that waited for its barrier may go on.
+                self.turn = self.turn.awake();
+                Step::Abort { checkpoint }
+            }
+            None => self.own_step(),
+        }
+    }
+
+    /// What reading the input has brought.
+    pub(crate) fn polled(&mut self, polled: Polled) {
+        self.turn = match polled {
+            Polled::Progress => Turn::Flush { partial: false, then: Then::Poll },
+            Polled::Idle { retry_after } => Turn::Flush { partial: true, then: Then::Idle(retry_after) },
+            Polled::Barrier { barrier, alignment } => Turn::Snapshot { barrier, alignment },
+            Polled::EndOfInput => Turn::Finish,
+        };
+    }
+
+    /// Whether everything is on its way. Answers [`Step::Flush`].
+    pub(crate) fn flushed(&mut self, flushed: Flushed) {
+        let Turn::Flush { partial, then } = self.turn else { return };
+        self.turn = match (flushed, self.phase, then) {
+            (Flushed::Blocked, ..) => Turn::Blocked { partial, then },
+            (Flushed::All, Phase::Ending, _) => Turn::ReportDrained,
+            (Flushed::All, _, Then::Poll) => Turn::Poll,
+            (Flushed::All, _, Then::Idle(retry_after)) => Turn::Idle(retry_after),
+        };
+    }
+
+    fn on_trigger(&mut self, barrier: Barrier) -> Step {
+        if !self.is_source {
+            let message = format!("checkpoint {} was triggered at a task that has no source", barrier.id);
+            return Step::Fail(Failure::internal(message));
+        }
+        if self.phase == Phase::Ending || self.turn == Turn::Finish {
+            self.deferred = Some(barrier);
+            return self.own_step();
+        }
+        self.turn = match self.turn {
+            // A deferred barrier that was not taken yet: the newer one stands for it.
+            Turn::Snapshot { .. } => Turn::Flush { partial: false, then: Then::Poll },
+            other => other.awake(),
+        };
+        Step::Snapshot { barrier, alignment: Duration::ZERO }
+    }
+
+    fn own_step(&mut self) -> Step {
+        let (step, turn) = match self.turn {
+            // A source that has ended has nothing more to say; a gate still has barriers.
+            Turn::Poll if self.is_source && self.phase == Phase::Drained => (Step::Park(None), Turn::Poll),
+            Turn::Poll => (Step::Poll, Turn::Poll),
+            Turn::Flush { partial, .. } => (Step::Flush { partial }, self.turn),
+            Turn::Blocked { partial, then } => (Step::Park(None), Turn::Flush { partial, then }),
+            Turn::Idle(retry_after) => (Step::Park(retry_after), Turn::Poll),
+            Turn::Snapshot { barrier, alignment } => {
+                (Step::Snapshot { barrier, alignment }, Turn::Flush { partial: false, then: Then::Poll })
+            }
+            Turn::Finish => {
+                self.phase = Phase::Ending;
+                (Step::Finish, Turn::Flush { partial: true, then: Then::Poll })
+            }
+            Turn::ReportDrained => {
+                self.phase = Phase::Drained;
+                let turn = match self.deferred.take() {
+                    Some(barrier) => Turn::Snapshot { barrier, alignment: Duration::ZERO },
+                    None => Turn::Poll,
+                };
+                (Step::ReportDrained, turn)
+            }
+        };
+        self.turn = turn;
+        step
+    }
+}
+
+impl Turn {
+    /// The turn after something has happened that may give the task work again.
+    fn awake(self) -> Self {
+        match self {
+            Self::Poll | Self::Idle(_) => Self::Flush { partial: false, then: Then::Poll },
+            Self::Blocked { partial, .. } | Self::Flush { partial, .. } => {
+                Self::Flush { partial, then: Then::Poll }
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

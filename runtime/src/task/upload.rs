@@ -1,0 +1,115 @@
+//! The asynchronous part of a snapshot: encoding and storing it while the task goes on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thalweg_common::codec;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{Attempt, CheckpointId, SubtaskId};
+use thalweg_common::limits::INLINE_STATE_BYTES;
+use thalweg_common::storage::{Storage, StorageError};
+use thalweg_common::task_scope::{BlockingError, blocking};
+use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::event::Barrier;
+use crate::snapshot::TaskSnapshot;
+
+/// Where the snapshots of a job are stored, if anywhere.
+pub(crate) type Directory = Option<Arc<dyn Storage>>;
+
+/// Whose snapshot it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) subtask: SubtaskId,
+    pub(crate) attempt: Attempt,
+}
+
+impl Owner {
+    /// The snapshot's file, relative to the job's checkpoint directory.
+    fn path(self, checkpoint: CheckpointId) -> String {
+        let SubtaskId { vertex, index } = self.subtask;
+        format!("chk-{checkpoint}/{vertex}-{index}-a{}", self.attempt)
+    }
+}
+
+/// Encodes and stores a snapshot.
+///
+/// # Errors
+/// When it cannot be encoded or stored; the checkpoint is then declined.
+pub(crate) async fn store(
+    barrier: Barrier,
+    mut snapshot: TaskSnapshot,
+    owner: Owner,
+    directory: Directory,
+) -> Result<SnapshotHandle, Failure> {
+    if barrier.is_final && directory.is_none() {
+        // Kept only until the job has ended: recovery needs the sinks' transactions and the sources' ends, no more.
+        snapshot.operators.values_mut().for_each(|operator| operator.keyed_state.clear());
+    }
+    let encode = move || {
+        let bytes = codec::to_bytes(&snapshot)?;
+        let checksum = xxh3_64(&bytes);
+        Ok::<_, Failure>((bytes, checksum))
+    };
+    let encoded = blocking("encode snapshot", encode).await;
+    let (bytes, checksum) = encoded.map_err(|error: BlockingError| Failure::internal(error.to_string()))??;
+    let size_bytes = bytes.len() as u64;
+    let location = match directory {
+        _ if bytes.len() <= INLINE_STATE_BYTES => SnapshotLocation::Inline(bytes),
+        Some(storage) => {
+            let path = owner.path(barrier.id);
+            storage.put(&path, Bytes::from(bytes)).await.map_err(|error| {
+                storage_failure(&error).context(format_args!("checkpoint {} of task {}", barrier.id, owner.subtask))
+            })?;
+            SnapshotLocation::File(path)
+        }
+        None => {
+            return Err(Failure::user(format!(
+                "the snapshot of task {} has {size_bytes} bytes, more than the {INLINE_STATE_BYTES} that need no \
+                 checkpoint directory; set `execution.checkpointing.dir`",
+                owner.subtask
+            )));
+        }
+    };
+    Ok(SnapshotHandle { location, size_bytes, checksum })
+}
+
+/// Reads a snapshot back and checks that it is the one that was written.
+///
+/// # Errors
+/// When it is not there, or damaged.
+pub(crate) async fn fetch(handle: SnapshotHandle, directory: Directory) -> Result<Bytes, Failure> {
+    let (bytes, place) = match handle.location {
+        SnapshotLocation::Inline(bytes) => (Bytes::from(bytes), "the checkpoint's metadata".to_string()),
+        SnapshotLocation::File(path) => {
+            let Some(storage) = directory else {
+                let message = format!("the snapshot `{path}` is to be restored without a checkpoint directory");
+                return Err(Failure::internal(message));
+            };
+            let place = format!("`{path}` in {}", storage.uri());
+            (storage.get(&path).await.map_err(|error| storage_failure(&error))?, place)
+        }
+    };
+    let (size, checksum) = (bytes.len() as u64, xxh3_64(&bytes));
+    if size != handle.size_bytes || checksum != handle.checksum {
+        return Err(Failure::external(format!(
+            "the snapshot in {place} is damaged: it has {size} bytes with checksum {checksum:x} instead of {} bytes with {:x}; \
+             check the storage, or start the job from another checkpoint",
+            handle.size_bytes, handle.checksum
+        )));
+    }
+    Ok(bytes)
+}
+
+/// Decodes the snapshots that one subtask restores.
+///
+/// # Errors
+/// When one was written by another version.
+pub(crate) fn decode(snapshots: &[Bytes]) -> Result<Vec<TaskSnapshot>, Failure> {
+    snapshots.iter().map(|bytes| codec::from_bytes(bytes).map_err(Failure::from)).collect()
+}
+
+fn storage_failure(error: &StorageError) -> Failure {
+    Failure::external(error.to_string())
+}

@@ -1,0 +1,316 @@
+//! Drives a single operator, source or sink without a runtime: for the tests of operators and connectors.
+//!
+//! ```
+//! use thalweg_runtime::operators;
+//! use thalweg_runtime::testing::{OperatorHarness, Setup};
+//!
+//! let double = operators::map(|number: u64| number * 2);
+//! let mut harness = OperatorHarness::<u64, u64>::open(double.as_ref(), Setup::default()).unwrap();
+//! harness.push(vec![1, 2, 3]).unwrap();
+//! assert_eq!(harness.output(), [2, 4, 6]);
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thalweg_common::clock::{ManualClock, SharedClock};
+use thalweg_common::config::CheckpointMode;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{CheckpointId, JobId, OperatorId};
+use thalweg_common::key_group::groups_of;
+use thalweg_common::record::Record;
+
+use crate::batch::Batch;
+use crate::event::{Barrier, Event};
+use crate::link::{Flushed, Link};
+use crate::operator::OpenContext;
+use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory};
+use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
+use crate::task::counters::Counters;
+
+/// The only operator of a harness.
+const OPERATOR: OperatorId = OperatorId(1);
+
+/// Where the operator believes to run. By default the only subtask, started from nothing, on a clock that stands still.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The subtask, from 0.
+    pub subtask_index: u32,
+    /// How many subtasks there are.
+    pub parallelism: u32,
+    /// How many key groups there are.
+    pub max_parallelism: u32,
+    /// What is restored; several snapshots after a change of parallelism.
+    pub restored: Vec<OperatorSnapshot>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            subtask_index: 0,
+            parallelism: 1,
+            max_parallelism: 128,
+            restored: Vec::new(),
+            clock: Arc::new(ManualClock::new(0)),
+        }
+    }
+}
+
+impl Setup {
+    /// Restores this snapshot.
+    #[must_use]
+    pub fn restoring(mut self, snapshot: OperatorSnapshot) -> Self {
+        self.restored.push(snapshot);
+        self
+    }
+
+    /// Is subtask `index` of `parallelism`.
+    #[must_use]
+    pub fn subtask(mut self, index: u32, parallelism: u32) -> Self {
+        (self.subtask_index, self.parallelism) = (index, parallelism);
+        self
+    }
+
+    /// What a source, sink or function is told when it is opened.
+    pub fn open_context(&self) -> OpenContext {
+        OpenContext {
+            job_id: JobId(1),
+            job_name: "test job".into(),
+            attempt: 1,
+            operator_id: OPERATOR,
+            operator_name: "tested".into(),
+            subtask_index: self.subtask_index,
+            parallelism: self.parallelism,
+            max_parallelism: self.max_parallelism,
+            is_local: true,
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    fn operator_context(self) -> OperatorContext {
+        OperatorContext {
+            open: self.open_context(),
+            owned: groups_of(self.subtask_index, self.parallelism, self.max_parallelism),
+            restored: self.restored,
+            checkpoint_mode: CheckpointMode::ExactlyOnce,
+            counters: Counters::default(),
+        }
+    }
+}
+
+/// Drives an operator from `In` to `Out`.
+pub struct OperatorHarness<In, Out = ()> {
+    link: Box<dyn Link<In>>,
+    captured: Captured<Out>,
+}
+
+impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
+    /// Opens an operator with an output.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open(factory: &dyn OperatorFactory, setup: Setup) -> Result<Self, Failure> {
+        let captured = Captured::default();
+        let next = AnyLink::new::<Out>(Box::new(captured.clone()));
+        let link = factory.build(&mut setup.operator_context(), Some(next))?.typed()?;
+        Ok(Self { link, captured })
+    }
+}
+
+impl<In: 'static> OperatorHarness<In> {
+    /// Opens a sink.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open_sink(factory: &dyn OperatorFactory, setup: Setup) -> Result<Self, Failure> {
+        let link = factory.build(&mut setup.operator_context(), None)?.typed()?;
+        Ok(Self { link, captured: Captured::default() })
+    }
+}
+
+impl<In, Out> OperatorHarness<In, Out> {
+    /// Gives it a batch of these records.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn push(&mut self, records: Vec<In>) -> Result<(), Failure> {
+        self.link.process(&mut Batch::from(records))
+    }
+
+    /// Lets a barrier reach it and returns its snapshot.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn barrier(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
+        take_snapshot(checkpoint, |barrier, builder| self.link.snapshot(barrier, builder))
+    }
+
+    /// Says that a checkpoint is durable.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.link.completed(checkpoint)
+    }
+
+    /// Says that a checkpoint will never complete.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.link.aborted(checkpoint)
+    }
+
+    /// Ends its input.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        self.link.finish()
+    }
+
+    /// Says that there is nothing more to read at the moment.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn flush(&mut self) -> Result<Flushed, Failure> {
+        self.link.flush(true)
+    }
+
+    /// Takes out what it has emitted.
+    pub fn output(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.captured.lock().records)
+    }
+
+    /// The events that it has passed on.
+    pub fn events(&self) -> Vec<Event> {
+        self.captured.lock().events.clone()
+    }
+
+    /// Whether the channel behind the operator is full.
+    pub fn set_blocked(&mut self, is_blocked: bool) {
+        self.captured.lock().is_blocked = is_blocked;
+    }
+}
+
+/// Drives a source of `Out`.
+pub struct SourceHarness<Out> {
+    head: Box<dyn Head>,
+    captured: Captured<Out>,
+}
+
+impl<Out: Record> SourceHarness<Out> {
+    /// Opens a source.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open(factory: &dyn SourceFactory, setup: Setup) -> Result<Self, Failure> {
+        let captured = Captured::default();
+        let next = AnyLink::new::<Out>(Box::new(captured.clone()));
+        let head = factory.build(&mut setup.operator_context(), next)?;
+        Ok(Self { head, captured })
+    }
+
+    /// Reads at most one batch.
+    ///
+    /// # Errors
+    /// What the source fails with.
+    pub fn poll(&mut self) -> Result<Polled, Failure> {
+        self.head.poll()
+    }
+
+    /// Reads until there is nothing at the moment, or for good, and returns which.
+    ///
+    /// # Errors
+    /// What the source fails with.
+    pub fn poll_all(&mut self) -> Result<Polled, Failure> {
+        loop {
+            let polled = self.head.poll()?;
+            if polled != Polled::Progress {
+                return Ok(polled);
+            }
+        }
+    }
+
+    /// Triggers a checkpoint and returns the source's snapshot.
+    ///
+    /// # Errors
+    /// What the source fails with.
+    pub fn barrier(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
+        take_snapshot(checkpoint, |barrier, builder| self.head.snapshot(barrier, builder))
+    }
+
+    /// Takes out what it has emitted.
+    pub fn output(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.captured.lock().records)
+    }
+}
+
+fn take_snapshot(
+    checkpoint: CheckpointId,
+    snapshot: impl FnOnce(Barrier, &mut SnapshotBuilder) -> Result<(), Failure>,
+) -> Result<OperatorSnapshot, Failure> {
+    let mut builder = SnapshotBuilder::default();
+    snapshot(Barrier { id: checkpoint, timestamp_ms: 0, is_final: false }, &mut builder)?;
+    Ok(builder.build().operators.remove(&OPERATOR).unwrap_or_default())
+}
+
+/// The link behind the tested operator.
+struct Captured<T> {
+    shared: Arc<Mutex<Shared<T>>>,
+}
+
+struct Shared<T> {
+    records: Vec<T>,
+    events: Vec<Event>,
+    is_blocked: bool,
+}
+
+impl<T> Captured<T> {
+    fn lock(&self) -> MutexGuard<'_, Shared<T>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Captured<T> {
+    fn default() -> Self {
+        let shared = Shared { records: Vec::new(), events: Vec::new(), is_blocked: false };
+        Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+}
+
+impl<T> Clone for Captured<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T: Send> Link<T> for Captured<T> {
+    fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
+        self.lock().records.append(&mut batch.records);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.lock().events.push(Event::EndOfInput);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, barrier: Barrier, _snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
+        self.lock().events.push(Event::Barrier(barrier));
+        Ok(())
+    }
+
+    fn completed(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn aborted(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn flush(&mut self, _partial: bool) -> Result<Flushed, Failure> {
+        Ok(if self.lock().is_blocked { Flushed::Blocked } else { Flushed::All })
+    }
+}

@@ -1,0 +1,233 @@
+//! What a worker does with commands and with the reports of its tasks. Pure: it gives actions and executes none.
+//!
+//! Invariants: tasks of one attempt at a time; those of an older one have ended before the first of a newer one
+//! starts; an attempt that was cancelled, or is older than the newest, is never deployed again; once an attempt is being
+//! cancelled nothing of it is reported as a failure.
+
+use std::collections::BTreeMap;
+
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{Attempt, CheckpointId, SubtaskId};
+use thalweg_common::status::TaskStatus;
+
+use super::messages::{Command, Deployment};
+use crate::event::Barrier;
+use crate::task::mailbox::Mail;
+use crate::task::{News, Report, TakenSnapshot};
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Start the tasks of the deployment.
+    Start(Deployment),
+    /// Ask all tasks to end.
+    CancelTasks,
+    /// All tasks have ended: close the attempt's channels.
+    EndAttempt(Attempt),
+    /// Put mail into a task's box.
+    Tell(SubtaskId, Mail),
+    /// Tell the task manager that a task is in another state.
+    ReportStatus(SubtaskId, TaskStatus, Option<Failure>),
+    /// Tell the task manager that no task of this attempt or an older one is left.
+    ReportStopped(Attempt),
+    /// Store a task's snapshot, then acknowledge or decline.
+    Store(SubtaskId, TakenSnapshot),
+    /// Tell the task manager that a task cannot take part in the checkpoint.
+    Decline(SubtaskId, CheckpointId, Failure),
+    /// A command that comes too late; worth a line in the log.
+    Ignore(String),
+    /// The worker cannot be used for this job.
+    Fail(Failure),
+    /// End.
+    Shutdown,
+}
+
+/// The state of a worker.
+#[derive(Debug)]
+pub(crate) struct WorkerCore {
+    plan_fingerprint: u64,
+    /// The attempt whose tasks are here.
+    attempt: Attempt,
+    tasks: BTreeMap<SubtaskId, TaskState>,
+    is_cancelling: bool,
+    /// No attempt up to this one is deployed any more.
+    cancelled: Attempt,
+    /// What waits for the tasks of an older attempt to end.
+    waiting: Option<Deployment>,
+    /// What the task manager is to be told when they have.
+    owed: Option<Attempt>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TaskState {
+    status: TaskStatus,
+    is_alive: bool,
+    is_source: bool,
+}
+
+impl WorkerCore {
+    pub(crate) fn new(plan_fingerprint: u64) -> Self {
+        Self {
+            plan_fingerprint,
+            attempt: 0,
+            tasks: BTreeMap::new(),
+            is_cancelling: false,
+            cancelled: 0,
+            waiting: None,
+            owed: None,
+        }
+    }
+
+    /// The attempt whose tasks are here.
+    pub(crate) fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// The tasks of the attempt, those that have ended among them.
+    pub(crate) fn statuses(&self) -> impl Iterator<Item = (SubtaskId, TaskStatus)> {
+        self.tasks.iter().map(|(subtask, task)| (*subtask, task.status))
+    }
+
+    /// Obeys a command.
+    pub(crate) fn on_command(&mut self, command: Command) -> Vec<Action> {
+        match command {
+            Command::Deploy(deployment) => self.on_deploy(deployment),
+            Command::Cancel { attempt } => self.on_cancel(attempt),
+            Command::Trigger { attempt, barrier } => self.tell(attempt, Mail::Trigger(barrier)),
+            Command::Completed { attempt, checkpoint, is_final } => {
+                self.tell(attempt, Mail::Completed { checkpoint, is_final })
+            }
+            Command::Aborted { attempt, checkpoint } => self.tell(attempt, Mail::Aborted { checkpoint }),
+            Command::Shutdown => vec![Action::CancelTasks, Action::Shutdown],
+        }
+    }
+
+    /// The tasks of the deployment are being started: they are known from now on. `is_source` says which have a source.
+    pub(crate) fn started(&mut self, deployment: &Deployment, is_source: impl Fn(SubtaskId) -> bool) {
+        self.attempt = deployment.attempt;
+        self.is_cancelling = false;
+        let task = |subtask: &SubtaskId| {
+            let is_source = is_source(*subtask);
+            (*subtask, TaskState { status: TaskStatus::Deploying, is_alive: true, is_source })
+        };
+        self.tasks = deployment.tasks.keys().map(task).collect();
+    }
+
+    /// Takes note of what a task says.
+    pub(crate) fn on_report(&mut self, report: Report) -> Vec<Action> {
+        let subtask = report.subtask;
+        let Some(task) = self.tasks.get_mut(&subtask).filter(|_| report.attempt == self.attempt) else {
+            return vec![Action::Ignore(format!("a report of task {subtask} of the old attempt {}", report.attempt))];
+        };
+        match report.news {
+            News::Status(status) => {
+                task.status = status;
+                vec![Action::ReportStatus(subtask, status, None)]
+            }
+            News::Failed(_) if self.is_cancelling => {
+                task.status = TaskStatus::Canceled;
+                vec![Action::ReportStatus(subtask, TaskStatus::Canceled, None)]
+            }
+            News::Failed(failure) => {
+                task.status = TaskStatus::Failed;
+                vec![Action::ReportStatus(subtask, TaskStatus::Failed, Some(failure))]
+            }
+            News::Snapshot(_) if self.is_cancelling => Vec::new(),
+            News::Snapshot(taken) => vec![Action::Store(subtask, taken)],
+            News::Gone => {
+                task.is_alive = false;
+                self.settle()
+            }
+        }
+    }
+
+    /// A task does not read its mail.
+    pub(crate) fn on_mailbox_full(&mut self, subtask: SubtaskId, mail: Mail, failure: Failure) -> Vec<Action> {
+        match mail {
+            Mail::Trigger(Barrier { id, .. }) => vec![Action::Decline(subtask, id, failure)],
+            // What it misses cannot be made up for later.
+            Mail::Completed { .. } | Mail::Aborted { .. } => {
+                self.on_report(Report { attempt: self.attempt, subtask, news: News::Failed(failure) })
+            }
+        }
+    }
+
+    fn on_deploy(&mut self, deployment: Deployment) -> Vec<Action> {
+        let attempt = deployment.attempt;
+        if deployment.plan_fingerprint != self.plan_fingerprint {
+            return vec![Action::Fail(
+                Failure::user(format!(
+                    "the plan of this worker has the fingerprint {}, that of the job {}: the topology came out differently; it \
+                     may depend on the job's arguments only, not on time, chance, files or the machine",
+                    self.plan_fingerprint, deployment.plan_fingerprint
+                ))
+                .permanent(),
+            )];
+        }
+        let newest = self.waiting.as_ref().map_or(self.attempt, |waiting| waiting.attempt);
+        if attempt <= self.cancelled || attempt <= newest {
+            return vec![Action::Ignore(format!("a deployment of attempt {attempt}, which is not the newest"))];
+        }
+        self.waiting = Some(deployment);
+        self.stop_running()
+    }
+
+    fn on_cancel(&mut self, attempt: Attempt) -> Vec<Action> {
+        self.cancelled = self.cancelled.max(attempt);
+        self.owed = self.owed.max(Some(attempt));
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.attempt <= attempt) {
+            self.waiting = None;
+        }
+        if self.attempt <= attempt { self.stop_running() } else { self.settle() }
+    }
+
+    /// Cancels what runs, and goes on when it has ended.
+    fn stop_running(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.is_alive() && !self.is_cancelling {
+            self.is_cancelling = true;
+            actions.push(Action::CancelTasks);
+        }
+        actions.extend(self.settle());
+        actions
+    }
+
+    /// Does what had to wait for the last task to end, if it has.
+    fn settle(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let is_alive = self.is_alive();
+        if !is_alive && !self.tasks.is_empty() && self.is_cancelling {
+            self.is_cancelling = false;
+            actions.push(Action::EndAttempt(self.attempt));
+        }
+        if let Some(attempt) = self.owed.filter(|attempt| !is_alive || self.attempt > *attempt) {
+            self.owed = None;
+            actions.push(Action::ReportStopped(attempt));
+        }
+        if !is_alive && let Some(deployment) = self.waiting.take() {
+            actions.push(Action::Start(deployment));
+        }
+        actions
+    }
+
+    fn is_alive(&self) -> bool {
+        self.tasks.values().any(|task| task.is_alive)
+    }
+
+    /// Mail for all tasks of the attempt that it concerns.
+    fn tell(&self, attempt: Attempt, mail: Mail) -> Vec<Action> {
+        if attempt != self.attempt || self.is_cancelling {
+            return vec![Action::Ignore(format!("{mail:?} for attempt {attempt}, which does not run here"))];
+        }
+        let concerns = |task: &TaskState| match mail {
+            Mail::Trigger(_) => task.is_source,
+            Mail::Completed { .. } | Mail::Aborted { .. } => true,
+        };
+        let alive = self.tasks.iter().filter(|(_, task)| task.is_alive && concerns(task));
+        alive.map(|(subtask, _)| Action::Tell(*subtask, mail)).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

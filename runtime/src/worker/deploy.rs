@@ -1,0 +1,211 @@
+//! Deploys the tasks of an attempt: connects their channels, fetches what they restore, and starts their threads.
+//!
+//! Channels between two tasks of this worker are made here and pass batches as they are; the others go through the
+//! exchange. Invariants: every channel of a deployed task exists before its thread starts; whatever goes wrong is reported
+//! in the task's name, and its other channels stay open until it is cancelled; `Gone` is each task's last report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{join, join_all, try_join_all};
+use thalweg_common::clock::SharedClock;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{Attempt, EdgeId, JobId, SubtaskId};
+use thalweg_common::status::TaskStatus;
+use thalweg_common::storage;
+use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use thalweg_proto::convert::SnapshotHandle;
+use tokio::sync::mpsc;
+
+use super::messages::Deployment;
+use super::wiring::{self, Ends, Outgoing};
+use crate::chain::ChainParts;
+use crate::erased::{AnyReceiver, AnySender};
+use crate::exchange::{ExchangeClient, ExchangeServer, TaskParker};
+use crate::program::Program;
+use crate::task::counters::Counters;
+use crate::task::mailbox::{Inbox, Mailbox, mailbox};
+use crate::task::upload::{self, Directory};
+use crate::task::{News, Report, Reporter, Task};
+
+/// What every task of the worker shares.
+#[derive(Clone)]
+pub(crate) struct Deployer {
+    pub(crate) program: Arc<Program>,
+    pub(crate) job_id: JobId,
+    pub(crate) is_local: bool,
+    pub(crate) plan_fingerprint: u64,
+    pub(crate) clock: SharedClock,
+    pub(crate) server: ExchangeServer,
+    pub(crate) client: ExchangeClient,
+    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) scope: TaskScope,
+}
+
+/// The tasks of an attempt. Dropping it asks them to end.
+pub(crate) struct Running {
+    pub(crate) tasks: BTreeMap<SubtaskId, RunningTask>,
+    /// Where their snapshots are stored.
+    pub(crate) directory: Directory,
+    scope: TaskScope,
+}
+
+/// The worker's hold on a task.
+pub(crate) struct RunningTask {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) counters: Counters,
+}
+
+impl Running {
+    /// Asks all tasks to end. All of them know before the first one closes its channels.
+    pub(crate) fn cancel(&self) {
+        self.tasks.values().for_each(|task| task.mailbox.cancel());
+        self.scope.cancel();
+    }
+}
+
+/// One task on its way to its thread.
+struct Deploying {
+    task: Task,
+    parts: ChainParts,
+    mailbox: Mailbox,
+    snapshots: Vec<SnapshotHandle>,
+    outgoing: BTreeMap<EdgeId, Vec<Outgoing>>,
+    /// Why its channels cannot be connected.
+    defect: Option<Failure>,
+}
+
+impl Deployer {
+    /// Starts the tasks of a deployment. What goes wrong with one of them is reported by it.
+    pub(crate) fn start(&self, deployment: Deployment) -> Running {
+        let attempt = deployment.attempt;
+        let scope = self.scope.child_with_policy(format!("attempt-{attempt}"), ErrorPolicy::LogOnly);
+        let threads = scope.child("threads");
+        let prepared = self.server.start_attempt(self.job_id, attempt).and_then(|()| open_directory(&deployment));
+        let (mut wired, directory) = match prepared {
+            Ok(directory) => (wiring::connect(self, &deployment), directory),
+            Err(failure) => (wiring::broken(&deployment, &failure), None),
+        };
+        let mut tasks = BTreeMap::new();
+        for (subtask, snapshots) in deployment.tasks {
+            let Ends { receivers, outgoing, defect } = wired.remove(&subtask).unwrap_or_default();
+            let parker = TaskParker::new();
+            let (mailbox, inbox) = mailbox(parker.waker());
+            let parts = self.parts(attempt, subtask, receivers, &parker);
+            let running = RunningTask { mailbox: mailbox.clone(), counters: parts.counters.clone() };
+            let task = self.task(attempt, subtask, inbox, parker);
+            let deploying = Deploying { task, parts, mailbox, snapshots, outgoing, defect };
+            let deployed = deploying.run(Arc::clone(&self.program), directory.clone(), threads.clone());
+            scope.spawn(&format!("task {subtask}"), deployed);
+            tasks.insert(subtask, running);
+        }
+        Running { tasks, directory, scope }
+    }
+
+    fn parts(&self, attempt: Attempt, subtask: SubtaskId, receivers: Vec<AnyReceiver>, parker: &TaskParker) -> ChainParts {
+        ChainParts {
+            job_id: self.job_id,
+            attempt,
+            subtask,
+            is_local: self.is_local,
+            clock: Arc::clone(&self.clock),
+            waker: parker.waker(),
+            counters: Counters::default(),
+            restored: Vec::new(),
+            receivers,
+            senders: BTreeMap::new(),
+            kept_open: Vec::new(),
+        }
+    }
+
+    fn task(&self, attempt: Attempt, subtask: SubtaskId, inbox: Inbox, parker: TaskParker) -> Task {
+        let reporter = Reporter { attempt, subtask, reports: self.reports.clone() };
+        Task { inbox, parker, clock: Arc::clone(&self.clock), reporter }
+    }
+}
+
+impl Deploying {
+    /// Brings the task to its thread and waits for its end.
+    async fn run(mut self, program: Arc<Program>, directory: Directory, threads: TaskScope) {
+        let reporter = self.task.reporter.clone();
+        let cancelled = threads.token();
+        let prepared = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => None,
+            prepared = self.prepare(&directory) => Some(prepared),
+        };
+        match prepared {
+            None => reporter.report_async(News::Status(TaskStatus::Canceled)).await,
+            Some(Ok(restored)) => {
+                if let Err(failure) = self.run_thread(program, restored, &threads).await {
+                    reporter.report_async(News::Failed(failure)).await;
+                }
+            }
+            Some(Err(failure)) => {
+                reporter.report_async(News::Failed(failure)).await;
+                // Its channels stay open until then: see the invariants of `task`.
+                cancelled.cancelled().await;
+                drop(self);
+            }
+        }
+        reporter.report_async(News::Gone).await;
+    }
+
+    /// Opens the channels to other workers and fetches what the task restores, all at the same time.
+    async fn prepare(&mut self, directory: &Directory) -> Result<Vec<Bytes>, Failure> {
+        if let Some(defect) = self.defect.take() {
+            return Err(defect);
+        }
+        let snapshots = std::mem::take(&mut self.snapshots);
+        let fetched = try_join_all(snapshots.into_iter().map(|handle| upload::fetch(handle, directory.clone())));
+        let edges = std::mem::take(&mut self.outgoing).into_iter();
+        let opened = join_all(edges.map(|(edge, outgoing)| async move { (edge, open_all(outgoing).await) }));
+        let (fetched, opened) = join(fetched, opened).await;
+        let mut failed = None;
+        for (edge, channels) in opened {
+            let senders = self.parts.senders.entry(edge).or_default();
+            for channel in channels {
+                // The channels that could be opened are kept, also beside one that could not.
+                match channel {
+                    Ok(sender) => senders.push(sender),
+                    Err(failure) => failed = failed.or(Some(failure)),
+                }
+            }
+        }
+        failed.map_or(fetched, Err)
+    }
+
+    /// Runs the task on its thread, to its end.
+    async fn run_thread(
+        self,
+        program: Arc<Program>,
+        restored: Vec<Bytes>,
+        threads: &TaskScope,
+    ) -> Result<(), Failure> {
+        let Self { task, parts, mailbox, .. } = self;
+        let name = format!("task {}", parts.subtask);
+        let thread = threads.spawn_thread(&name, move || task.run(&program, parts, &restored));
+        tokio::select! {
+            biased;
+            () = threads.cancelled() => mailbox.cancel(),
+            _ = thread.join() => {}
+        }
+        thread.join().await.map_err(|message| Failure::internal(format!("its thread {message}")))
+    }
+}
+
+async fn open_all(outgoing: Vec<Outgoing>) -> Vec<Result<AnySender, Failure>> {
+    join_all(outgoing.into_iter().map(|channel| async {
+        match channel {
+            Outgoing::Here(sender) => Ok(sender),
+            Outgoing::Elsewhere(opening) => opening.await,
+        }
+    }))
+    .await
+}
+
+fn open_directory(deployment: &Deployment) -> Result<Directory, Failure> {
+    let open = |uri: &String| storage::open(uri).map_err(|error| Failure::user(error.to_string()).permanent());
+    deployment.checkpoint_directory.as_ref().map(open).transpose()
+}

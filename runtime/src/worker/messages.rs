@@ -1,0 +1,177 @@
+//! What the worker and its task manager tell each other, in types of ours. Protobuf names stay in this file.
+
+use std::collections::BTreeMap;
+
+use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId, WorkerId};
+use thalweg_common::status::TaskStatus;
+use thalweg_common::failure::Failure;
+use thalweg_proto::convert::{self, Malformed, SnapshotHandle, WireId};
+use thalweg_proto::v1::{self, worker_command, worker_message};
+
+use crate::event::Barrier;
+use crate::task::counters::Counted;
+
+/// What the task manager orders.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    Deploy(Deployment),
+    Cancel { attempt: Attempt },
+    Trigger { attempt: Attempt, barrier: Barrier },
+    Completed { attempt: Attempt, checkpoint: CheckpointId, is_final: bool },
+    Aborted { attempt: Attempt, checkpoint: CheckpointId },
+    Shutdown,
+}
+
+/// Tasks to run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Deployment {
+    pub(crate) attempt: Attempt,
+    pub(crate) plan_fingerprint: u64,
+    /// The subtasks of this worker, with what each restores.
+    pub(crate) tasks: BTreeMap<SubtaskId, Vec<SnapshotHandle>>,
+    /// Where the exchanges of all subtasks of other workers listen.
+    pub(crate) remote: BTreeMap<SubtaskId, String>,
+    /// Where the job's checkpoints are, if it takes any.
+    pub(crate) checkpoint_directory: Option<String>,
+}
+
+impl Command {
+    /// Reads a command for the worker `worker` of the job `job`.
+    pub(crate) fn read(job: JobId, worker: WorkerId, command: v1::WorkerCommand) -> Result<Self, Malformed> {
+        use worker_command::Message;
+        let ours = |field: &'static str, id: &[u8]| match JobId::from_wire(field, id)? {
+            id if id == job => Ok(()),
+            other => Err(Malformed::new(field, format!("is {other}, but this worker is of job {job}"))),
+        };
+        match convert::required("worker_command.message", command.message)? {
+            Message::DeployTasks(deploy) => {
+                ours("deploy_tasks.job_id", &deploy.job_id)?;
+                Deployment::read(worker, deploy).map(Self::Deploy)
+            }
+            Message::CancelTasks(cancel) => {
+                ours("cancel_tasks.job_id", &cancel.job_id)?;
+                Ok(Self::Cancel { attempt: cancel.attempt })
+            }
+            Message::TriggerCheckpoint(trigger) => {
+                ours("trigger_checkpoint.job_id", &trigger.job_id)?;
+                let (id, timestamp_ms) = (trigger.checkpoint_id, trigger.timestamp_ms);
+                let barrier = Barrier { id, timestamp_ms, is_final: trigger.r#final };
+                Ok(Self::Trigger { attempt: trigger.attempt, barrier })
+            }
+            Message::CheckpointCompleted(completed) => {
+                ours("checkpoint_completed.job_id", &completed.job_id)?;
+                let (attempt, checkpoint) = (completed.attempt, completed.checkpoint_id);
+                Ok(Self::Completed { attempt, checkpoint, is_final: completed.r#final })
+            }
+            Message::CheckpointAborted(aborted) => {
+                ours("checkpoint_aborted.job_id", &aborted.job_id)?;
+                Ok(Self::Aborted { attempt: aborted.attempt, checkpoint: aborted.checkpoint_id })
+            }
+            Message::Shutdown(v1::Shutdown {}) => Ok(Self::Shutdown),
+        }
+    }
+}
+
+impl Deployment {
+    fn read(worker: WorkerId, deploy: v1::DeployTasks) -> Result<Self, Malformed> {
+        let mut tasks = BTreeMap::new();
+        for task in deploy.tasks {
+            let subtask = convert::subtask("deploy_tasks.tasks.subtask", task.subtask)?;
+            let snapshots = task.snapshots.into_iter().map(SnapshotHandle::try_from).collect::<Result<_, _>>()?;
+            if tasks.insert(subtask, snapshots).is_some() {
+                return Err(Malformed::new("deploy_tasks.tasks", format!("names the subtask {subtask} twice")));
+            }
+        }
+        let mut remote = BTreeMap::new();
+        for location in deploy.locations {
+            let subtask = convert::subtask("deploy_tasks.locations.subtask", location.subtask)?;
+            if WorkerId::from_wire("deploy_tasks.locations.worker_id", &location.worker_id)? != worker {
+                remote.insert(subtask, location.data_address);
+            }
+        }
+        let checkpoint_directory = Some(deploy.checkpoint_directory).filter(|directory| !directory.is_empty());
+        let (attempt, plan_fingerprint) = (deploy.attempt, deploy.plan_fingerprint);
+        Ok(Self { attempt, plan_fingerprint, tasks, remote, checkpoint_directory })
+    }
+}
+
+/// Who sends: the beginning of most messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) job_id: JobId,
+    pub(crate) attempt: Attempt,
+    pub(crate) subtask: SubtaskId,
+}
+
+/// The snapshot of a task is stored.
+pub(crate) struct Acknowledgement {
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) snapshot: SnapshotHandle,
+    pub(crate) alignment_us: u64,
+    pub(crate) sync_us: u64,
+    pub(crate) async_us: u64,
+}
+
+pub(crate) fn status_changed(origin: Origin, status: TaskStatus, failure: Option<Failure>) -> v1::WorkerMessage {
+    message(worker_message::Message::TaskStatusChanged(v1::TaskStatusChanged {
+        job_id: origin.job_id.to_wire(),
+        attempt: origin.attempt,
+        subtask: Some(origin.subtask.into()),
+        status: v1::TaskStatus::from(status).into(),
+        failure: failure.map(Into::into),
+    }))
+}
+
+pub(crate) fn acknowledged(origin: Origin, acknowledgement: Acknowledgement) -> v1::WorkerMessage {
+    message(worker_message::Message::CheckpointAcknowledged(v1::CheckpointAcknowledged {
+        job_id: origin.job_id.to_wire(),
+        attempt: origin.attempt,
+        checkpoint_id: acknowledgement.checkpoint,
+        subtask: Some(origin.subtask.into()),
+        snapshot: Some(acknowledgement.snapshot.into()),
+        alignment_us: acknowledgement.alignment_us,
+        sync_us: acknowledgement.sync_us,
+        async_us: acknowledgement.async_us,
+    }))
+}
+
+pub(crate) fn declined(origin: Origin, checkpoint: CheckpointId, failure: Failure) -> v1::WorkerMessage {
+    message(worker_message::Message::CheckpointDeclined(v1::CheckpointDeclined {
+        job_id: origin.job_id.to_wire(),
+        attempt: origin.attempt,
+        checkpoint_id: checkpoint,
+        subtask: Some(origin.subtask.into()),
+        failure: Some(failure.into()),
+    }))
+}
+
+pub(crate) fn stopped(job_id: JobId, attempt: Attempt) -> v1::WorkerMessage {
+    message(worker_message::Message::TasksStopped(v1::TasksStopped { job_id: job_id.to_wire(), attempt }))
+}
+
+pub(crate) fn failed(failure: Failure) -> v1::WorkerMessage {
+    message(worker_message::Message::Failed(failure.into()))
+}
+
+/// What all tasks of an attempt have done so far.
+pub(crate) fn counters(
+    job_id: JobId,
+    attempt: Attempt,
+    tasks: impl Iterator<Item = (SubtaskId, TaskStatus, Counted)>,
+) -> v1::WorkerMessage {
+    let tasks = tasks.map(|(subtask, status, counted)| v1::TaskCounters {
+        subtask: Some(subtask.into()),
+        status: v1::TaskStatus::from(status).into(),
+        records_in: counted.records_in,
+        records_out: counted.records_out,
+        bytes_in: counted.bytes_in,
+        bytes_out: counted.bytes_out,
+        state_bytes: counted.state_bytes,
+    });
+    let job_id = job_id.to_wire();
+    message(worker_message::Message::Counters(v1::JobCounters { job_id, attempt, tasks: tasks.collect() }))
+}
+
+pub(crate) fn message(message: worker_message::Message) -> v1::WorkerMessage {
+    v1::WorkerMessage { message: Some(message) }
+}

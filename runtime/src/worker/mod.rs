@@ -1,0 +1,288 @@
+//! A worker: runs the tasks of one job that its task manager gives it.
+//!
+//! On a command's way this is its end: `connection` attaches to the task manager, `messages` reads what it orders, `core`
+//! decides what that means, and the actor here executes the core's actions with the help of `deploy` and `wiring`.
+//! Invariants: the worker lives as long as its stream to the task manager; a task that fails does not take it down;
+//! every task of an attempt has ended before the attempt is reported as stopped.
+
+mod connection;
+mod core;
+mod deploy;
+mod messages;
+mod wiring;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_common::clock::{Stopwatch, SystemClock};
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{JobId, SubtaskId, WorkerId};
+use thalweg_common::limits::ACTOR_MAILBOX;
+use thalweg_common::status::TaskStatus;
+use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, error, warn};
+
+use self::connection::{Connection, Outgoing};
+use self::core::{Action, WorkerCore};
+use self::deploy::{Deployer, Running};
+use self::messages::{Acknowledgement, Command, Origin};
+use crate::exchange::{ExchangeClient, ExchangeServer, ExchangeSettings};
+use crate::program::Program;
+use crate::task::upload::{self, Owner};
+use crate::task::{self, Report, TakenSnapshot};
+
+/// How often the task manager is told the counters.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long tasks may take to end when the worker ends. What still runs then is left to the end of the process.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+
+/// What a worker needs to know.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// Where its task manager's WorkerService listens: `host:port`.
+    pub taskmanager_address: String,
+    /// The job that it works for.
+    pub job_id: JobId,
+    /// Its own id.
+    pub worker_id: WorkerId,
+    /// What it shows to prove that it is the worker that was started.
+    pub token: Vec<u8>,
+    /// The host on which it serves its channels to other workers.
+    pub data_host: String,
+    /// Whether it runs in the author's own process, without a cluster.
+    pub local: bool,
+}
+
+/// Runs a worker until its task manager shuts it down or is gone, or until `scope` is cancelled. Dropping the future asks
+/// its tasks to end, too.
+///
+/// # Errors
+/// When the task manager cannot be reached, is gone, or orders what this worker cannot do.
+pub async fn run(program: Arc<Program>, options: WorkerOptions, scope: TaskScope) -> Result<(), Failure> {
+    let plan_fingerprint = program.graph.fingerprint();
+    let settings = ExchangeSettings::default();
+    let server = ExchangeServer::start(&options.data_host, plan_fingerprint, settings, &scope).await?;
+    let client = ExchangeClient::new(settings, &scope);
+    let data_port = server.address().port();
+    let connection = tokio::select! {
+        biased;
+        () = scope.cancelled() => return Ok(()),
+        connection = Connection::attach(&options, data_port, plan_fingerprint) => connection?,
+    };
+    let (reports_sender, reports) = mpsc::channel(ACTOR_MAILBOX);
+    let deployer = Deployer {
+        program,
+        job_id: options.job_id,
+        is_local: options.local,
+        plan_fingerprint,
+        clock: SystemClock::shared(),
+        server,
+        client,
+        reports: reports_sender,
+        scope: scope.child_with_policy("tasks", ErrorPolicy::LogOnly),
+    };
+    let worker = Worker {
+        job_id: options.job_id,
+        worker_id: options.worker_id,
+        core: WorkerCore::new(plan_fingerprint),
+        deployer,
+        running: None,
+        outgoing: connection.outgoing.clone(),
+        scope,
+    };
+    worker.run(connection, reports).await
+}
+
+/// What happens to a worker.
+enum Event {
+    Cancelled,
+    /// The next command, or why there are no more.
+    Command(Result<Command, Failure>),
+    Report(Report),
+    CountersDue,
+}
+
+/// Whether the worker goes on.
+enum Flow {
+    Continue,
+    Shutdown,
+    Failed(Failure),
+}
+
+struct Worker {
+    job_id: JobId,
+    worker_id: WorkerId,
+    core: WorkerCore,
+    deployer: Deployer,
+    /// The tasks of the core's attempt.
+    running: Option<Running>,
+    outgoing: Outgoing,
+    scope: TaskScope,
+}
+
+impl Worker {
+    async fn run(mut self, mut connection: Connection, mut reports: mpsc::Receiver<Report>) -> Result<(), Failure> {
+        let mut counters_due = tokio::time::interval(COUNTERS_INTERVAL);
+        counters_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let result = loop {
+            let event = tokio::select! {
+                biased;
+                () = self.scope.cancelled() => Event::Cancelled,
+                command = connection.command(self.job_id, self.worker_id) => Event::Command(command),
+                Some(report) = reports.recv() => Event::Report(report),
+                _ = counters_due.tick() => Event::CountersDue,
+            };
+            match self.on_event(event).await {
+                Flow::Continue => {}
+                Flow::Shutdown => break Ok(()),
+                Flow::Failed(failure) => break Err(failure),
+            }
+        };
+        self.stop(&mut reports).await;
+        drop(self);
+        connection.close().await;
+        result
+    }
+
+    async fn on_event(&mut self, event: Event) -> Flow {
+        let actions = match event {
+            Event::Cancelled => return Flow::Shutdown,
+            Event::Command(Ok(command)) => self.core.on_command(command),
+            Event::Command(Err(failure)) => return Flow::Failed(failure),
+            Event::Report(report) => self.core.on_report(report),
+            Event::CountersDue => {
+                self.report_counters();
+                Vec::new()
+            }
+        };
+        self.execute(actions).await
+    }
+
+    async fn execute(&mut self, actions: Vec<Action>) -> Flow {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Start(deployment) => {
+                    let program = &self.deployer.program;
+                    self.core.started(&deployment, |subtask| task::is_source(program, subtask));
+                    self.running = Some(self.deployer.start(deployment));
+                }
+                Action::CancelTasks => {
+                    if let Some(running) = &self.running {
+                        running.cancel();
+                    }
+                }
+                Action::EndAttempt(attempt) => self.deployer.server.end_attempt(self.job_id, attempt),
+                Action::Tell(subtask, mail) => {
+                    let task = self.running.as_ref().and_then(|running| running.tasks.get(&subtask));
+                    if let Some(Err(full)) = task.map(|task| task.mailbox.send(mail)) {
+                        let failure = Failure::user(full.to_string());
+                        actions.extend(self.core.on_mailbox_full(subtask, mail, failure));
+                    }
+                }
+                Action::ReportStatus(subtask, status, failure) => self.report_status(subtask, status, failure).await,
+                Action::ReportStopped(attempt) => self.send(messages::stopped(self.job_id, attempt)).await,
+                Action::Store(subtask, taken) => self.store(subtask, taken),
+                Action::Decline(subtask, checkpoint, failure) => {
+                    self.send(messages::declined(self.origin(subtask), checkpoint, failure)).await;
+                }
+                Action::Ignore(what) => debug!("ignored: {what}"),
+                Action::Fail(failure) => {
+                    self.send(messages::failed(failure.clone())).await;
+                    return Flow::Failed(failure);
+                }
+                Action::Shutdown => return Flow::Shutdown,
+            }
+        }
+        Flow::Continue
+    }
+
+    async fn report_status(&self, subtask: SubtaskId, status: TaskStatus, failure: Option<Failure>) {
+        match &failure {
+            // Here, because a worker's log is where the author of the code looks.
+            Some(failure) => error!("task {subtask} ({}) failed: {failure}", self.vertex_name(subtask)),
+            None => debug!("task {subtask} ({}) is {status}", self.vertex_name(subtask)),
+        }
+        self.send(messages::status_changed(self.origin(subtask), status, failure)).await;
+    }
+
+    /// Stores a snapshot and acknowledges it, while the worker goes on.
+    fn store(&self, subtask: SubtaskId, taken: TakenSnapshot) {
+        let directory = self.running.as_ref().and_then(|running| running.directory.clone());
+        let (origin, outgoing) = (self.origin(subtask), self.outgoing.clone());
+        let stopwatch = Stopwatch::start(&self.deployer.clock);
+        let store = async move {
+            let TakenSnapshot { barrier, snapshot, alignment, sync } = taken;
+            let owner = Owner { subtask, attempt: origin.attempt };
+            let message = match upload::store(barrier, snapshot, owner, directory).await {
+                Ok(snapshot) => {
+                    let acknowledgement = Acknowledgement {
+                        checkpoint: barrier.id,
+                        snapshot,
+                        alignment_us: microseconds(alignment),
+                        sync_us: microseconds(sync),
+                        async_us: microseconds(stopwatch.elapsed()),
+                    };
+                    messages::acknowledged(origin, acknowledgement)
+                }
+                Err(failure) => {
+                    warn!("task {subtask} cannot store its snapshot of checkpoint {}: {failure}", barrier.id);
+                    messages::declined(origin, barrier.id, failure)
+                }
+            };
+            outgoing.send(message).await;
+        };
+        self.deployer.scope.spawn(&format!("snapshot of task {subtask}"), store);
+    }
+
+    fn report_counters(&self) {
+        let Some(running) = &self.running else { return };
+        let tasks = self.core.statuses().filter_map(|(subtask, status)| {
+            let counted = running.tasks.get(&subtask)?.counters.read();
+            Some((subtask, status, counted))
+        });
+        // A task manager that does not keep up gets the next ones.
+        self.outgoing.try_send(messages::counters(self.job_id, self.core.attempt(), tasks));
+    }
+
+    /// Asks all tasks to end and waits a little. Their reports are read meanwhile, so that none waits in vain.
+    async fn stop(&mut self, reports: &mut mpsc::Receiver<Report>) {
+        if let Some(running) = &self.running {
+            running.cancel();
+        }
+        reports.close();
+        while reports.try_recv().is_ok() {}
+        if let Err(error) = self.deployer.scope.shutdown(SHUTDOWN_GRACE).await {
+            warn!("the worker ends although {error}");
+        }
+    }
+
+    async fn send(&self, message: thalweg_proto::v1::WorkerMessage) {
+        tokio::select! {
+            biased;
+            () = self.scope.cancelled() => {}
+            () = self.outgoing.send(message) => {}
+        }
+    }
+
+    fn origin(&self, subtask: SubtaskId) -> Origin {
+        Origin { job_id: self.job_id, attempt: self.core.attempt(), subtask }
+    }
+
+    fn vertex_name(&self, subtask: SubtaskId) -> &str {
+        let vertex = self.deployer.program.graph.vertices.get(subtask.vertex as usize);
+        vertex.map_or("?", |vertex| vertex.name.as_str())
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

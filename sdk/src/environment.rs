@@ -1,0 +1,228 @@
+//! `Environment`: where a topology begins, with its arguments, its settings and its sources.
+//!
+//! Declaring only notes down: every call adds an operator ([`NodeSpec`]) and its code to a list, and the first mistake
+//! is kept until the topology is complete, so that a job reads top to bottom without a `?` on every line.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use thalweg_common::config::{ConfigError, Configuration, keys};
+use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind};
+use thalweg_common::record::Record;
+use thalweg_common::schema::Schema;
+use thalweg_runtime::operator::Source;
+use thalweg_runtime::operators::{self, CollectionSource, GeneratorSource};
+use thalweg_runtime::program::{EdgeCode, Node, Program};
+
+use crate::error::{Error, Result};
+use crate::graph::build::build;
+use crate::graph::{NodeSpec, Place};
+use crate::stream::DataStream;
+
+/// Makes the code of an edge, when its partitioning is known.
+pub(crate) type EdgeMaker = Box<dyn FnOnce(Partitioning) -> EdgeCode>;
+
+/// Where a topology begins: hands out sources and takes settings.
+///
+/// [`run`](crate::run) passes it to the topology. It is a handle: clones belong to the same job.
+#[derive(Clone)]
+pub struct Environment {
+    arguments: Rc<[String]>,
+    /// Whether the job runs in the author's own process.
+    is_local: bool,
+    topology: Rc<RefCell<Topology>>,
+}
+
+/// What was declared so far.
+#[derive(Default)]
+struct Topology {
+    nodes: Vec<NodeSpec>,
+    /// Parallel to `nodes`.
+    code: Vec<Node>,
+    /// Parallel to `nodes`, and inside to each one's inputs.
+    edges: Vec<Vec<EdgeMaker>>,
+    configuration: Configuration,
+    first_error: Option<Error>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topology = self.topology.borrow();
+        let operators: Vec<&str> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
+        f.debug_struct("Environment")
+            .field("arguments", &self.arguments)
+            .field("operators", &operators)
+            .finish()
+    }
+}
+
+impl Environment {
+    pub(crate) fn new(arguments: &[String], is_local: bool) -> Self {
+        Self { arguments: arguments.into(), is_local, topology: Rc::default() }
+    }
+
+    /// The job's own arguments: without the program's name and without what Thalweg took for itself.
+    pub fn args(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// The parallelism of operators that set none. Without it: `parallelism.default`, which is 1.
+    #[track_caller]
+    pub fn set_parallelism(&self, parallelism: u32) -> &Self {
+        self.configure(keys::PARALLELISM_DEFAULT.name, parallelism)
+    }
+
+    /// The max parallelism of operators that set none: the number of key groups, and thus the highest parallelism that the
+    /// job can ever have with its state.
+    #[track_caller]
+    pub fn set_max_parallelism(&self, max_parallelism: u32) -> &Self {
+        self.configure(keys::PIPELINE_MAX_PARALLELISM.name, max_parallelism)
+    }
+
+    /// Takes a checkpoint at this interval. Without checkpoints a failure starts the job over or ends it.
+    #[track_caller]
+    pub fn enable_checkpointing(&self, interval: Duration) -> &Self {
+        self.configure(keys::CHECKPOINTING_INTERVAL.name, format_args!("{} ms", interval.as_millis()))
+    }
+
+    /// Runs every operator in a task of its own, to see each one's share of the work.
+    #[track_caller]
+    pub fn disable_operator_chaining(&self) -> &Self {
+        self.configure(keys::PIPELINE_OPERATOR_CHAINING.name, false)
+    }
+
+    /// Sets any other setting, by its name in Flink's reference. What is given on the command line wins over it.
+    #[track_caller]
+    pub fn configure(&self, key: &str, value: impl fmt::Display) -> &Self {
+        if let Err(error) = self.topology.borrow_mut().configuration.set(key, &value.to_string()) {
+            self.fail(Place::caller(), error);
+        }
+        self
+    }
+
+    /// Reads a source. `name` is shown to people and finds the source's position again after a change of the job, so it
+    /// should be unique.
+    #[track_caller]
+    pub fn source<S>(&self, name: &str, source: S) -> DataStream<S::Out>
+    where
+        S: Source + Clone + Sync + 'static,
+    {
+        let mut spec = NodeSpec::new("source", name, Place::caller());
+        spec.is_named = true;
+        self.add_source(spec, source)
+    }
+
+    /// The records of a collection, in one subtask unless another parallelism is set. For tests and small inputs: all
+    /// records are in memory, and the iterator runs again in each worker, where it must give the same records.
+    #[track_caller]
+    pub fn from_iter<T: Record>(&self, records: impl IntoIterator<Item = T>) -> DataStream<T> {
+        let mut spec = NodeSpec::new("source", "Collection Source", Place::caller());
+        spec.parallelism = Some(1);
+        self.add_source(spec, CollectionSource::new(records))
+    }
+
+    /// Makes records: `function(0)`, `function(1)`, ..., at most `rate` in a second and `count` in all (over all subtasks;
+    /// `None` for no limit). After a failure the same numbers are made again, so the function must be a pure one.
+    #[track_caller]
+    pub fn generate<T, F>(&self, rate: Option<f64>, count: Option<u64>, function: F) -> DataStream<T>
+    where
+        T: Record,
+        F: Fn(u64) -> T + Clone + Send + Sync + 'static,
+    {
+        let place = Place::caller();
+        let mut source = GeneratorSource::new(function);
+        if let Some(rate) = rate {
+            if !(rate.is_finite() && rate > 0.0) {
+                self.fail(
+                    place,
+                    Error::new(format!("{rate} is no rate; give a number of records per second above 0")),
+                );
+            }
+            source = source.records_per_second(rate);
+        }
+        if let Some(count) = count {
+            source = source.count(count);
+        }
+        self.add_source(NodeSpec::new("source", "Data Generator", place), source)
+    }
+
+    fn add_source<S>(&self, mut spec: NodeSpec, source: S) -> DataStream<S::Out>
+    where
+        S: Source + Clone + Sync + 'static,
+    {
+        spec.states = vec![opaque_state("position", StateKind::Source)];
+        let node = self.add(spec, Node::source::<S::Out>(operators::source(source)), Vec::new());
+        DataStream::of_node(self.clone(), node)
+    }
+
+    /// Adds an operator and gives its number.
+    pub(crate) fn add(&self, spec: NodeSpec, code: Node, edges: Vec<EdgeMaker>) -> usize {
+        let mut topology = self.topology.borrow_mut();
+        topology.nodes.push(spec);
+        topology.code.push(code);
+        topology.edges.push(edges);
+        topology.nodes.len() - 1
+    }
+
+    /// Changes a setting of an operator.
+    pub(crate) fn change(&self, node: usize, change: impl FnOnce(&mut NodeSpec)) {
+        if let Some(spec) = self.topology.borrow_mut().nodes.get_mut(node) {
+            change(spec);
+        }
+    }
+
+    /// Notes a mistake at `place`. Only the first one is reported; those after it may follow from it.
+    pub(crate) fn fail(&self, place: Place, error: impl Into<Error>) {
+        self.topology.borrow_mut().first_error.get_or_insert(error.into().context(place));
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// The program that was declared, under settings that win over those in the code. The environment is empty afterwards.
+    ///
+    /// # Errors
+    /// The first mistake in the topology, with its file and line.
+    pub(crate) fn build(&self, configuration: &Configuration, default_name: &str) -> Result<Program> {
+        let topology = self.topology.take();
+        if let Some(error) = topology.first_error {
+            return Err(error);
+        }
+        let mut settings = topology.configuration;
+        settings.merge(configuration);
+        let built = build(&topology.nodes, &settings, default_name)?;
+        let mut makers: Vec<Vec<Option<EdgeMaker>>> =
+            topology.edges.into_iter().map(|makers| makers.into_iter().map(Some).collect()).collect();
+        let edges = built.graph.edges.iter().zip(&built.edges).filter_map(|(edge, (node, input))| {
+            let make = makers.get_mut(*node)?.get_mut(*input)?.take()?;
+            Some(make(edge.partitioning))
+        });
+        let edges: Vec<EdgeCode> = edges.collect();
+        if edges.len() != built.graph.edges.len() {
+            return Err(Error::new(
+                "an edge of the topology has no code; this is a fault of Thalweg, please report it",
+            ));
+        }
+        Ok(Program { graph: built.graph, nodes: topology.code, edges })
+    }
+}
+
+/// A state whose bytes only its connector understands.
+pub(crate) fn opaque_state(name: &str, kind: StateKind) -> StateDescriptor {
+    let schema = Schema::primitive("bytes");
+    let fingerprint = schema.fingerprint();
+    StateDescriptor { name: name.to_string(), kind, schema, fingerprint }
+}
+
+/// The settings of a job as a process was given them: they win over those in the program.
+pub(crate) fn received_configuration(json: &str) -> Result<Configuration> {
+    let received: Result<Configuration, serde_json::Error> = serde_json::from_str(json);
+    let mut configuration = received
+        .map_err(|error| Error::new(error).context("THALWEG_CONFIGURATION is no JSON object of settings"))?;
+    let checked: Result<(), ConfigError> = configuration.validate();
+    checked?;
+    Ok(configuration)
+}

@@ -1,0 +1,103 @@
+//! The topology as the program declared it, as data: what `plan`, chaining and checks work on. No user code in here.
+//!
+//! A job's way from text to tasks: declared ([`NodeSpec`]s, one per call such as `map` or `sink`) -> chained
+//! ([`chain`]) -> [`JobGraph`](thalweg_common::graph::JobGraph) ([`build`]). All of it is pure, so that plan and
+//! workers, which run the same program, come to the same graph.
+
+pub(crate) mod build;
+mod chain;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::panic::Location;
+
+use thalweg_common::graph::{Partitioning, StateDescriptor};
+
+/// Where the author wrote something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+}
+
+impl Place {
+    /// Where the function that called this one was called. Only for functions with `#[track_caller]`.
+    #[track_caller]
+    pub(crate) fn caller() -> Self {
+        let location = Location::caller();
+        Self { file: location.file(), line: location.line() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Whether an operator may run in one task with its neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Chaining {
+    /// With both.
+    #[default]
+    Always,
+    /// With those behind it only.
+    Head,
+    /// With none.
+    Never,
+}
+
+/// One operator as declared. Its position in the list of all is its number.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeSpec {
+    /// `source`, `map`, `process`, `sink`, ...
+    pub(crate) kind: &'static str,
+    /// The author's name for it, or one that follows from the kind.
+    pub(crate) name: String,
+    /// Whether the name is the author's.
+    pub(crate) is_named: bool,
+    pub(crate) uid: Option<String>,
+    pub(crate) parallelism: Option<u32>,
+    pub(crate) max_parallelism: Option<u32>,
+    pub(crate) slot_sharing_group: Option<String>,
+    pub(crate) chaining: Chaining,
+    pub(crate) place: Place,
+    /// Empty for a source.
+    pub(crate) inputs: Vec<EdgeSpec>,
+    pub(crate) states: Vec<StateDescriptor>,
+    /// Whether it has an output that somebody should read.
+    pub(crate) has_output: bool,
+}
+
+impl NodeSpec {
+    /// An operator with nothing set.
+    pub(crate) fn new(kind: &'static str, name: &str, place: Place) -> Self {
+        Self {
+            kind,
+            name: name.to_string(),
+            is_named: false,
+            uid: None,
+            parallelism: None,
+            max_parallelism: None,
+            slot_sharing_group: None,
+            chaining: Chaining::default(),
+            place,
+            inputs: Vec::new(),
+            states: Vec::new(),
+            has_output: true,
+        }
+    }
+}
+
+/// One input of an operator as declared.
+#[derive(Debug, Clone)]
+pub(crate) struct EdgeSpec {
+    /// The number of the operator whose output it is.
+    pub(crate) from: usize,
+    /// What the author asked for; nothing lets the parallelism decide.
+    pub(crate) partitioning: Option<Partitioning>,
+    /// Where the author asked for it.
+    pub(crate) place: Place,
+    pub(crate) schema_fingerprint: u64,
+}

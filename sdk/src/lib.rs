@@ -1,0 +1,120 @@
+//! Thalweg: write a streaming job as a native Rust program, and run it locally or on a cluster.
+//!
+//! A job is a `main` that calls [`run`] with its topology. The same executable runs by itself (with a job manager and a
+//! task manager inside), submits itself to a cluster, and is what the cluster's workers run.
+//!
+//! ```no_run
+//! use thalweg::prelude::*;
+//!
+//! #[derive(Record, Clone)]
+//! struct WordCount {
+//!     word: String,
+//!     count: u64,
+//! }
+//!
+//! fn main() -> thalweg::Result<()> {
+//!     thalweg::run(|env| {
+//!         env.from_iter(["to be or not", "to be"].map(String::from))
+//!             .flat_map(|line| line.split(' ').map(String::from).collect::<Vec<_>>())
+//!             .key_by(|word| word.clone())
+//!             .count()
+//!             .uid("count")
+//!             .map(|(word, count)| WordCount { word, count })
+//!             .map(|counted| format!("{} {}", counted.word, counted.count))
+//!             .print();
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! Streams are distributed by [`DataStream::key_by`], [`DataStream::rebalance`] and so on; state exists only behind
+//! `key_by` ([`KeyedStream`]), as fields of a struct that implements [`KeyedProcess`](prelude::KeyedProcess):
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! /// Lets each text pass once.
+//! #[derive(State, Clone, Default)]
+//! struct Distinct {
+//!     seen: ValueState<bool>,
+//! }
+//!
+//! impl KeyedProcess<String, String> for Distinct {
+//!     type Out = String;
+//!
+//!     fn on_record(&mut self, text: String, context: &mut Context<'_, String, String>) -> Result<(), Failure> {
+//!         if self.seen.get(context).is_none() {
+//!             self.seen.set(context, true);
+//!             context.emit(text);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn topology(env: &Environment) {
+//! env.from_iter(["a", "b", "a"].map(String::from))
+//!     .key_by(|text| text.clone())
+//!     .process(Distinct::default())
+//!     .uid("distinct")
+//!     .print();
+//! # }
+//! ```
+
+// Derived code names this crate by its public path, also from inside it.
+extern crate self as thalweg;
+
+mod arguments;
+mod environment;
+mod error;
+mod graph;
+mod keyed;
+mod mode;
+mod settings;
+mod stream;
+#[cfg(feature = "local")]
+pub mod testing;
+
+pub use environment::Environment;
+pub use error::{Error, Result};
+pub use keyed::KeyedStream;
+pub use mode::run;
+pub use stream::{DataStream, StreamSink};
+pub use thalweg_common::Record;
+pub use thalweg_common::failure::Failure;
+pub use thalweg_common::record::Record;
+pub use thalweg_common::{record, schema};
+pub use thalweg_runtime::{batch, operator};
+pub use thalweg_state as state;
+pub use thalweg_state::State;
+
+/// What nearly every job needs: `use thalweg::prelude::*;`.
+pub mod prelude {
+    pub use std::time::Duration;
+
+    pub use thalweg_common::Timestamp;
+    pub use thalweg_common::record::Serde;
+    pub use thalweg_runtime::operator::{Aggregate, Context, KeyedProcess, OpenContext, OrFailure};
+    pub use thalweg_runtime::operators::Collected;
+    pub use thalweg_state::{MapState, State, ValueState};
+
+    pub use crate::{
+        DataStream, Environment, Failure, KeyedStream, Record, StreamSink, millis, minutes, secs,
+    };
+}
+
+use std::time::Duration;
+
+/// A duration of so many milliseconds.
+pub const fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// A duration of so many seconds.
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A duration of so many minutes.
+pub const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}

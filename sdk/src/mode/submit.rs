@@ -1,0 +1,136 @@
+//! Submit mode: uploads this executable and follows the job until it has ended.
+
+use std::collections::BTreeMap;
+use std::env;
+
+use thalweg_common::config::{Configuration, keys};
+use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::status::JobStatus;
+use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
+use thalweg_proto::model::JobEvent;
+
+use crate::arguments::Arguments;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+
+use super::{EXIT_REFUSED, declare, exit, program_name};
+
+/// Exit codes of a submission; 2 is [`EXIT_REFUSED`].
+const EXIT_FINISHED: i32 = 0;
+const EXIT_FAILED: i32 = 1;
+const EXIT_CANCELED: i32 = 3;
+const EXIT_UNREACHABLE: i32 = 4;
+
+pub(super) fn run(
+    topology: impl FnOnce(&mut Environment) -> Result<()>,
+    arguments: Arguments,
+    job_managers: Vec<String>,
+) -> ! {
+    // Declared here first: a mistake is shown at once and needs no upload.
+    let environment = Environment::new(&arguments.job, false);
+    let name = match declare(topology, environment, &arguments.configuration, &program_name()) {
+        Ok(program) => program.graph.name,
+        Err(error) => exit(EXIT_REFUSED, &error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => exit(EXIT_FAILED, &error.into()),
+    };
+    match runtime.block_on(submit(arguments, name, job_managers)) {
+        Ok(code) => std::process::exit(code),
+        Err((code, error)) => exit(code, &error),
+    }
+}
+
+/// Submits and gives the exit code.
+async fn submit(
+    arguments: Arguments,
+    name: String,
+    job_managers: Vec<String>,
+) -> std::result::Result<i32, (i32, Error)> {
+    let refused = |error: Error| (EXIT_REFUSED, error);
+    let options = SubmitOptions {
+        binary: env::current_exe().map_err(|error| refused(error.into()))?,
+        arguments: arguments.job,
+        configuration: with_name(&arguments.configuration, &name),
+        submission_id: SubmissionId::random().map_err(|error| refused(error.into()))?,
+    };
+    let client = JobClient::connect(job_managers).await.map_err(client_error)?;
+    let accepted = client.submit(options, |step| eprintln!("{step}")).await.map_err(client_error)?;
+    for warning in &accepted.warnings {
+        eprintln!("Warning: {warning}");
+    }
+    println!("Job has been submitted with JobID {}", accepted.job_id);
+    if arguments.detach { Ok(EXIT_FINISHED) } else { follow(&client, accepted.job_id).await }
+}
+
+/// The settings with the job's name among them: in the cluster the executable's own name is not known.
+fn with_name(configuration: &Configuration, name: &str) -> BTreeMap<String, String> {
+    let given = configuration.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+    given.chain([(keys::PIPELINE_NAME.name.to_string(), name.to_string())]).collect()
+}
+
+async fn follow(client: &JobClient, job_id: JobId) -> std::result::Result<i32, (i32, Error)> {
+    let mut watch = client.watch(job_id);
+    while let Some(event) = watch.next().await.map_err(client_error)? {
+        println!("{}", describe(&event));
+        if let Some(failure) = &event.failure {
+            eprintln!("{failure}");
+        }
+        if event.summary.status.is_terminal() {
+            return Ok(exit_code(event.summary.status));
+        }
+    }
+    let message =
+        "the cluster has forgotten the job before it told how it ended; raise its number of remembered jobs";
+    Err((EXIT_FAILED, Error::new(message)))
+}
+
+/// An event in Flink's words.
+fn describe(event: &JobEvent) -> String {
+    let summary = &event.summary;
+    let (name, id) = (&summary.name, summary.job_id);
+    let news = match &event.change {
+        Some(change) => format!("Job {name} ({id}) switched from {} to {}", change.from, change.to),
+        None => format!("Job {name} ({id}) is {}", summary.status),
+    };
+    match summary.reason.as_str() {
+        "" => format!("{news}."),
+        reason => format!("{news}: {reason}"),
+    }
+}
+
+fn exit_code(status: JobStatus) -> i32 {
+    match status {
+        JobStatus::Finished => EXIT_FINISHED,
+        JobStatus::Canceled => EXIT_CANCELED,
+        _ => EXIT_FAILED,
+    }
+}
+
+fn client_error(error: ClientError) -> (i32, Error) {
+    let code = if error.is_unreachable() { EXIT_UNREACHABLE } else { EXIT_REFUSED };
+    (code, error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_scripts_how_the_job_ended() {
+        assert_eq!(exit_code(JobStatus::Finished), 0);
+        assert_eq!(exit_code(JobStatus::Failed), 1);
+        assert_eq!(exit_code(JobStatus::Canceled), 3);
+        assert_eq!(client_error(ClientError::NoAddress).0, 4);
+    }
+
+    #[test]
+    fn the_name_goes_with_the_settings() {
+        let mut configuration = Configuration::new();
+        configuration.set("parallelism.default", "4").expect("a right setting");
+        let sent = with_name(&configuration, "word_count");
+        assert_eq!(sent.get("pipeline.name").map(String::as_str), Some("word_count"));
+        assert_eq!(sent.get("parallelism.default").map(String::as_str), Some("4"));
+    }
+}

@@ -1,0 +1,279 @@
+//! `DataStream`: records on their way from one operator to the next.
+//!
+//! A stream is a handle on the output of an operator, perhaps with a wish how it is to be distributed. It holds no
+//! records: those flow when the job runs.
+
+use std::fmt::{Debug, Display};
+use std::marker::PhantomData;
+
+use thalweg_common::graph::{Partitioning, StateKind};
+use thalweg_common::record::Record;
+use thalweg_common::task_scope::BoxError;
+use thalweg_runtime::operator::{Key, Sink};
+use thalweg_runtime::operators::{self, Collected, PrintSink};
+use thalweg_runtime::program::{EdgeCode, Node, OperatorFactory};
+
+use crate::environment::{EdgeMaker, Environment, opaque_state};
+use crate::error::Error;
+use crate::graph::{EdgeSpec, NodeSpec, Place};
+use crate::keyed::KeyedStream;
+use crate::settings::operator_settings;
+
+/// A stream of records of type `T`.
+///
+/// Clones are the same stream. A stream may be read by several operators: each gets all records.
+pub struct DataStream<T> {
+    environment: Environment,
+    /// The operators whose output this is: several after [`union`](Self::union).
+    inputs: Vec<Upstream>,
+    /// The operator that settings such as [`uid`](Self::uid) are for.
+    node: Option<usize>,
+    records: PhantomData<fn() -> T>,
+}
+
+/// One operator's output and the wish how it is distributed.
+#[derive(Clone, Copy)]
+struct Upstream {
+    node: usize,
+    wish: Option<(Partitioning, Place)>,
+}
+
+impl<T> Clone for DataStream<T> {
+    fn clone(&self) -> Self {
+        Self {
+            environment: self.environment.clone(),
+            inputs: self.inputs.clone(),
+            node: self.node,
+            records: PhantomData,
+        }
+    }
+}
+
+impl<T> Debug for DataStream<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let operators: Vec<usize> = self.inputs.iter().map(|input| input.node).collect();
+        write!(f, "DataStream<{}> from operators {operators:?}", std::any::type_name::<T>())
+    }
+}
+
+/// The end of a stream, to give it a [`uid`](Self::uid), a parallelism and so on.
+#[derive(Debug, Clone)]
+pub struct StreamSink {
+    environment: Environment,
+    node: Option<usize>,
+}
+
+operator_settings!(StreamSink);
+operator_settings!(DataStream<T>, T);
+
+impl<T: Record> DataStream<T> {
+    pub(crate) fn of_node(environment: Environment, node: usize) -> Self {
+        let inputs = vec![Upstream { node, wish: None }];
+        Self { environment, inputs, node: Some(node), records: PhantomData }
+    }
+
+    /// Turns each record into another.
+    #[track_caller]
+    pub fn map<U: Record>(&self, function: impl Fn(T) -> U + Clone + Send + Sync + 'static) -> DataStream<U> {
+        self.transform("map", "Map", operators::map(function))
+    }
+
+    /// Turns each record into another, or fails the task: the job is then restarted as its restart strategy says.
+    #[track_caller]
+    pub fn try_map<U, E>(
+        &self,
+        function: impl Fn(T) -> Result<U, E> + Clone + Send + Sync + 'static,
+    ) -> DataStream<U>
+    where
+        U: Record,
+        E: Into<BoxError> + 'static,
+    {
+        self.transform("map", "Map", operators::try_map(function))
+    }
+
+    /// Keeps the records for which the function holds.
+    #[track_caller]
+    pub fn filter(&self, function: impl Fn(&T) -> bool + Clone + Send + Sync + 'static) -> Self {
+        self.transform("filter", "Filter", operators::filter(function))
+    }
+
+    /// Turns each record into any number of others.
+    #[track_caller]
+    pub fn flat_map<I>(
+        &self,
+        function: impl Fn(T) -> I + Clone + Send + Sync + 'static,
+    ) -> DataStream<I::Item>
+    where
+        I: IntoIterator<Item: Record> + 'static,
+    {
+        self.transform("flat_map", "Flat Map", operators::flat_map(function))
+    }
+
+    /// Turns each record into any number of others, or fails the task.
+    #[track_caller]
+    pub fn try_flat_map<I, E>(
+        &self,
+        function: impl Fn(T) -> Result<I, E> + Clone + Send + Sync + 'static,
+    ) -> DataStream<I::Item>
+    where
+        I: IntoIterator<Item: Record> + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        self.transform("flat_map", "Flat Map", operators::try_flat_map(function))
+    }
+
+    /// Partitions the stream by a key: records with the same key are processed by the same subtask, in their order. Only
+    /// behind this there is state. The function must always give the same key for the same record.
+    #[track_caller]
+    pub fn key_by<K, F>(&self, key: F) -> KeyedStream<K, T, F>
+    where
+        K: Key,
+        F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    {
+        KeyedStream::new(self.distributed(Partitioning::Hash, Place::caller()), key)
+    }
+
+    /// This stream and another one together, in no particular order.
+    pub fn union(&self, other: &Self) -> Self {
+        let inputs = self.inputs.iter().chain(&other.inputs).copied().collect();
+        Self { environment: self.environment.clone(), inputs, node: None, records: PhantomData }
+    }
+
+    /// Spreads the records evenly over all subtasks of the next operator.
+    #[track_caller]
+    pub fn rebalance(&self) -> Self {
+        self.distributed(Partitioning::Rebalance, Place::caller())
+    }
+
+    /// Spreads the records of each subtask over its own share of the next operator's subtasks: fewer channels than
+    /// [`rebalance`](Self::rebalance), but no help against skew between subtasks.
+    #[track_caller]
+    pub fn rescale(&self) -> Self {
+        self.distributed(Partitioning::Rescale, Place::caller())
+    }
+
+    /// Sends every record to all subtasks of the next operator.
+    #[track_caller]
+    pub fn broadcast(&self) -> Self {
+        self.distributed(Partitioning::Broadcast, Place::caller())
+    }
+
+    /// Keeps the records in their subtask. It is an error if the next operator has another parallelism.
+    #[track_caller]
+    pub fn forward(&self) -> Self {
+        self.distributed(Partitioning::Forward, Place::caller())
+    }
+
+    /// Writes the records to a sink. `name` is shown to people and finds the sink's transactions again after a change of
+    /// the job, so it should be unique.
+    #[track_caller]
+    pub fn sink<S>(&self, name: &str, sink: S) -> StreamSink
+    where
+        S: Sink<T> + Clone + Sync + 'static,
+    {
+        let mut spec = NodeSpec::new("sink", name, Place::caller());
+        spec.is_named = true;
+        spec.states = vec![opaque_state("transactions", StateKind::Sink)];
+        self.end(spec, operators::sink(sink))
+    }
+
+    /// Prints each record to standard output, in front of it the subtask's number if there are several. In a cluster it
+    /// goes to the worker's log. After a failure lines may come twice.
+    #[track_caller]
+    pub fn print(&self) -> StreamSink
+    where
+        T: Display,
+    {
+        let spec = NodeSpec::new("sink", "Print to Std. Out", Place::caller());
+        self.end(spec, operators::sink(PrintSink::<T>::display()))
+    }
+
+    /// The same as [`print`](Self::print) for records that have `Debug` only.
+    #[track_caller]
+    pub fn print_debug(&self) -> StreamSink
+    where
+        T: Debug,
+    {
+        let spec = NodeSpec::new("sink", "Print to Std. Out", Place::caller());
+        self.end(spec, operators::sink(PrintSink::<T>::debug()))
+    }
+
+    /// Collects the records in this process, each exactly once; they are there when the job has ended. For tests and local
+    /// runs only: a job that is submitted to a cluster is refused.
+    #[track_caller]
+    pub fn collect(&self) -> Collected<T> {
+        let place = Place::caller();
+        if !self.environment.is_local() {
+            let message = "collect() keeps the records in this process, which a cluster cannot do; use .sink(..) instead";
+            self.environment.fail(place, Error::new(message));
+        }
+        let collected = Collected::default();
+        let mut spec = NodeSpec::new("sink", "Collect", place);
+        spec.states = vec![opaque_state("transactions", StateKind::Sink)];
+        self.end(spec, operators::sink(collected.sink()));
+        collected
+    }
+
+    #[track_caller]
+    fn transform<U: Record>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        factory: std::sync::Arc<dyn OperatorFactory>,
+    ) -> DataStream<U> {
+        self.connect(NodeSpec::new(kind, name, Place::caller()), factory, || Box::new(unkeyed::<T>))
+    }
+
+    /// Adds an operator behind this stream; `edge` makes the code of the edge from each input.
+    pub(crate) fn connect<U: Record>(
+        &self,
+        mut spec: NodeSpec,
+        factory: std::sync::Arc<dyn OperatorFactory>,
+        edge: impl Fn() -> EdgeMaker,
+    ) -> DataStream<U> {
+        spec.inputs = self.edge_specs(spec.place);
+        let edges = self.inputs.iter().map(|_| edge()).collect();
+        let node = self.environment.add(spec, Node::operator::<U>(factory), edges);
+        DataStream::of_node(self.environment.clone(), node)
+    }
+
+    fn end(&self, mut spec: NodeSpec, factory: std::sync::Arc<dyn OperatorFactory>) -> StreamSink {
+        spec.inputs = self.edge_specs(spec.place);
+        spec.has_output = false;
+        let edges = self.inputs.iter().map(|_| Box::new(unkeyed::<T>) as EdgeMaker).collect();
+        let node = self.environment.add(spec, Node::sink(factory), edges);
+        StreamSink { environment: self.environment.clone(), node: Some(node) }
+    }
+
+    fn edge_specs(&self, place: Place) -> Vec<EdgeSpec> {
+        let schema_fingerprint = T::schema().fingerprint();
+        let edge = |input: &Upstream| EdgeSpec {
+            from: input.node,
+            partitioning: input.wish.map(|(partitioning, _)| partitioning),
+            place: input.wish.map_or(place, |(_, place)| place),
+            schema_fingerprint,
+        };
+        self.inputs.iter().map(edge).collect()
+    }
+
+    fn distributed(&self, partitioning: Partitioning, place: Place) -> Self {
+        let wish = Some((partitioning, place));
+        let inputs = self.inputs.iter().map(|input| Upstream { node: input.node, wish }).collect();
+        Self { environment: self.environment.clone(), inputs, node: None, records: PhantomData }
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+}
+
+/// The code of an edge that looks at no key.
+fn unkeyed<T: Record>(partitioning: Partitioning) -> EdgeCode {
+    match partitioning {
+        Partitioning::Forward => EdgeCode::forward::<T>(),
+        Partitioning::Rescale => EdgeCode::rescale::<T>(),
+        Partitioning::Broadcast => EdgeCode::broadcast::<T>(),
+        // A hash edge is made by `KeyedStream`, which knows the key.
+        Partitioning::Rebalance | Partitioning::Hash => EdgeCode::rebalance::<T>(),
+    }
+}

@@ -1,0 +1,258 @@
+//! The `taskmanager` program: settings, signals, and the hidden step in which a child becomes a job's worker.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use thalweg_common::config::{Configuration, keys};
+use thalweg_common::id::{TaskManagerId, WorkerId};
+use thalweg_common::task_scope::TaskScope;
+use thalweg_common::telemetry;
+use thalweg_taskmanager::exec_worker;
+use thalweg_taskmanager::process::{OWN_PROGRAM, ProcessLauncher};
+use thalweg_taskmanager::{TaskManager, TaskManagerHandle, TaskManagerOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long a task manager that is told to stop waits for its tasks to move away.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long its own tasks may take to end after its workers have.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs the workers of Thalweg jobs on this machine.
+///
+/// Registers with the leading job manager, offers task slots and starts a worker process for each job that has tasks
+/// here. On SIGTERM it drains: its tasks move to other task managers, then it exits. A second SIGTERM, or SIGINT, stops it
+/// at once.
+#[derive(Parser)]
+#[command(name = "taskmanager", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Hidden>,
+    #[command(flatten)]
+    options: Options,
+}
+
+const EXAMPLES: &str = "Examples:
+  taskmanager --jobmanagers 127.0.0.1:6123 --data-dir /var/lib/thalweg/taskmanager --slots 4
+  taskmanager --jobmanagers jm-1:6123,jm-2:6123,jm-3:6123 --data-dir data --host 10.0.0.7 --labels zone-a,ssd";
+
+#[derive(Args)]
+struct Options {
+    /// Addresses of the job managers; one that is up is enough [setting: jobmanager.rpc.address]
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    jobmanagers: Vec<String>,
+    /// Where job binaries and logs are kept; not shared with another task manager
+    #[arg(long, value_name = "DIRECTORY", required = true)]
+    data_dir: Option<PathBuf>,
+    /// How many slots it offers [setting: taskmanager.numberOfTaskSlots]
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// The host under which other machines reach its workers [setting: taskmanager.host]
+    #[arg(long)]
+    host: Option<String>,
+    /// Its name, unique in the cluster; made up when absent
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// What is special about it [setting: taskmanager.labels]
+    #[arg(long, value_name = "LABEL,...", value_delimiter = ',')]
+    labels: Vec<String>,
+    /// A file of settings, `key: value` in each line; flags win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A single setting, which wins over the file
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Hidden {
+    /// Becomes a job's binary that dies with its task manager.
+    #[command(hide = true)]
+    ExecWorker {
+        #[arg(long)]
+        parent: i32,
+        #[arg(last = true, required = true, num_args = 1..)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Hidden::ExecWorker { parent, command }) = cli.command {
+        return become_worker(parent, &command);
+    }
+    telemetry::init("taskmanager");
+    match run(cli.options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("taskmanager: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn become_worker(parent: i32, command: &[OsString]) -> ExitCode {
+    let Some((binary, arguments)) = command.split_first() else { return ExitCode::FAILURE };
+    let Err(error) = exec_worker::exec(parent, binary.as_ref(), arguments);
+    eprintln!("thalweg-worker: {error}");
+    // As a shell does for a command that cannot be executed.
+    ExitCode::from(126)
+}
+
+/// One thread is enough: the task manager passes messages on, and workers are processes of their own.
+#[tokio::main(flavor = "current_thread")]
+async fn run(options: Options) -> anyhow::Result<()> {
+    let options = options.resolve()?;
+    let id = options.id.clone();
+    let scope = TaskScope::new("taskmanager");
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let launcher = ProcessLauncher::start(OWN_PROGRAM, &scope);
+    let manager = TaskManager::start(options, Arc::new(launcher), &scope).await?;
+    tracing::info!("task manager {id} looks for the leading job manager");
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => tracing::info!("interrupted: stops at once"),
+        _ = terminate.recv() => drain(&manager, &mut terminate, &mut interrupt).await,
+        failure = manager.failed() => anyhow::bail!("a part of the task manager failed and ended it: {failure}"),
+        () = announce(&manager) => {}
+    }
+    manager.stop().await;
+    scope.shutdown(SHUTDOWN_TIMEOUT).await?;
+    tracing::info!("task manager {id} has stopped");
+    Ok(())
+}
+
+/// Says once that the cluster counts on this task manager. Never returns.
+async fn announce(manager: &TaskManagerHandle) {
+    manager.registered().await;
+    println!("taskmanager ready {}", manager.id());
+    std::future::pending::<()>().await;
+}
+
+async fn drain(manager: &TaskManagerHandle, terminate: &mut Signal, interrupt: &mut Signal) {
+    tracing::info!("told to stop: waits until its tasks have moved away; a second signal stops it at once");
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => tracing::info!("told to stop twice: stops at once"),
+        _ = interrupt.recv() => tracing::info!("interrupted: stops at once"),
+        drained = manager.drain(DRAIN_TIMEOUT) => {
+            if !drained {
+                tracing::warn!("tasks still run here after {} s: they are stopped", DRAIN_TIMEOUT.as_secs());
+            }
+        }
+    }
+}
+
+impl Options {
+    /// The task manager's options from flags, single settings and the file, in this order of precedence.
+    fn resolve(self) -> anyhow::Result<TaskManagerOptions> {
+        let mut configuration = match &self.config {
+            Some(path) => Configuration::from_file(path)?,
+            None => Configuration::new(),
+        };
+        for setting in &self.settings {
+            configuration.set_assignment(setting)?;
+        }
+        let text = |key| configuration.text(key).map(str::to_string);
+        let job_managers = if self.jobmanagers.is_empty() {
+            let port = configuration.integer(&keys::JOB_MANAGER_PORT).unwrap_or_default();
+            list(text(&keys::JOB_MANAGER_ADDRESS))
+                .into_iter()
+                .map(|address| if address.contains(':') { address } else { format!("{address}:{port}") })
+                .collect()
+        } else {
+            self.jobmanagers
+        };
+        let id = match self.id {
+            Some(id) => id,
+            None => made_up_id()?,
+        };
+        let data_directory = self.data_dir.context("--data-dir is needed")?;
+        let mut options = TaskManagerOptions::new(TaskManagerId(id), job_managers, data_directory);
+        let slots = configuration.integer(&keys::TASK_SLOTS).and_then(|slots| u32::try_from(slots).ok());
+        options.slots = self.slots.or(slots).unwrap_or(options.slots);
+        options.host = self.host.or(text(&keys::TASK_MANAGER_HOST)).unwrap_or(options.host);
+        options.labels =
+            if self.labels.is_empty() { list(text(&keys::TASK_MANAGER_LABELS)) } else { self.labels };
+        Ok(options)
+    }
+}
+
+/// The parts of a text that are separated by commas.
+fn list(text: Option<String>) -> Vec<String> {
+    let text = text.unwrap_or_default();
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_string).collect()
+}
+
+/// The machine's name, for people, and a random part.
+fn made_up_id() -> anyhow::Result<String> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let unique = WorkerId::random().context("no random bytes for a name")?.to_string();
+    Ok(format!("{host}-{}", &unique[..8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(arguments: &[&str]) -> anyhow::Result<TaskManagerOptions> {
+        let arguments = ["taskmanager", "--data-dir", "/data"].iter().chain(arguments);
+        Cli::try_parse_from(arguments).expect("arguments are right").options.resolve()
+    }
+
+    #[test]
+    fn flags_win_over_settings_which_win_over_the_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("config.yaml");
+        std::fs::write(
+            &file,
+            "taskmanager.numberOfTaskSlots: 2\ntaskmanager.host: from-file\njobmanager.rpc.address: a, b:1",
+        )
+        .expect("writes");
+        let file = file.to_str().expect("a path");
+        let options =
+            resolve(&["--config", file, "-D", "taskmanager.numberOfTaskSlots=3"]).expect("is right");
+        assert_eq!((options.slots, options.host.as_str()), (3, "from-file"));
+        assert_eq!(options.job_managers, ["a:6123", "b:1"]);
+        let flags =
+            ["--config", file, "--slots", "4", "--host", "h", "--jobmanagers", "c:1,d:2", "--labels", "x,y"];
+        let options = resolve(&flags).expect("is right");
+        assert_eq!((options.slots, options.host.as_str()), (4, "h"));
+        assert_eq!(
+            (options.job_managers, options.labels),
+            (vec!["c:1".into(), "d:2".into()], vec!["x".to_string(), "y".into()])
+        );
+    }
+
+    #[test]
+    fn defaults_and_made_up_names() {
+        let options = resolve(&[]).expect("is right");
+        assert_eq!((options.slots, options.host.as_str()), (1, "127.0.0.1"));
+        assert_ne!(options.id, resolve(&[]).expect("is right").id);
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let error = resolve(&["-D", "taskmanager.numberOfSlots=3"]).expect_err("no such key");
+        assert!(error.to_string().contains("taskmanager.numberOf"), "{error}");
+    }
+
+    #[test]
+    fn the_hidden_step_needs_a_parent_and_a_binary() {
+        let cli =
+            Cli::try_parse_from(["taskmanager", "exec-worker", "--parent", "7", "--", "job", "--slots", "x"]);
+        let Some(Hidden::ExecWorker { parent, command }) = cli.expect("is right").command else {
+            unreachable!("another command")
+        };
+        assert_eq!((parent, command.len()), (7, 3));
+    }
+}

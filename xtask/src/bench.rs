@@ -1,0 +1,109 @@
+//! `cargo xtask bench`: builds everything in release and runs one of the measurements in `benches/src/bin`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::Cargo;
+use crate::clock::{Stopwatch, seconds};
+use crate::exit::Usage;
+use crate::program::Built;
+use crate::setup;
+use crate::workspace::Workspace;
+
+const HELP: &str = "\
+Builds everything in release and measures. Close other programs: the figures are this machine's.
+
+Usage: cargo xtask bench <NAME> [OPTIONS]
+
+Measurements:
+  smoke      words counted per second and CPU seconds per million (in one process, one worker, two
+             workers), time to the first record and to cancel, memory of idle processes
+  failover   how long output pauses when the leading job manager is killed, and how soon another
+             one accepts a job
+
+Options:
+      --json      one JSON object a line
+      --runs <N>  how often each case is measured; the median is reported
+  -h, --help      print this help
+Other options go to the measurement; `cargo xtask bench <NAME> --help` lists them.
+
+Examples:
+  cargo xtask bench smoke
+  cargo xtask bench smoke --json --runs 9 > smoke.jsonl
+  cargo xtask bench failover
+
+Exit codes: 0 measured, 1 failed, 2 bad arguments, 3 the machine lacks something.
+";
+
+/// `cargo xtask bench`.
+pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
+    let name = match arguments.next()? {
+        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => {
+            print!("{HELP}");
+            return Ok(());
+        }
+        Some(lexopt::Arg::Value(name)) => name.to_string_lossy().into_owned(),
+        Some(other) => return Err(other.unexpected().into()),
+        None => return Err(Usage("name a measurement; `cargo xtask bench --help` lists them".into()).into()),
+    };
+    let rest: Vec<OsString> = arguments.raw_args()?.collect();
+    let workspace = Workspace::find()?;
+    let known = measurements(&workspace.root.join("benches/src/bin"))?;
+    if !known.contains(&name) {
+        return Err(Usage(format!("there is no measurement `{name}`; there are {}", known.join(", "))).into());
+    }
+    let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
+    let built = Built::release(&cargo)?;
+    eprintln!("==> bench {name}");
+    let stopwatch = Stopwatch::start();
+    let status = Command::new(built.find(&name)?)
+        .args(rest)
+        .current_dir(&workspace.root)
+        .status()
+        .with_context(|| format!("cannot start the measurement `{name}`"))?;
+    if !status.success() {
+        bail!("the measurement `{name}` failed ({status}) after {}", seconds(stopwatch.elapsed()));
+    }
+    eprintln!("    measured in {}", seconds(stopwatch.elapsed()));
+    Ok(())
+}
+
+/// The names of the programs in this directory, sorted.
+fn measurements(directory: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut names: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_describes_every_measurement_there_is() {
+        let workspace = Workspace::find().expect("the tests run inside the workspace");
+        let names = measurements(&workspace.root.join("benches/src/bin")).expect("readable");
+        assert!(names.contains(&"smoke".to_owned()), "{names:?}");
+        for name in names {
+            assert!(HELP.contains(&format!("\n  {name} ")), "{name} is not described");
+        }
+    }
+
+    #[test]
+    fn a_measurement_must_be_named() {
+        let error = run(&mut lexopt::Parser::from_args(Vec::<OsString>::new())).expect_err("no name");
+        assert!(error.is::<Usage>());
+        let error = run(&mut lexopt::Parser::from_args(["swiftness"])).expect_err("no such measurement");
+        assert!(error.to_string().contains("smoke"), "{error}");
+    }
+}

@@ -1,0 +1,109 @@
+//! The workspace's own programs, built in release and found.
+//!
+//! Invariant: paths come from cargo's answer, so that target directories, profiles and renamed programs need no guess.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::cargo::{Cargo, display};
+use crate::clock::{Stopwatch, seconds};
+
+/// Everything but the job manager, as plain cargo commands build it; so `cargo run --release --example word_count` has
+/// nothing left to do.
+const MOST: [&str; 5] = ["build", "--release", "--bins", "--examples", MESSAGES];
+/// The job manager apart from the rest: what it needs (RocksDB) is not to end up in job binaries.
+const JOB_MANAGER: [&str; 5] = ["build", "--release", "--package=thalweg-jobmanager", "--bins", MESSAGES];
+const MESSAGES: &str = "--message-format=json-render-diagnostics";
+
+/// What a demonstration or a measurement starts.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub jobmanager: PathBuf,
+    pub taskmanager: PathBuf,
+    /// The command line client.
+    pub thalweg: PathBuf,
+    pub word_count: PathBuf,
+}
+
+/// The programs that cargo built, by name.
+#[derive(Debug)]
+pub struct Built(Vec<(String, PathBuf)>);
+
+impl Built {
+    /// Builds all programs and examples in release.
+    ///
+    /// # Errors
+    /// When a build fails.
+    pub fn release(cargo: &Cargo) -> Result<Self> {
+        let stopwatch = Stopwatch::start();
+        let mut built = build(cargo, &MOST)?;
+        built.extend(build(cargo, &JOB_MANAGER)?);
+        eprintln!("    built in {}", seconds(stopwatch.elapsed()));
+        Ok(Self(built))
+    }
+
+    /// # Errors
+    /// When the workspace has no such program.
+    pub fn find(&self, name: &str) -> Result<&Path> {
+        let found = self.0.iter().find(|(candidate, _)| candidate == name);
+        found
+            .map(|(_, path)| path.as_path())
+            .with_context(|| format!("the workspace has no program `{name}`"))
+    }
+
+    /// # Errors
+    /// When one of them does not exist.
+    pub fn cluster(&self) -> Result<Programs> {
+        let find = |name| self.find(name).map(Path::to_path_buf);
+        Ok(Programs {
+            jobmanager: find("jobmanager")?,
+            taskmanager: find("taskmanager")?,
+            thalweg: find("thalweg")?,
+            word_count: find("word_count")?,
+        })
+    }
+}
+
+fn build(cargo: &Cargo, arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    eprintln!("==> build: {}", display(arguments));
+    let output = cargo.command(arguments).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("`{}` failed ({})", display(arguments), output.status);
+    }
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Names and paths of the programs in cargo's messages, one JSON object a line.
+fn executables(messages: &str) -> Vec<(String, PathBuf)> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_cargos_messages() {
+        let messages = r#"
+{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"thalweg_common"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"jobmanager"},"executable":"/t/release/jobmanager"}
+{"reason":"compiler-artifact","target":{"kind":["example"],"name":"word_count"},"executable":"/t/release/examples/word_count"}
+not json
+{"reason":"build-finished","success":true}
+"#;
+        let built = Built(executables(messages));
+        assert_eq!(built.find("jobmanager").expect("built"), Path::new("/t/release/jobmanager"));
+        assert_eq!(built.find("word_count").expect("built"), Path::new("/t/release/examples/word_count"));
+        assert!(built.cluster().expect_err("not all were built").to_string().contains("taskmanager"));
+    }
+}
