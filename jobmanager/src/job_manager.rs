@@ -1,26 +1,38 @@
 //! One job manager: its server, its leader actor and its stores, started and stopped together.
 //!
-//! Used by the `jobmanager` program and by local mode, which runs one inside the job's own process.
+//! Used by the `jobmanager` program and by local mode, which runs one inside the job's own process. The replicated log is
+//! handed in: the program opens it first because the server must serve Raft too.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_common::clock::SharedClock;
-use thalweg_common::config::Configuration;
-use thalweg_common::failure::Failure;
+use thalweg_common::config::{Configuration, keys};
 use thalweg_common::graph::JobGraph;
-use thalweg_common::id::JobId;
-use thalweg_common::status::JobStatus;
-use thalweg_common::task_scope::TaskScope;
+use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::limits::GRPC_MAX_MESSAGE_BYTES;
+use thalweg_common::storage::{self, Storage, StorageError};
+use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use thalweg_proto::transport::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
+use thalweg_proto::v1::blob_service_server::BlobServiceServer;
+use thalweg_proto::v1::job_service_server::JobServiceServer;
+use thalweg_proto::v1::task_manager_service_server::TaskManagerServiceServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
-use crate::cluster::StatusChange;
-use crate::consensus::Consensus;
+use crate::consensus::{Consensus, NodeId};
+use crate::leader::{Context, Leader, Settings};
+use crate::service::{JobServer, JobWatch, SubmitError, Submitter, Submitting, TaskManagerServer};
+use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Replicator};
 
 /// What a job manager needs to start.
 pub struct JobManagerOptions {
+    /// Its number in the cluster; 1 in local mode.
+    pub id: NodeId,
     /// Where it serves; bound already, so that its port is known.
     pub listener: TcpListener,
     /// `host:port` under which others reach it.
@@ -41,55 +53,27 @@ pub struct JobManagerOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be used.
-    #[error("cannot use the data directory {}: {reason}; check its path, permissions and free space", path.display())]
+    #[error("cannot use the data directory: {reason}")]
     DataDirectory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system says.
-        reason: std::io::Error,
-    },
-}
-
-/// Why an embedded job was not accepted.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum EmbeddedError {
-    /// It cannot run as it is, or the job manager does not lead.
-    #[error("{reason}")]
-    Refused {
-        /// Cause and cure.
+        /// Which file, what the system says and what to check.
         reason: String,
     },
+    /// `blob.storage.directory` cannot be used.
+    #[error("`blob.storage.directory` is wrong: {0}")]
+    BlobDirectory(#[from] StorageError),
 }
 
-/// A running job manager.
-#[derive(Clone)]
-pub struct JobManagerHandle {
-    /// `host:port` under which others reach it.
-    pub address: String,
-}
-
-/// A job as a watcher sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobEvent {
-    /// Its state.
-    pub status: JobStatus,
-    /// Its execution attempt; 0 before the first.
-    pub attempt: u32,
-    /// Why it is in its state, as `waiting for 2 of 4 slots: ...`. May be empty.
+/// Why an embedded job was not accepted or cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct EmbeddedError {
+    /// Cause and cure.
     pub reason: String,
-    /// The change that led to it; absent in the first event and when only the reason is new.
-    pub change: Option<StatusChange>,
-    /// The last failure, if the job had one.
-    pub failure: Option<Failure>,
 }
 
-/// Follows one job.
-pub struct JobWatch {}
-
-impl JobWatch {
-    /// The present state first, then every change; `None` after the job's last state. Cancel-safe.
-    pub async fn next(&mut self) -> Option<JobEvent> {
-        None
+impl From<SubmitError> for EmbeddedError {
+    fn from(error: SubmitError) -> Self {
+        Self { reason: error.to_string() }
     }
 }
 
@@ -97,17 +81,108 @@ impl JobWatch {
 pub struct JobManager;
 
 impl JobManager {
-    /// Starts to serve. Its tasks run in a child of `scope`, and end when that is cancelled.
+    /// Starts to serve. Its tasks run in a child of `scope` and end when that is cancelled. If the server fails, the child
+    /// is cancelled and [`JobManagerHandle::failure`] tells why.
     ///
     /// # Errors
-    /// When its data directory cannot be used.
+    /// When a directory cannot be used.
     pub async fn start(
         options: JobManagerOptions,
-        _consensus: Arc<dyn Consensus>,
-        _scope: &TaskScope,
+        consensus: Arc<dyn Consensus>,
+        scope: &TaskScope,
     ) -> Result<JobManagerHandle, StartError> {
-        Ok(JobManagerHandle { address: options.address })
+        let JobManagerOptions {
+            id,
+            listener,
+            address,
+            configuration,
+            data_directory,
+            plan_program,
+            clock,
+            routes,
+        } = options;
+        let scope = scope.child("jobmanager");
+        let blobs = BlobStore::open(&data_directory).map_err(data_directory_error)?;
+        let shared: Option<Arc<dyn Storage>> = match configuration.text(&keys::BLOB_DIRECTORY) {
+            Some(uri) => Some(storage::open(uri)?),
+            None => None,
+        };
+        let context = Context {
+            consensus: Arc::clone(&consensus),
+            clock: Arc::clone(&clock),
+            settings: Settings::new(&configuration),
+            blobs: blobs.clone(),
+            own: id,
+        };
+        let leader = Leader::start(context, &scope);
+        let submitter = Arc::new(Submitter {
+            consensus: Arc::clone(&consensus),
+            clock,
+            blobs: blobs.clone(),
+            replicator: Replicator::new(blobs.clone(), id, shared),
+            runner: plan_program.map(|program| plan_runner(program, &configuration)),
+            configuration,
+            data_directory,
+            permits: Submitter::permits(),
+        });
+        // A broken connection is no reason to end the others.
+        let connections = scope.child_with_policy("connections", ErrorPolicy::LogOnly);
+        let jobs = JobServer::new(consensus, leader.clone(), Arc::clone(&submitter), connections.clone());
+        let task_managers = TaskManagerServer::new(leader, connections);
+        let stopped = scope.token();
+        let serving = Server::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .add_routes(routes)
+            .add_service(limited_jobs(jobs.clone()))
+            .add_service(limited_task_managers(task_managers))
+            .add_service(limited_blobs(BlobServer::new(blobs)))
+            // Answers to Raft and small commands must not wait for more to send.
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                stopped.cancelled_owned(),
+            );
+        scope.spawn_fallible("server", serving);
+        Ok(JobManagerHandle { address, jobs, submitter, scope })
     }
+}
+
+fn data_directory_error(error: BlobError) -> StartError {
+    StartError::DataDirectory { reason: error.to_string() }
+}
+
+fn plan_runner(program: PathBuf, configuration: &Configuration) -> PlanRunner {
+    let timeout = configuration.duration(&keys::PLAN_TIMEOUT).unwrap_or(Duration::from_secs(10));
+    let memory_bytes = configuration.memory_size(&keys::PLAN_MEMORY).unwrap_or(1 << 30);
+    PlanRunner::new(program, timeout, memory_bytes)
+}
+
+fn limited_jobs(server: JobServer) -> JobServiceServer<JobServer> {
+    JobServiceServer::new(server)
+        .max_decoding_message_size(GRPC_MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(GRPC_MAX_MESSAGE_BYTES)
+}
+
+fn limited_task_managers(server: TaskManagerServer) -> TaskManagerServiceServer<TaskManagerServer> {
+    TaskManagerServiceServer::new(server)
+        .max_decoding_message_size(GRPC_MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(GRPC_MAX_MESSAGE_BYTES)
+}
+
+fn limited_blobs(server: BlobServer) -> BlobServiceServer<BlobServer> {
+    BlobServiceServer::new(server)
+        .max_decoding_message_size(GRPC_MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(GRPC_MAX_MESSAGE_BYTES)
+}
+
+/// A running job manager. Clones are handles of the same one; when the last one goes it stops.
+#[derive(Clone)]
+pub struct JobManagerHandle {
+    /// `host:port` under which others reach it.
+    pub address: String,
+    jobs: JobServer,
+    submitter: Arc<Submitter>,
+    scope: TaskScope,
 }
 
 impl JobManagerHandle {
@@ -117,24 +192,36 @@ impl JobManagerHandle {
     /// When the graph or the settings cannot run; the message says why.
     pub async fn submit_embedded(
         &self,
-        _graph: JobGraph,
-        _arguments: Vec<String>,
-        _configuration: BTreeMap<String, String>,
+        graph: JobGraph,
+        arguments: Vec<String>,
+        configuration: BTreeMap<String, String>,
     ) -> Result<JobId, EmbeddedError> {
-        Err(EmbeddedError::Refused { reason: "not yet".to_string() })
+        let submission_id = SubmissionId::random().map_err(|error| EmbeddedError {
+            reason: format!("the system gives no random bytes: {error}"),
+        })?;
+        let job = Submitting { submission_id, binary: None, arguments, configuration, graph };
+        Ok(self.submitter.accept(job).await?.job_id)
     }
 
-    /// Cancels a job: returns when that is in the log; a job that has ended stays as it is.
+    /// Cancels a job: returns when that is in the log. A job that has ended stays as it is.
     ///
     /// # Errors
-    /// When there is no such job.
-    pub async fn cancel(&self, _job_id: JobId) -> Result<(), EmbeddedError> {
-        Ok(())
+    /// When there is no such job or this job manager does not lead.
+    pub async fn cancel(&self, job_id: JobId) -> Result<(), EmbeddedError> {
+        self.jobs
+            .cancel(job_id)
+            .await
+            .map_err(|status| EmbeddedError { reason: status.message().to_string() })
     }
 
     /// Follows a job.
     #[must_use]
-    pub fn watch(&self, _job_id: JobId) -> JobWatch {
-        JobWatch {}
+    pub fn watch(&self, job_id: JobId) -> JobWatch {
+        self.jobs.watch(job_id)
+    }
+
+    /// Waits until the job manager has failed and returns the reason. Never returns otherwise. Cancel-safe.
+    pub async fn failure(&self) -> String {
+        self.scope.failure().await
     }
 }

@@ -9,11 +9,14 @@ pub mod cluster;
 pub mod consensus;
 mod job;
 mod job_manager;
+mod leader;
 mod scheduler;
+mod service;
 mod submission;
 #[cfg(test)]
 mod testing;
 
-pub use job_manager::{
-    EmbeddedError, JobEvent, JobManager, JobManagerHandle, JobManagerOptions, JobWatch, StartError,
-};
+pub use job_manager::{EmbeddedError, JobManager, JobManagerHandle, JobManagerOptions, StartError};
+pub use service::{JobEvent, JobWatch};
+/// The body of the program's hidden command `exec-plan`.
+pub use submission::exec_plan;

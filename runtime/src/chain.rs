@@ -70,7 +70,10 @@ impl<'a> Builder<'a> {
         let (operator, node) = self.operator(position)?;
         let [feeder] = operator.inputs[..] else {
             let inputs = operator.inputs.len();
-            return Err(damaged(format!("`{}` has {inputs} inputs inside a chain instead of one", operator.name)));
+            return Err(damaged(format!(
+                "`{}` has {inputs} inputs inside a chain instead of one",
+                operator.name
+            )));
         };
         let link = self.operator_link(position, operator, node)?;
         // Built from the last to the first, but fed in the order of the graph.
@@ -83,9 +86,9 @@ impl<'a> Builder<'a> {
         let inputs: Vec<(EdgeId, &Edge)> = self.program.graph.inputs(self.parts.subtask.vertex).collect();
         match (&node.code, inputs.first()) {
             (NodeCode::Source(factory), None) => {
-                let next = self.next(0, operator, node)?.ok_or_else(|| {
-                    damaged(format!("the source `{}` has no output", operator.name))
-                })?;
+                let next = self
+                    .next(0, operator, node)?
+                    .ok_or_else(|| damaged(format!("the source `{}` has no output", operator.name)))?;
                 factory.build(&mut self.context(operator), next)
             }
             (NodeCode::Operator(_), Some((first, _))) => {
@@ -105,14 +108,21 @@ impl<'a> Builder<'a> {
                 let head = record_type.operations().gate(&end, receivers, link);
                 head.map_err(|failure| failure.context(&operator.name))
             }
-            (NodeCode::Source(_), Some(_)) => Err(damaged(format!("the source `{}` has inputs", operator.name))),
+            (NodeCode::Source(_), Some(_)) => {
+                Err(damaged(format!("the source `{}` has inputs", operator.name)))
+            }
             (NodeCode::Operator(_), None) => {
                 Err(damaged(format!("`{}` is no source and has no inputs", operator.name)))
             }
         }
     }
 
-    fn operator_link(&mut self, position: usize, operator: &Operator, node: &Node) -> Result<AnyLink, Failure> {
+    fn operator_link(
+        &mut self,
+        position: usize,
+        operator: &Operator,
+        node: &Node,
+    ) -> Result<AnyLink, Failure> {
         let NodeCode::Operator(factory) = &node.code else {
             return Err(damaged(format!("the source `{}` is not at the head of its chain", operator.name)));
         };
@@ -121,7 +131,12 @@ impl<'a> Builder<'a> {
     }
 
     /// The link to everything that the operator feeds: chained operators first, then edges.
-    fn next(&mut self, position: usize, operator: &Operator, node: &Node) -> Result<Option<AnyLink>, Failure> {
+    fn next(
+        &mut self,
+        position: usize,
+        operator: &Operator,
+        node: &Node,
+    ) -> Result<Option<AnyLink>, Failure> {
         let position = position as u32;
         let mut links = self.links.remove(&position).unwrap_or_default();
         let program = self.program;
@@ -133,22 +148,33 @@ impl<'a> Builder<'a> {
         match &node.output {
             Some(output) => output.operations().fan_out(links).map(Some),
             None if links.is_empty() => Ok(None),
-            None => Err(damaged(format!("`{}` has no output and something is connected behind it", operator.name))),
+            None => Err(damaged(format!(
+                "`{}` has no output and something is connected behind it",
+                operator.name
+            ))),
         }
     }
 
-    fn output(&mut self, id: EdgeId, edge: &Edge, operator: &Operator, node: &Node) -> Result<AnyLink, Failure> {
+    fn output(
+        &mut self,
+        id: EdgeId,
+        edge: &Edge,
+        operator: &Operator,
+        node: &Node,
+    ) -> Result<AnyLink, Failure> {
         let code = self.edge(id)?;
         if code.partitioning != edge.partitioning {
             let (planned, found) = (edge.partitioning, code.partitioning);
-            let message = format!("an edge behind `{}` is {planned:?} in the plan and {found:?} here", operator.name);
+            let message =
+                format!("an edge behind `{}` is {planned:?} in the plan and {found:?} here", operator.name);
             return Err(damaged(message));
         }
         if let Some(output) = &node.output {
             same_type(output, &code.record_type, format_args!("the output of `{}`", operator.name))?;
         }
         let target = self.program.graph.vertices.get(edge.target as usize);
-        let target = target.ok_or_else(|| damaged(format!("an edge behind `{}` leads nowhere", operator.name)))?;
+        let target =
+            target.ok_or_else(|| damaged(format!("an edge behind `{}` leads nowhere", operator.name)))?;
         let end = SendingEnd {
             subtask_index: self.parts.subtask.index,
             target_max_parallelism: target.max_parallelism,
@@ -156,7 +182,8 @@ impl<'a> Builder<'a> {
             counters: self.parts.counters.clone(),
         };
         let senders = self.parts.senders.remove(&id).unwrap_or_default();
-        let (link, kept_open) = code.output(&end, senders).map_err(|failure| failure.context(&operator.name))?;
+        let (link, kept_open) =
+            code.output(&end, senders).map_err(|failure| failure.context(&operator.name))?;
         self.parts.kept_open.push(kept_open);
         Ok(link)
     }
@@ -213,11 +240,21 @@ fn take_restored(restored: &mut [TaskSnapshot], operator: OperatorId) -> Vec<Ope
 }
 
 fn same_type(one: &RecordType, other: &RecordType, place: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    if one.name() == other.name() { Ok(()) } else { Err(mismatch("an edge", other.name(), one.name()).context(place)) }
+    if one.name() == other.name() {
+        Ok(())
+    } else {
+        Err(mismatch("an edge", other.name(), one.name()).context(place))
+    }
 }
 
 /// The graph and the program do not fit each other.
 fn damaged(what: String) -> Failure {
-    let message = format!("{what}: the job's graph and its code differ; build the job again with one version of thalweg");
+    let message = format!(
+        "{what}: the job's graph and its code differ; build the job again with one version of thalweg"
+    );
     Failure::internal(message).permanent()
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

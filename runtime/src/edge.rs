@@ -71,7 +71,11 @@ impl EdgeCode {
     }
 
     /// The output of one subtask to this edge, over its channels in the order of their receivers.
-    pub(crate) fn output(&self, end: &SendingEnd, senders: Vec<AnySender>) -> Result<(AnyLink, KeptOpen), Failure> {
+    pub(crate) fn output(
+        &self,
+        end: &SendingEnd,
+        senders: Vec<AnySender>,
+    ) -> Result<(AnyLink, KeptOpen), Failure> {
         self.output.build(end, senders)
     }
 }

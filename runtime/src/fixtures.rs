@@ -79,9 +79,9 @@ pub(crate) fn operator(node: u32, name: &str, inputs: &[u32]) -> Operator {
     }
 }
 
-/// The records of the usual test: `count` pairs over ten keys.
+/// The records of the usual test: `count` pairs over ten keys, with numbers above zero.
 pub(crate) fn pairs(count: u64) -> impl Iterator<Item = Pair> + Clone {
-    (0..count).map(|number| (number % 10, number))
+    (1..=count).map(|number| (number % 10, number))
 }
 
 /// The last and largest sum of each key, which is what counts; checks that each sum came once and in order.

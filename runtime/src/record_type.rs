@@ -63,7 +63,12 @@ pub(crate) trait Operations: Send + Sync {
     fn fan_out(&self, links: Vec<AnyLink>) -> Result<AnyLink, Failure>;
 
     /// The head that reads these channels and runs their batches through `link`.
-    fn gate(&self, end: &ReceivingEnd, receivers: Vec<AnyReceiver>, link: AnyLink) -> Result<Box<dyn Head>, Failure>;
+    fn gate(
+        &self,
+        end: &ReceivingEnd,
+        receivers: Vec<AnyReceiver>,
+        link: AnyLink,
+    ) -> Result<Box<dyn Head>, Failure>;
 
     /// A channel inside this process.
     fn local_channel(&self, id: ChannelId) -> (AnySender, AnyReceiver);
@@ -95,7 +100,12 @@ impl<T: Record> Operations for Of<T> {
         Ok(AnyLink::new(link.unwrap_or_else(|| Box::new(FanOut::new(links)))))
     }
 
-    fn gate(&self, end: &ReceivingEnd, receivers: Vec<AnyReceiver>, link: AnyLink) -> Result<Box<dyn Head>, Failure> {
+    fn gate(
+        &self,
+        end: &ReceivingEnd,
+        receivers: Vec<AnyReceiver>,
+        link: AnyLink,
+    ) -> Result<Box<dyn Head>, Failure> {
         let link = link.typed::<T>()?;
         let receivers = receivers.into_iter().map(AnyReceiver::typed).collect::<Result<_, _>>()?;
         let (mode, waker, clock) = (end.checkpoint_mode, end.waker.clone(), Arc::clone(&end.clock));

@@ -10,7 +10,7 @@ use thalweg_common::limits::BATCH_RECORDS;
 use thalweg_common::record::Record;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::operator::{Source, SourceContext, SourceStatus};
-use thalweg_runtime::operators::{self, CollectionSource, Collected, GeneratorSource, PrintSink};
+use thalweg_runtime::operators::{self, Collected, CollectionSource, GeneratorSource, PrintSink};
 use thalweg_runtime::program::{Polled, SourceFactory};
 use thalweg_runtime::testing::{OperatorHarness, Setup, SourceHarness};
 

@@ -11,7 +11,7 @@ use thalweg_common::limits::MAX_FRAME_BYTES;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::event::{Barrier, Event};
-use thalweg_runtime::exchange::{ExchangeSettings, Input, OpenChannel, Sent, TaskParker};
+use thalweg_runtime::exchange::{ExchangeClient, ExchangeSettings, Input, OpenChannel, Sent, TaskParker};
 use tokio::net::{TcpListener, TcpStream};
 
 const SMALL: ExchangeSettings = ExchangeSettings { channel_credit_bytes: 4_096, frame_target_bytes: 512 };
@@ -264,6 +264,20 @@ async fn stopping_the_workers_fails_their_channels() {
     assert!(sent.message.contains(&channel(0).to_string()), "{sent}");
     let received = received.unwrap_err();
     assert!(received.message.contains(&channel(0).to_string()), "{received}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_the_client_fails_its_senders_at_once() {
+    let pair = Pair::start(SMALL).await;
+    let worker = TaskScope::new("worker");
+    let client = ExchangeClient::new(SMALL, &worker);
+    let _receiver = pair.server.register::<u64>(channel(0)).unwrap();
+    let sender = client.open::<u64>(&pair.address(), open(0)).await.unwrap();
+    let blocked = on_thread(&pair.scope, || send_until_failure(sender));
+    worker.shutdown(DEADLINE).await.unwrap();
+    let failure = blocked.await;
+    assert!(failure.message.contains("its worker is stopping"), "{failure}");
+    pair.shutdown().await;
 }
 
 /// More channels than a server allows by default on one connection.

@@ -26,7 +26,9 @@ type Harness<In, Out> = OperatorHarness<In, Out>;
 
 #[test]
 fn map_filter_and_flat_map() {
-    let mut map = Harness::<u64, String>::open(operators::map(|n: u64| n.to_string()).as_ref(), Setup::default()).unwrap();
+    let mut map =
+        Harness::<u64, String>::open(operators::map(|n: u64| n.to_string()).as_ref(), Setup::default())
+            .unwrap();
     map.push(vec![1, 2]).unwrap();
     assert_eq!(map.output(), ["1", "2"]);
 
@@ -73,7 +75,10 @@ fn fallible_functions_fail_with_the_operators_name() {
     let mut harness = Harness::<String, u64>::open(parse.as_ref(), Setup::default()).unwrap();
     harness.push(vec!["1".into()]).unwrap();
     let failure = harness.push(vec!["x".into()]).unwrap_err();
-    assert_eq!((failure.fault, failure.message.as_str()), (Fault::User, "tested: invalid digit found in string"));
+    assert_eq!(
+        (failure.fault, failure.message.as_str()),
+        (Fault::User, "tested: invalid digit found in string")
+    );
     assert_eq!(harness.output(), [1]);
 
     // A failure that user code made stays what it is.
@@ -81,7 +86,10 @@ fn fallible_functions_fail_with_the_operators_name() {
     let mut harness = Harness::<u64, u64>::open(give_up.as_ref(), Setup::default()).unwrap();
     assert_eq!(harness.push(vec![1, 2]), Err(Failure::external("tested: no disk").permanent()));
 
-    let halves = operators::try_flat_map(|n: u64| if n == 0 { Err("zero has no halves") } else { Ok([n / 2, n - n / 2]) });
+    let halves =
+        operators::try_flat_map(
+            |n: u64| if n == 0 { Err("zero has no halves") } else { Ok([n / 2, n - n / 2]) },
+        );
     let mut harness = Harness::<u64, u64>::open(halves.as_ref(), Setup::default()).unwrap();
     harness.push(vec![5]).unwrap();
     assert_eq!(harness.output(), [2, 3]);
@@ -98,7 +106,8 @@ fn a_link_of_another_type_is_refused() {
 
 #[test]
 fn reduce_emits_every_update() {
-    let sum = operators::reduce(|record: &(String, u64)| record.0.clone(), |a: (String, u64), b| (a.0, a.1 + b.1));
+    let sum =
+        operators::reduce(|record: &(String, u64)| record.0.clone(), |a: (String, u64), b| (a.0, a.1 + b.1));
     let mut harness = Harness::<(String, u64), (String, u64)>::open(sum.as_ref(), Setup::default()).unwrap();
     let record = |key: &str, value| (key.to_string(), value);
     harness.push(vec![record("a", 1), record("b", 10), record("a", 2)]).unwrap();

@@ -96,7 +96,8 @@ impl Environment {
     /// Sets any other setting, by its name in Flink's reference. What is given on the command line wins over it.
     #[track_caller]
     pub fn configure(&self, key: &str, value: impl fmt::Display) -> &Self {
-        if let Err(error) = self.topology.borrow_mut().configuration.set(key, &value.to_string()) {
+        let set = self.topology.borrow_mut().configuration.set(key, &value.to_string());
+        if let Err(error) = set {
             self.fail(Place::caller(), error);
         }
         self

@@ -34,10 +34,16 @@ impl Slot {
     }
 }
 
+/// A declared state and its empty column.
+pub(crate) struct Declared {
+    pub(crate) descriptor: StateDescriptor,
+    pub(crate) column: Box<dyn Column>,
+}
+
 /// Collects the states of one operator.
 #[derive(Default)]
 pub struct Declarations {
-    declared: Vec<(StateDescriptor, Box<dyn Column>)>,
+    declared: Vec<Declared>,
     duplicate: Option<String>,
 }
 
@@ -48,7 +54,7 @@ impl Declarations {
     /// When two states have the same name.
     pub fn descriptors(&self) -> Result<Vec<StateDescriptor>, DuplicateState> {
         self.check()?;
-        Ok(self.declared.iter().map(|(descriptor, _)| descriptor.clone()).collect())
+        Ok(self.declared.iter().map(|declared| declared.descriptor.clone()).collect())
     }
 
     /// Adds a state with its empty column and gives its number.
@@ -59,19 +65,20 @@ impl Declarations {
         schema: Schema,
         column: Box<dyn Column>,
     ) -> Slot {
-        if self.declared.iter().any(|(descriptor, _)| descriptor.name == name) {
+        if self.declared.iter().any(|declared| declared.descriptor.name == name) {
             self.duplicate.get_or_insert_with(|| name.to_string());
         }
         let slot = Slot(u32::try_from(self.declared.len()).unwrap_or(u32::MAX));
         let fingerprint = schema.fingerprint();
-        self.declared.push((StateDescriptor { name: name.to_string(), kind, schema, fingerprint }, column));
+        let descriptor = StateDescriptor { name: name.to_string(), kind, schema, fingerprint };
+        self.declared.push(Declared { descriptor, column });
         slot
     }
 
-    /// The descriptors and the empty columns, by number.
-    pub(crate) fn into_columns(self) -> Result<(Vec<StateDescriptor>, Vec<Box<dyn Column>>), DuplicateState> {
+    /// The states, by number.
+    pub(crate) fn into_declared(self) -> Result<Vec<Declared>, DuplicateState> {
         self.check()?;
-        Ok(self.declared.into_iter().unzip())
+        Ok(self.declared)
     }
 
     fn check(&self) -> Result<(), DuplicateState> {

@@ -56,7 +56,8 @@ impl<K: Record + Eq + Hash> KeyedStore<K> {
         max_parallelism: u32,
         owned: KeyGroupRange,
     ) -> Result<Self, DuplicateState> {
-        let (descriptors, columns) = declarations.into_columns()?;
+        let declared = declarations.into_declared()?.into_iter();
+        let (descriptors, columns) = declared.map(|state| (state.descriptor, state.column)).unzip();
         Ok(Self {
             operator: operator.to_string(),
             descriptors,

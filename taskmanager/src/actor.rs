@@ -1,7 +1,7 @@
 //! The task manager's actor: takes in mail, asks the [core](crate::core) what to do, and does it.
 //!
-//! It never waits for anybody but its mailbox: what it sends goes into bounded queues, and a receiver whose queue is full
-//! counts as gone. Whatever takes time (a fetch, a launch, a file) runs in a task of its own and comes back as mail.
+//! It never waits for a receiver: what it sends goes into bounded queues, and a receiver whose queue is full counts as
+//! gone. Whatever takes time (a fetch, a launch, a file) runs in a task of its own and comes back as mail.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use crate::core::{Action, Core, Fresh, Input, Timer};
 use crate::launcher::{Token, WorkerHandle, WorkerLauncher, WorkerSpec};
 use crate::logs;
 use crate::messages::{Hello, LeaderMessage, Report, StartRequest};
+use crate::outbox::{self, Outbox};
 
 type Commands = mpsc::Sender<Result<v1::WorkerCommand, Status>>;
 
@@ -88,7 +89,7 @@ pub(crate) struct Actor {
 
 struct Connection {
     number: u64,
-    outbound: mpsc::Sender<v1::TaskManagerMessage>,
+    outbox: Outbox,
     broken: CancellationToken,
     registered: bool,
 }
@@ -124,13 +125,16 @@ impl Actor {
     /// Works until `token` is cancelled.
     pub(crate) async fn run(mut self, mut mail: mpsc::Receiver<Mail>, token: CancellationToken) {
         loop {
-            let next = tokio::select! {
+            let room = self.connection.as_ref().and_then(|connection| connection.outbox.wants_room());
+            tokio::select! {
                 biased;
                 () = token.cancelled() => return,
-                next = mail.recv() => next,
-            };
-            let Some(next) = next else { return };
-            self.handle(next);
+                permit = outbox::room(room) => self.flush(permit),
+                next = mail.recv() => match next {
+                    Some(next) => self.handle(next),
+                    None => return,
+                },
+            }
             if !self.core.runs_tasks() {
                 answer(&mut self.drained);
             }
@@ -143,8 +147,8 @@ impl Actor {
     fn handle(&mut self, mail: Mail) {
         match mail {
             Mail::Connecting { connection, outbound, broken } => {
-                self.connection =
-                    Some(Connection { number: connection, outbound, broken, registered: false });
+                let outbox = Outbox::new(outbound);
+                self.connection = Some(Connection { number: connection, outbox, broken, registered: false });
                 self.step(Input::Connecting);
             }
             Mail::Disconnected { connection, reason } => {
@@ -253,12 +257,25 @@ impl Actor {
     /// Tells the leader, if there is one. One that does not read loses its connection, and is told everything when it is
     /// there again.
     fn send(&mut self, message: ToLeader) {
-        if let Some(connection) = &self.connection {
-            let message = v1::TaskManagerMessage { message: Some(message) };
-            if let Err(error) = connection.outbound.try_send(message) {
-                tracing::warn!("left the job manager: its queue is {error}");
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = connection.outbox.send(v1::TaskManagerMessage { message: Some(message) })
+        {
+            tracing::warn!("left the job manager: {error}");
+            self.disconnect();
+        }
+    }
+
+    /// Sends what had to wait for room.
+    fn flush(&mut self, permit: Option<outbox::Permit>) {
+        match (permit, &mut self.connection) {
+            (Some(permit), Some(connection)) => connection.outbox.flush(permit),
+            (None, _) => {
+                tracing::warn!(
+                    "lost the leading job manager (its stream has ended); everything here goes on"
+                );
                 self.disconnect();
             }
+            (Some(_), None) => {}
         }
     }
 
@@ -302,7 +319,7 @@ impl Actor {
 
     fn read_logs(&self, request_id: u64, job: JobId, tail_bytes: u64) {
         let Some(connection) = &self.connection else { return };
-        let outbound = connection.outbound.clone();
+        let outbound = connection.outbox.sender();
         let directory = logs::directory(&self.environment.logs, job);
         self.spawn_mail("read logs", async move {
             let parts = blocking("read logs", move || logs::tails(&directory, tail_bytes)).await;

@@ -58,7 +58,8 @@ pub(crate) fn start(
     mailbox: mpsc::Sender<Mail>,
     scope: &TaskScope,
 ) {
-    let mut connection = Connection { route: Route::new(addresses, BACKOFF), known, mailbox, number: 0 };
+    let mut connection =
+        Connection { route: Route::new(addresses, BACKOFF), known, mailbox, number: 0, complained: false };
     let token = scope.token();
     scope.spawn("leader connection", async move {
         token.run_until_cancelled(connection.run()).await;
@@ -71,14 +72,21 @@ struct Connection {
     mailbox: mpsc::Sender<Mail>,
     /// Counts connections, so that the actor tells the end of one from the next.
     number: u64,
+    /// Whether people were told that nobody leads.
+    complained: bool,
 }
 
 impl Connection {
     async fn run(&mut self) {
+        let mut last = String::new();
         loop {
             let address = match self.route.step() {
                 RouteStep::Ask(address) => address,
                 RouteStep::Pause(pause) => {
+                    if pause == BACKOFF.max && !std::mem::replace(&mut self.complained, true) {
+                        let addresses = self.route.addresses().join(", ");
+                        tracing::warn!("no leading job manager at {addresses} ({last}); goes on trying");
+                    }
                     tokio::time::sleep(pause).await;
                     continue;
                 }
@@ -94,12 +102,9 @@ impl Connection {
                 }
                 Lost::Broken(_) => self.route.unreachable(&address),
             }
-            if self
-                .mailbox
-                .send(Mail::Disconnected { connection: number, reason: lost.to_string() })
-                .await
-                .is_err()
-            {
+            last = format!("{address}: {lost}");
+            let ended = Mail::Disconnected { connection: number, reason: last.clone() };
+            if self.mailbox.send(ended).await.is_err() {
                 return;
             }
         }
@@ -185,6 +190,7 @@ impl Connection {
     }
 
     fn learn(&mut self, leader: &str, registered: &v1::Registered) {
+        self.complained = false;
         self.route.leads(leader);
         self.route
             .learn(registered.job_managers.iter().filter(|address| check_address(address).is_ok()).cloned());

@@ -1,7 +1,7 @@
 //! Thalweg's node agent: the slots of one machine, and the workers that run in them.
 //!
-//! A command's way: the leader's message comes over the [connection], the [actor] asks the [core] what it means, and the
-//! [launcher] or a worker's stream ([worker_service]) gets to know. A report goes the same way back. The task manager
+//! A command's way: the leader's message comes over the `connection`, the `actor` asks the `core` what it means, and the
+//! [launcher] or a worker's stream (`worker_service`) gets to know. A report goes the same way back. The task manager
 //! restarts nothing by itself; it owns processes, fences stale orders, and tells the leader what became of them.
 
 mod actor;
@@ -12,6 +12,7 @@ pub mod exec_worker;
 pub mod launcher;
 mod logs;
 mod messages;
+mod outbox;
 pub mod process;
 mod worker_service;
 

@@ -1,6 +1,7 @@
 //! The `taskmanager` program: settings, signals, and the hidden step in which a child becomes a job's worker.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -134,7 +135,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
 /// Says once that the cluster counts on this task manager. Never returns.
 async fn announce(manager: &TaskManagerHandle) {
     manager.registered().await;
-    println!("taskmanager ready {}", manager.id());
+    // Whoever started it may not read what it says.
+    let _ = writeln!(std::io::stdout(), "taskmanager ready {}", manager.id());
     std::future::pending::<()>().await;
 }
 

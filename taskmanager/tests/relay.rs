@@ -135,6 +135,33 @@ async fn counters_travel_with_heartbeats() {
 }
 
 #[tokio::test]
+async fn a_leader_that_reads_late_misses_nothing() {
+    const ACKNOWLEDGEMENTS: u64 = 600;
+    let mut leader = JobManager::leader();
+    let (_node, mut session, _worker, attached) = running(&mut leader).await;
+    // Far more than the stream's queue and the connection's window hold.
+    let inline = v1::snapshot_handle::Location::Inline(vec![7; 60_000].into());
+    for checkpoint_id in 0..ACKNOWLEDGEMENTS {
+        let snapshot = v1::SnapshotHandle { location: Some(inline.clone()), ..Default::default() };
+        let acknowledged = v1::CheckpointAcknowledged {
+            attempt: 1,
+            checkpoint_id,
+            snapshot: Some(snapshot),
+            ..Default::default()
+        };
+        attached.say(Said::CheckpointAcknowledged(acknowledged)).await;
+    }
+    for expected in 0..ACKNOWLEDGEMENTS {
+        match session.next().await {
+            Some(News::CheckpointAcknowledged(acknowledged)) => {
+                assert_eq!(acknowledged.checkpoint_id, expected)
+            }
+            other => panic!("{other:?} instead of acknowledgement {expected}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_follower_leads_to_the_leader() {
     let mut leader = JobManager::leader();
     let follower = JobManager::start(Role { follows: Some(Some(leader.address.clone())), ..Role::default() });

@@ -31,10 +31,11 @@ pub fn check_advisories(cargo: &Cargo) -> Result<Outcome> {
     };
     let checked = command.output().context("cannot start cargo")?;
     let (fetched, checked) = (Report::of(&fetched), Report::of(&checked));
-    if !checked.success {
+    let outcome = judge(&fetched, &checked);
+    if matches!(outcome, Outcome::Failed(_)) {
         eprint!("{}", checked.text);
     }
-    Ok(judge(&fetched, &checked))
+    Ok(outcome)
 }
 
 struct Report {

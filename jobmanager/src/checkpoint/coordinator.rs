@@ -156,7 +156,7 @@ impl Coordinator {
     }
 
     /// Whether the final checkpoint completed: tasks may finish.
-    #[must_use]
+    #[cfg(test)]
     pub fn is_finished(&self) -> bool {
         self.state == State::Finished
     }

@@ -13,7 +13,7 @@ use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId};
 use thalweg_common::limits::MAX_CHECKPOINT_METADATA_BYTES;
 use thalweg_common::storage::{self, StorageError};
 use thalweg_common::{Timestamp, codec};
-use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
+use thalweg_proto::convert::SnapshotHandle;
 
 const MAGIC: &[u8; 8] = b"THWGCHKP";
 const VERSION: u32 = 1;
@@ -101,12 +101,6 @@ pub fn metadata_path(checkpoint_id: CheckpointId) -> String {
 }
 
 impl CheckpointMetadata {
-    /// Of all snapshots together.
-    #[must_use]
-    pub fn size_bytes(&self) -> u64 {
-        self.snapshots.values().map(|snapshot| snapshot.size_bytes).sum()
-    }
-
     /// Writes the metadata file into the job's directory and returns its URI. It is durable then.
     ///
     /// # Errors
@@ -184,15 +178,6 @@ impl CheckpointMetadata {
             None => Ok(()),
         }
     }
-
-    /// How many of the snapshots have a file of their own.
-    #[must_use]
-    pub fn files(&self) -> usize {
-        self.snapshots
-            .values()
-            .filter(|snapshot| matches!(snapshot.location, SnapshotLocation::File(_)))
-            .count()
-    }
 }
 
 #[cfg(test)]
@@ -201,6 +186,7 @@ mod tests {
 
     use super::*;
     use crate::testing::checkpointed_graph;
+    use thalweg_proto::convert::SnapshotLocation;
 
     fn metadata(graph: &JobGraph) -> CheckpointMetadata {
         let snapshots = graph
@@ -229,7 +215,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let graph = checkpointed_graph();
         let metadata = metadata(&graph);
-        assert_eq!((metadata.size_bytes(), metadata.files()), (12, 2));
         let jobs = job_directory(directory.path().to_str().unwrap(), JobId(1));
         let uri = metadata.write(&jobs).await.unwrap();
         assert!(uri.ends_with(&format!("/{}/chk-4/_metadata", JobId(1))), "{uri}");

@@ -63,6 +63,12 @@ pub enum Refusal {
         /// The state's.
         in_progress: Option<CheckpointId>,
     },
+    /// The log cannot take the command, for example because it is too large.
+    #[error("{reason}")]
+    ByLog {
+        /// Cause and cure.
+        reason: String,
+    },
     /// As many jobs as a cluster may have are alive.
     #[error(
         "the cluster has {jobs} jobs that have not ended, which is its limit; cancel some and submit again"

@@ -130,6 +130,11 @@ pub trait Consensus: Send + Sync + 'static {
     /// The members of the cluster.
     fn members(&self) -> Members;
 
+    /// Whether a member votes; one that does not is still catching up.
+    fn is_voter(&self, id: NodeId) -> bool {
+        self.members().contains_key(&id)
+    }
+
     /// Adds a job manager: it first catches up as a learner, then votes. Adding a member again changes nothing.
     ///
     /// # Errors

@@ -1,17 +1,20 @@
 //! A new leader takes over a job: what runs goes on, what was being stopped is stopped, what waited is started.
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::TaskManagerId;
+use thalweg_common::id::{SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 use super::message::{Action, Message, Now, Report};
-use super::{JobCore, Next, Phase};
+use super::{JobCore, Next, Phase, Suspect};
 use crate::cluster::Command;
 use crate::scheduler::restart;
 
 /// How long a new leader waits for task managers to register before it places jobs that have no tasks, so that the first
 /// one to come back does not get them all.
 const SETTLE_MS: u64 = 1_000;
+
+/// How long a task manager that has registered may take to tell why something does not run any more.
+const CAUSE_MS: u64 = 200;
 
 impl JobCore {
     pub(super) fn adopt(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -28,7 +31,7 @@ impl JobCore {
                 let left_ms = u64::try_from(left).unwrap_or(0).min(longest_ms).max(SETTLE_MS);
                 self.phase = Phase::Delayed { until_ms: now.elapsed_ms.saturating_add(left_ms) };
             }
-            JobStatus::Running => self.phase = Phase::Adopting { deadline_ms },
+            JobStatus::Running => self.phase = Phase::Adopting { deadline_ms, suspect: None },
             JobStatus::Failing => self.carry_on(Next::Fail, deadline_ms),
             JobStatus::Cancelling => self.carry_on(Next::Cancel, deadline_ms),
             JobStatus::Failed | JobStatus::Canceled | JobStatus::Finished => self.phase = Phase::Ended,
@@ -104,7 +107,7 @@ impl JobCore {
         let Some(report) = report.filter(|report| report.attempt == attempt) else {
             let failure =
                 Failure::external(format!("task manager {task_manager} does not run its tasks any more"));
-            return self.fail(failure, None, &task_manager.0, now, out);
+            return self.suspect(failure, None, task_manager, now);
         };
         let may_finish = self.may_finish();
         let runs = |status: &TaskStatus| match status {
@@ -124,15 +127,30 @@ impl JobCore {
                     let state = report.tasks.get(&subtask).map_or("gone", |status| status.name());
                     let failure =
                         Failure::external(format!("the task was {state} when the new leader took over"));
-                    return self.fail(failure, Some(subtask), &task_manager.0, now, out);
+                    return self.suspect(failure, Some(subtask), task_manager, now);
                 }
             }
         }
         if let Some(member) = self.execution.members.get_mut(&task_manager) {
             member.worker = Some(report.worker);
         }
-        if self.execution.members.values().all(|member| member.connected) {
+        let complete = matches!(self.phase, Phase::Adopting { suspect: None, .. });
+        if complete && self.execution.members.values().all(|member| member.connected) {
             self.adopted(now, out);
+        }
+    }
+
+    /// Something does not run any more. Its task manager is about to say why, if it knows.
+    fn suspect(
+        &mut self,
+        failure: Failure,
+        subtask: Option<SubtaskId>,
+        task_manager: TaskManagerId,
+        now: Now,
+    ) {
+        if let Phase::Adopting { deadline_ms, suspect } = &mut self.phase {
+            *deadline_ms = now.elapsed_ms.saturating_add(CAUSE_MS).min(*deadline_ms);
+            suspect.get_or_insert(Suspect { failure, subtask, task_manager });
         }
     }
 
@@ -157,6 +175,11 @@ impl JobCore {
     }
 
     pub(super) fn adoption_timed_out(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let Phase::Adopting { suspect, .. } = &mut self.phase
+            && let Some(Suspect { failure, subtask, task_manager }) = suspect.take()
+        {
+            return self.fail(failure, subtask, &task_manager.0, now, out);
+        }
         let missing: Vec<_> = self
             .execution
             .members

@@ -29,7 +29,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use thalweg_common::id::{CheckpointId, SubtaskId, TaskManagerId};
+use thalweg_common::failure::Failure;
+use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 pub use message::{Action, Deployment, Input, Message, News, Now, Proposal, Report, Worker};
@@ -51,8 +52,9 @@ enum Phase {
     Deploying { restore: Restore, deployed: bool },
     /// All tasks run.
     Running,
-    /// A new leader waits for the attempt's task managers to register.
-    Adopting { deadline_ms: u64 },
+    /// A new leader waits for the attempt's task managers to register; `suspect` is what does not run any more, of which
+    /// the cause may follow in a moment.
+    Adopting { deadline_ms: u64, suspect: Option<Suspect> },
     /// Tasks are being cancelled.
     Stopping { next: Next, waiting: BTreeSet<TaskManagerId>, deadline_ms: u64 },
     /// Nothing runs until the restart strategy's delay is over.
@@ -70,6 +72,14 @@ enum Restore {
     Ready(Option<Arc<CheckpointMetadata>>),
     /// The metadata is being read.
     Reading,
+}
+
+/// Something that a new leader finds missing.
+#[derive(Debug, Clone, PartialEq)]
+struct Suspect {
+    failure: Failure,
+    subtask: Option<SubtaskId>,
+    task_manager: TaskManagerId,
 }
 
 /// What follows when all tasks have stopped.
@@ -204,7 +214,7 @@ impl JobCore {
             Phase::Waiting { deadline_ms } if now.elapsed_ms >= *deadline_ms => {
                 self.slots_timed_out(now, out)
             }
-            Phase::Adopting { deadline_ms } if now.elapsed_ms >= *deadline_ms => {
+            Phase::Adopting { deadline_ms, .. } if now.elapsed_ms >= *deadline_ms => {
                 self.adoption_timed_out(now, out)
             }
             Phase::Stopping { deadline_ms, .. } if now.elapsed_ms >= *deadline_ms => {
@@ -228,7 +238,7 @@ impl JobCore {
     pub fn deadline(&self) -> Option<u64> {
         match &self.phase {
             Phase::Waiting { deadline_ms }
-            | Phase::Adopting { deadline_ms }
+            | Phase::Adopting { deadline_ms, .. }
             | Phase::Stopping { deadline_ms, .. } => Some(*deadline_ms),
             Phase::Delayed { until_ms } => Some(*until_ms),
             Phase::Running => self.coordinator.as_ref().and_then(Coordinator::deadline),
@@ -240,6 +250,12 @@ impl JobCore {
     #[must_use]
     pub fn spec(&self) -> &Arc<JobSpec> {
         &self.spec
+    }
+
+    /// The present attempt, or the last one; 0 before the first.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        self.execution.attempt
     }
 
     /// Whether slots should be offered to it.

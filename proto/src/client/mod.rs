@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use thalweg_common::clock::{Deadline, SharedClock, SystemClock, deadline_in};
 use thalweg_common::id::JobId;
+use thalweg_common::limits::MAX_LEADER_REDIRECTS;
 use thalweg_common::task_scope::with_causes;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -292,12 +293,14 @@ struct Search<'client> {
     deadline: Deadline,
     address: String,
     last: String,
+    /// How often a leader answered and then broke off.
+    broken_off: usize,
 }
 
 impl<'client> Search<'client> {
     fn start(client: &'client JobClient) -> Self {
         let deadline = deadline_in(&client.clock, client.deadline);
-        Self { client, deadline, address: String::new(), last: "none".into() }
+        Self { client, deadline, address: String::new(), last: "none".into(), broken_off: 0 }
     }
 
     /// The next job manager that accepts a connection; its answer is to be settled.
@@ -330,7 +333,9 @@ impl<'client> Search<'client> {
                 return Err(error);
             }
             Attempt::Again { status, answered } => {
-                if answered {
+                // A leader that always breaks off is not waited for without end.
+                if answered && self.broken_off < MAX_LEADER_REDIRECTS {
+                    self.broken_off += 1;
                     self.client.state().route.leads(&self.address);
                     self.deadline = deadline_in(&self.client.clock, self.client.deadline);
                 }
@@ -397,5 +402,7 @@ async fn collect_logs(
     Ok(parts)
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

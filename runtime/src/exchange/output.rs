@@ -121,6 +121,7 @@ impl<T: Record> Output<T> {
 
     /// Sends an event on all channels, behind all records that were processed.
     fn send_event(&mut self, event: Event) -> Result<(), Failure> {
+        self.send_buffers(1)?;
         self.channels.iter_mut().try_for_each(|channel| channel.send_event(event))?;
         self.count(0);
         Ok(())

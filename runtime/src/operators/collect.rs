@@ -81,7 +81,8 @@ impl<T> Shared<T> {
     /// before.
     fn commit(&mut self, subtask: u32, ready: impl Fn(CheckpointId) -> bool) {
         let names = (subtask, CheckpointId::MIN)..=(subtask, CheckpointId::MAX);
-        let ready: Vec<_> = self.prepared.range(names).map(|(name, _)| *name).filter(|(_, id)| ready(*id)).collect();
+        let ready: Vec<_> =
+            self.prepared.range(names).map(|(name, _)| *name).filter(|(_, id)| ready(*id)).collect();
         for name in ready {
             self.committed.extend(self.prepared.remove(&name).unwrap_or_default());
         }

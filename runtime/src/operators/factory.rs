@@ -9,11 +9,15 @@ use crate::program::{AnyLink, OperatorContext, OperatorFactory};
 
 /// A factory of operators that take `In` and have an output of `Out`.
 pub(super) fn operator<In: 'static, Out: 'static>(
-    build: impl Fn(&mut OperatorContext, Box<dyn Link<Out>>) -> Result<Box<dyn Link<In>>, Failure> + Send + Sync + 'static,
+    build: impl Fn(&mut OperatorContext, Box<dyn Link<Out>>) -> Result<Box<dyn Link<In>>, Failure>
+    + Send
+    + Sync
+    + 'static,
 ) -> Arc<dyn OperatorFactory> {
     Arc::new(Closure(move |context: &mut OperatorContext, next: Option<AnyLink>| {
         let next = next.ok_or_else(|| {
-            Failure::internal(format!("`{}` has an output that leads nowhere", context.open.operator_name)).permanent()
+            Failure::internal(format!("`{}` has an output that leads nowhere", context.open.operator_name))
+                .permanent()
         })?;
         let next = next.typed::<Out>().map_err(|failure| failure.context(&context.open.operator_name))?;
         build(context, next).map(AnyLink::new)
@@ -27,7 +31,8 @@ pub(super) fn end<In: 'static>(
     Arc::new(Closure(move |context: &mut OperatorContext, next: Option<AnyLink>| match next {
         None => build(context).map(AnyLink::new),
         Some(_) => {
-            let message = format!("`{}` is a sink and something is connected behind it", context.open.operator_name);
+            let message =
+                format!("`{}` is a sink and something is connected behind it", context.open.operator_name);
             Err(Failure::internal(message).permanent())
         }
     }))

@@ -72,7 +72,8 @@ where
                 Some(Pace::new(rate / f64::from(context.parallelism), context.clock.monotonic()))
             }
             Some(rate) => {
-                let message = format!("{rate} is no rate for a generator; give a number of records above zero");
+                let message =
+                    format!("{rate} is no rate for a generator; give a number of records above zero");
                 return Err(Failure::user(message).permanent());
             }
             None => None,

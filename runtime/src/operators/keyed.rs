@@ -30,7 +30,9 @@ where
     P: KeyedProcess<K, In>,
     F: Fn(&In) -> K + Clone + Send + Sync + 'static,
 {
-    factory::operator(move |context, next| Ok(Box::new(Keyed::open(key.clone(), process.clone(), context, next)?)))
+    factory::operator(move |context, next| {
+        Ok(Box::new(Keyed::open(key.clone(), process.clone(), context, next)?))
+    })
 }
 
 struct Keyed<K: Key, F, P, Out> {
@@ -83,7 +85,16 @@ where
         let state_bytes = context.state_gauge();
         state_bytes.set(store.size_bytes());
         let end = if told { End::Told } else { End::Open };
-        Ok(Self { key, process, store, open: context.open.clone(), state_bytes, end, output: Batch::default(), next })
+        Ok(Self {
+            key,
+            process,
+            store,
+            open: context.open.clone(),
+            state_bytes,
+            end,
+            output: Batch::default(),
+            next,
+        })
     }
 
     fn hand_on(&mut self) -> Result<(), Failure> {

@@ -109,7 +109,11 @@ mod tests {
 
     #[test]
     fn lines_of_several_subtasks_are_led_by_their_number() {
-        let sink = || PrintSink::with_format(|(word, count): &(String, u64), line| append(line, format_args!("{word}={count}")));
+        let sink = || {
+            PrintSink::with_format(|(word, count): &(String, u64), line| {
+                append(line, format_args!("{word}={count}"))
+            })
+        };
         assert_eq!(lines(sink(), &Setup::default()), "a=1\nb=2\n");
         assert_eq!(lines(sink(), &Setup::default().subtask(1, 4)), "2> a=1\n2> b=2\n");
         assert_eq!(lines(PrintSink::debug(), &Setup::default()), "(\"a\", 1)\n(\"b\", 2)\n");

@@ -31,7 +31,13 @@ impl<S: Source + Clone + Sync + 'static> SourceFactory for Prototype<S> {
         let restored = context.restored_operator_state()?;
         source.open(&context.open, restored).map_err(|failure| failure.context(&name))?;
         let counters = context.counters.clone();
-        Ok(Box::new(SourceHead { source, open: context.open.clone(), counters, output: Batch::default(), next }))
+        Ok(Box::new(SourceHead {
+            source,
+            open: context.open.clone(),
+            counters,
+            output: Batch::default(),
+            next,
+        }))
     }
 }
 
@@ -51,10 +57,12 @@ impl<S: Source> SourceHead<S> {
 
 impl<S: Source> Head for SourceHead<S> {
     fn poll(&mut self) -> Result<Polled, Failure> {
-        let status = self.source.poll(&mut self.output, BATCH_RECORDS).map_err(|failure| self.named(failure))?;
+        let status =
+            self.source.poll(&mut self.output, BATCH_RECORDS).map_err(|failure| self.named(failure))?;
         let records = self.output.len();
         if records > BATCH_RECORDS {
-            let message = format!("gave {records} records at once where {BATCH_RECORDS} are allowed; respect `max`");
+            let message =
+                format!("gave {records} records at once where {BATCH_RECORDS} are allowed; respect `max`");
             return Err(self.named(Failure::user(message)));
         }
         if records > 0 {
@@ -65,7 +73,9 @@ impl<S: Source> Head for SourceHead<S> {
         }
         Ok(match status {
             SourceStatus::Finished => Polled::EndOfInput,
-            SourceStatus::Idle { retry_after } if records == 0 => Polled::Idle { retry_after: Some(retry_after) },
+            SourceStatus::Idle { retry_after } if records == 0 => {
+                Polled::Idle { retry_after: Some(retry_after) }
+            }
             SourceStatus::Ready | SourceStatus::Idle { .. } => Polled::Progress,
         })
     }

@@ -39,7 +39,8 @@ where
 {
     factory::operator(move |context, next| {
         let name = context.open.operator_name.clone();
-        let transform = TryMap { function: function.clone(), output: Batch::default(), name, error: PhantomData };
+        let transform =
+            TryMap { function: function.clone(), output: Batch::default(), name, error: PhantomData };
         Ok(Box::new(Chained { transform, next }))
     })
 }
@@ -61,7 +62,8 @@ where
     F: FnMut(&T) -> Result<bool, E> + Clone + Send + Sync + 'static,
 {
     factory::operator(move |context, next| {
-        let transform = TryFilter { keep: keep.clone(), name: context.open.operator_name.clone(), error: PhantomData };
+        let transform =
+            TryFilter { keep: keep.clone(), name: context.open.operator_name.clone(), error: PhantomData };
         Ok(Box::new(Chained { transform, next }))
     })
 }
@@ -88,7 +90,8 @@ where
 {
     factory::operator(move |context, next| {
         let name = context.open.operator_name.clone();
-        let transform = FlatMap { function: function.clone(), output: Batch::default(), name, result: PhantomData };
+        let transform =
+            FlatMap { function: function.clone(), output: Batch::default(), name, result: PhantomData };
         Ok(Box::new(Chained { transform, next }))
     })
 }
@@ -238,7 +241,8 @@ where
 
     fn transform(&mut self, batch: &mut Batch<In>, next: &mut dyn Link<Out>) -> Result<(), Failure> {
         for record in batch.records.drain(..) {
-            let produced = (self.function)(record).map_err(|error| user_failure(error).context(&self.name))?;
+            let produced =
+                (self.function)(record).map_err(|error| user_failure(error).context(&self.name))?;
             for out in produced {
                 self.output.records.push(out);
                 // One record may become very many: they leave in batches of the usual size.

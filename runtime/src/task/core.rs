@@ -63,11 +63,20 @@ enum Phase {
 enum Turn {
     Poll,
     /// Behind it, sleep if there was nothing to read.
-    Flush { partial: bool, then: Then },
+    Flush {
+        partial: bool,
+        then: Then,
+    },
     /// A channel is full.
-    Blocked { partial: bool, then: Then },
+    Blocked {
+        partial: bool,
+        then: Then,
+    },
     Idle(Option<Duration>),
-    Snapshot { barrier: Barrier, alignment: Duration },
+    Snapshot {
+        barrier: Barrier,
+        alignment: Duration,
+    },
     Finish,
     ReportDrained,
 }
@@ -88,7 +97,8 @@ impl TaskCore {
         match mail {
             Some(Mail::Trigger(barrier)) => self.on_trigger(barrier),
             Some(Mail::Completed { checkpoint, is_final }) if is_final && self.phase != Phase::Drained => {
-                let message = format!("the final checkpoint {checkpoint} completed before the task was drained");
+                let message =
+                    format!("the final checkpoint {checkpoint} completed before the task was drained");
                 Step::Fail(Failure::internal(message))
             }
             Some(Mail::Completed { checkpoint, is_final }) => Step::Complete { checkpoint, ends: is_final },

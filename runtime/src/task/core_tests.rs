@@ -1,3 +1,5 @@
+//! What happens to a task, and its next step, as scripts.
+
 use super::*;
 
 fn barrier(id: CheckpointId) -> Barrier {
@@ -49,156 +51,220 @@ const GATE: bool = false;
 
 #[test]
 fn input_and_output_take_turns() {
-    check("busy", GATE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::Progress), FULL),
-        (F(Flushed::All), Step::Poll),
-        (P(Polled::Progress), FULL),
-    ]);
-    check("nothing to read: partial batches leave, then it sleeps", GATE, &[
-        (Nothing, Step::Poll),
-        (IDLE, PARTIAL),
-        (F(Flushed::All), Step::Park(None)),
-        (Nothing, Step::Poll),
-    ]);
+    check(
+        "busy",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::Progress), FULL),
+            (F(Flushed::All), Step::Poll),
+            (P(Polled::Progress), FULL),
+        ],
+    );
+    check(
+        "nothing to read: partial batches leave, then it sleeps",
+        GATE,
+        &[(Nothing, Step::Poll), (IDLE, PARTIAL), (F(Flushed::All), Step::Park(None)), (Nothing, Step::Poll)],
+    );
     let second = Some(Duration::from_secs(1));
-    check("a source says when to ask again", SOURCE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::Idle { retry_after: second }), PARTIAL),
-        (F(Flushed::All), Step::Park(second)),
-        (Nothing, Step::Poll),
-    ]);
+    check(
+        "a source says when to ask again",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::Idle { retry_after: second }), PARTIAL),
+            (F(Flushed::All), Step::Park(second)),
+            (Nothing, Step::Poll),
+        ],
+    );
 }
 
 #[test]
 fn no_input_is_read_while_output_is_held_back() {
-    check("full channel", GATE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::Progress), FULL),
-        (F(Flushed::Blocked), Step::Park(None)),
-        (Nothing, FULL),
-        (F(Flushed::Blocked), Step::Park(None)),
-        (Nothing, FULL),
-        (F(Flushed::All), Step::Poll),
-    ]);
-    check("full channel when idle: the flush stays a partial one", GATE, &[
-        (Nothing, Step::Poll),
-        (IDLE, PARTIAL),
-        (F(Flushed::Blocked), Step::Park(None)),
-        (Nothing, PARTIAL),
-        (F(Flushed::All), Step::Park(None)),
-    ]);
+    check(
+        "full channel",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::Progress), FULL),
+            (F(Flushed::Blocked), Step::Park(None)),
+            (Nothing, FULL),
+            (F(Flushed::Blocked), Step::Park(None)),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Poll),
+        ],
+    );
+    check(
+        "full channel when idle: the flush stays a partial one",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (IDLE, PARTIAL),
+            (F(Flushed::Blocked), Step::Park(None)),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::Park(None)),
+        ],
+    );
 }
 
 #[test]
 fn mail_comes_first() {
-    check("a source is triggered while it is idle, and looks at its input afterwards", SOURCE, &[
-        (Nothing, Step::Poll),
-        (IDLE, PARTIAL),
-        (F(Flushed::All), Step::Park(None)),
-        (TRIGGER, snapshot(5)),
-        (Nothing, FULL),
-        (F(Flushed::All), Step::Poll),
-    ]);
-    check("a blocked source emits its barrier behind what is held back", SOURCE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::Progress), FULL),
-        (F(Flushed::Blocked), Step::Park(None)),
-        (TRIGGER, snapshot(5)),
-        (Nothing, FULL),
-        (F(Flushed::Blocked), Step::Park(None)),
-        (M(Mail::Completed { checkpoint: 5, is_final: false }), Step::Complete { checkpoint: 5, ends: false }),
-        (Nothing, FULL),
-    ]);
-    check("an abort lets blocked channels go on, so the gate is looked at", GATE, &[
-        (Nothing, Step::Poll),
-        (IDLE, PARTIAL),
-        (F(Flushed::All), Step::Park(None)),
-        (M(Mail::Aborted { checkpoint: 4 }), Step::Abort { checkpoint: 4 }),
-        (Nothing, FULL),
-        (F(Flushed::All), Step::Poll),
-    ]);
+    check(
+        "a source is triggered while it is idle, and looks at its input afterwards",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (IDLE, PARTIAL),
+            (F(Flushed::All), Step::Park(None)),
+            (TRIGGER, snapshot(5)),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Poll),
+        ],
+    );
+    check(
+        "a blocked source emits its barrier behind what is held back",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::Progress), FULL),
+            (F(Flushed::Blocked), Step::Park(None)),
+            (TRIGGER, snapshot(5)),
+            (Nothing, FULL),
+            (F(Flushed::Blocked), Step::Park(None)),
+            (
+                M(Mail::Completed { checkpoint: 5, is_final: false }),
+                Step::Complete { checkpoint: 5, ends: false },
+            ),
+            (Nothing, FULL),
+        ],
+    );
+    check(
+        "an abort lets blocked channels go on, so the gate is looked at",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (IDLE, PARTIAL),
+            (F(Flushed::All), Step::Park(None)),
+            (M(Mail::Aborted { checkpoint: 4 }), Step::Abort { checkpoint: 4 }),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Poll),
+        ],
+    );
 }
 
 #[test]
 fn a_gate_takes_its_snapshot_when_the_barrier_has_arrived() {
     let alignment = Duration::from_millis(3);
-    check("barrier", GATE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::Barrier { barrier: barrier(7), alignment }), Step::Snapshot { barrier: barrier(7), alignment }),
-        (Nothing, FULL),
-        (F(Flushed::All), Step::Poll),
-    ]);
+    check(
+        "barrier",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (
+                P(Polled::Barrier { barrier: barrier(7), alignment }),
+                Step::Snapshot { barrier: barrier(7), alignment },
+            ),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Poll),
+        ],
+    );
     let mut gate = TaskCore::new(GATE);
     assert!(matches!(gate.next(Some(Mail::Trigger(barrier(1)))), Step::Fail(_)));
 }
 
 #[test]
 fn the_end_is_reported_when_everything_has_left() {
-    check("a gate drains, still takes barriers, and finishes with the final checkpoint", GATE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::EndOfInput), Step::Finish),
-        (Nothing, PARTIAL),
-        (F(Flushed::Blocked), Step::Park(None)),
-        (Nothing, PARTIAL),
-        (F(Flushed::All), Step::ReportDrained),
-        (Nothing, Step::Poll),
-        (IDLE, PARTIAL),
-        (F(Flushed::All), Step::Park(None)),
-        (Nothing, Step::Poll),
-        (
-            P(Polled::Barrier { barrier: barrier(8), alignment: Duration::ZERO }),
-            Step::Snapshot { barrier: barrier(8), alignment: Duration::ZERO },
-        ),
-        (M(Mail::Completed { checkpoint: 8, is_final: true }), Step::Complete { checkpoint: 8, ends: true }),
-    ]);
-    check("a drained source is not read again, and emits barriers when triggered", SOURCE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::EndOfInput), Step::Finish),
-        (Nothing, PARTIAL),
-        (F(Flushed::All), Step::ReportDrained),
-        (Nothing, Step::Park(None)),
-        (Nothing, Step::Park(None)),
-        (TRIGGER, snapshot(5)),
-        (Nothing, FULL),
-        (F(Flushed::All), Step::Park(None)),
-    ]);
+    check(
+        "a gate drains, still takes barriers, and finishes with the final checkpoint",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::EndOfInput), Step::Finish),
+            (Nothing, PARTIAL),
+            (F(Flushed::Blocked), Step::Park(None)),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::ReportDrained),
+            (Nothing, Step::Poll),
+            (IDLE, PARTIAL),
+            (F(Flushed::All), Step::Park(None)),
+            (Nothing, Step::Poll),
+            (
+                P(Polled::Barrier { barrier: barrier(8), alignment: Duration::ZERO }),
+                Step::Snapshot { barrier: barrier(8), alignment: Duration::ZERO },
+            ),
+            (
+                M(Mail::Completed { checkpoint: 8, is_final: true }),
+                Step::Complete { checkpoint: 8, ends: true },
+            ),
+        ],
+    );
+    check(
+        "a drained source is not read again, and emits barriers when triggered",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::EndOfInput), Step::Finish),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::ReportDrained),
+            (Nothing, Step::Park(None)),
+            (Nothing, Step::Park(None)),
+            (TRIGGER, snapshot(5)),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Park(None)),
+        ],
+    );
 }
 
 #[test]
 fn a_barrier_waits_for_the_end_to_be_told() {
-    check("deferred", SOURCE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::EndOfInput), Step::Finish),
-        (TRIGGER, PARTIAL),
-        (F(Flushed::Blocked), Step::Park(None)),
-        (Nothing, PARTIAL),
-        (F(Flushed::All), Step::ReportDrained),
-        (Nothing, snapshot(5)),
-        (Nothing, FULL),
-        (F(Flushed::All), Step::Park(None)),
-    ]);
-    check("deferred and aborted", SOURCE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::EndOfInput), Step::Finish),
-        (TRIGGER, PARTIAL),
-        (M(Mail::Aborted { checkpoint: 5 }), Step::Abort { checkpoint: 5 }),
-        (Nothing, PARTIAL),
-        (F(Flushed::All), Step::ReportDrained),
-        (Nothing, Step::Park(None)),
-    ]);
-    check("of two, the newer one counts", SOURCE, &[
-        (Nothing, Step::Poll),
-        (P(Polled::EndOfInput), Step::Finish),
-        (TRIGGER, PARTIAL),
-        (F(Flushed::All), Step::ReportDrained),
-        (M(Mail::Trigger(barrier(6))), snapshot(6)),
-        (Nothing, FULL),
-        (F(Flushed::All), Step::Park(None)),
-    ]);
+    check(
+        "deferred",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::EndOfInput), Step::Finish),
+            (TRIGGER, PARTIAL),
+            (F(Flushed::Blocked), Step::Park(None)),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::ReportDrained),
+            (Nothing, snapshot(5)),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Park(None)),
+        ],
+    );
+    check(
+        "deferred and aborted",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::EndOfInput), Step::Finish),
+            (TRIGGER, PARTIAL),
+            (M(Mail::Aborted { checkpoint: 5 }), Step::Abort { checkpoint: 5 }),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::ReportDrained),
+            (Nothing, Step::Park(None)),
+        ],
+    );
+    check(
+        "of two, the newer one counts",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::EndOfInput), Step::Finish),
+            (TRIGGER, PARTIAL),
+            (F(Flushed::All), Step::ReportDrained),
+            (M(Mail::Trigger(barrier(6))), snapshot(6)),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Park(None)),
+        ],
+    );
     let mut source = TaskCore::new(SOURCE);
     source.polled(Polled::EndOfInput);
-    assert_eq!(source.next(Some(Mail::Trigger(barrier(1)))), Step::Finish, "a trigger between the end and its telling");
+    assert_eq!(
+        source.next(Some(Mail::Trigger(barrier(1)))),
+        Step::Finish,
+        "a trigger between the end and its telling"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use thalweg_common::id::CheckpointId;
 use thalweg_common::limits::ACTOR_MAILBOX;
@@ -23,34 +23,47 @@ pub(crate) enum Mail {
 
 /// The task does not read its mail: it hangs in user code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the task has left {ACTOR_MAILBOX} messages unread; its code must return from each call in reasonable time")]
+#[error(
+    "the task has left {ACTOR_MAILBOX} messages unread; its code must return from each call in reasonable time"
+)]
 pub(crate) struct MailboxFull;
+
+/// Whether the tasks of an attempt are to end. One for all of them, so that a task which sees a channel closed by another
+/// one that was cancelled knows that it is cancelled too. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Cancellation {
+    is_cancelled: Arc<AtomicBool>,
+}
+
+impl Cancellation {
+    /// Cancels all tasks. Those that sleep must be woken.
+    pub(crate) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+    }
+}
 
 /// The worker's end.
 #[derive(Clone)]
 pub(crate) struct Mailbox {
     sender: SyncSender<Mail>,
-    cancelled: Arc<AtomicBool>,
     waker: TaskWaker,
 }
 
 /// The task's end.
 pub(crate) struct Inbox {
     receiver: Receiver<Mail>,
-    cancelled: Arc<AtomicBool>,
+    cancellation: Cancellation,
 }
 
 /// A mailbox for the task that `waker` wakes.
-pub(crate) fn mailbox(waker: TaskWaker) -> (Mailbox, Inbox) {
+pub(crate) fn mailbox(waker: TaskWaker, cancellation: Cancellation) -> (Mailbox, Inbox) {
     let (sender, receiver) = sync_channel(ACTOR_MAILBOX);
-    let cancelled = Arc::new(AtomicBool::new(false));
-    (Mailbox { sender, cancelled: Arc::clone(&cancelled), waker }, Inbox { receiver, cancelled })
+    (Mailbox { sender, waker }, Inbox { receiver, cancellation })
 }
 
 impl Mailbox {
     /// Sends a message. One to a task that has ended is no error.
     pub(crate) fn send(&self, mail: Mail) -> Result<(), MailboxFull> {
-        use std::sync::mpsc::TrySendError;
         match self.sender.try_send(mail) {
             Err(TrySendError::Full(_)) => return Err(MailboxFull),
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
@@ -59,9 +72,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Asks the task to end. Always arrives, however full the mailbox is.
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
+    /// Wakes the task, so that it sees its cancellation.
+    pub(crate) fn wake(&self) {
         self.waker.wake();
     }
 }
@@ -74,6 +86,6 @@ impl Inbox {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+        self.cancellation.is_cancelled.load(Ordering::Acquire)
     }
 }

@@ -168,7 +168,8 @@ impl Task {
         let stopwatch = Stopwatch::start(&self.clock);
         let mut builder = SnapshotBuilder::default();
         head.snapshot(barrier, &mut builder)?;
-        let taken = TakenSnapshot { barrier, snapshot: builder.build(), alignment, sync: stopwatch.elapsed() };
+        let taken =
+            TakenSnapshot { barrier, snapshot: builder.build(), alignment, sync: stopwatch.elapsed() };
         self.reporter.report(News::Snapshot(taken));
         Ok(())
     }

@@ -87,7 +87,11 @@ mod tests {
     fn a_panic_is_a_failure_of_the_user_with_place_and_backtrace() {
         let failure = guard(|| Ok(deep_in_user_code(7))).expect_err("out of bounds");
         assert_eq!(failure.fault, Fault::User);
-        assert!(failure.message.starts_with("panicked at runtime/src/task/panics.rs:"), "{}", failure.message);
+        assert!(
+            failure.message.starts_with("panicked at runtime/src/task/panics.rs:"),
+            "{}",
+            failure.message
+        );
         assert!(failure.message.contains("the len is 3 but the index is 7"), "{}", failure.message);
         assert!(failure.details.contains("deep_in_user_code"), "{}", failure.details);
     }
@@ -101,7 +105,11 @@ mod tests {
     #[test]
     fn a_caught_panic_leaves_nothing_behind() {
         let _ = guard::<()>(|| panic!("first {}", 1));
-        let failure = guard::<()>(|| std::panic::resume_unwind(Box::new(3u8))).expect_err("no hook runs for this");
-        assert_eq!((failure.message.as_str(), failure.details.as_str()), ("panicked: a panic whose value is not a text", ""));
+        let failure =
+            guard::<()>(|| std::panic::resume_unwind(Box::new(3u8))).expect_err("no hook runs for this");
+        assert_eq!(
+            (failure.message.as_str(), failure.details.as_str()),
+            ("panicked: a panic whose value is not a text", "")
+        );
     }
 }

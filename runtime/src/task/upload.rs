@@ -53,14 +53,16 @@ pub(crate) async fn store(
         Ok::<_, Failure>((bytes, checksum))
     };
     let encoded = blocking("encode snapshot", encode).await;
-    let (bytes, checksum) = encoded.map_err(|error: BlockingError| Failure::internal(error.to_string()))??;
+    let (bytes, checksum) =
+        encoded.map_err(|error: BlockingError| Failure::internal(error.to_string()))??;
     let size_bytes = bytes.len() as u64;
     let location = match directory {
         _ if bytes.len() <= INLINE_STATE_BYTES => SnapshotLocation::Inline(bytes),
         Some(storage) => {
             let path = owner.path(barrier.id);
             storage.put(&path, Bytes::from(bytes)).await.map_err(|error| {
-                storage_failure(&error).context(format_args!("checkpoint {} of task {}", barrier.id, owner.subtask))
+                storage_failure(&error)
+                    .context(format_args!("checkpoint {} of task {}", barrier.id, owner.subtask))
             })?;
             SnapshotLocation::File(path)
         }
@@ -84,7 +86,8 @@ pub(crate) async fn fetch(handle: SnapshotHandle, directory: Directory) -> Resul
         SnapshotLocation::Inline(bytes) => (Bytes::from(bytes), "the checkpoint's metadata".to_string()),
         SnapshotLocation::File(path) => {
             let Some(storage) = directory else {
-                let message = format!("the snapshot `{path}` is to be restored without a checkpoint directory");
+                let message =
+                    format!("the snapshot `{path}` is to be restored without a checkpoint directory");
                 return Err(Failure::internal(message));
             };
             let place = format!("`{path}` in {}", storage.uri());
@@ -112,4 +115,61 @@ pub(crate) fn decode(snapshots: &[Bytes]) -> Result<Vec<TaskSnapshot>, Failure> 
 
 fn storage_failure(error: &StorageError) -> Failure {
     Failure::external(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::snapshot::SnapshotBuilder;
+    use crate::testing::{OperatorHarness, Setup};
+
+    const OWNER: Owner = Owner { subtask: SubtaskId { vertex: 3, index: 1 }, attempt: 2 };
+
+    fn barrier(is_final: bool) -> Barrier {
+        Barrier { id: 7, timestamp_ms: 0, is_final }
+    }
+
+    /// The snapshot of a keyed operator with this many keys, and a transaction of a sink.
+    fn snapshot(keys: u64) -> TaskSnapshot {
+        let sum = crate::operators::reduce(|n: &u64| *n, |a, _| a);
+        let mut harness = OperatorHarness::<u64, u64>::open(sum.as_ref(), Setup::default()).unwrap();
+        harness.push((0..keys).collect()).unwrap();
+        let mut builder = SnapshotBuilder::default();
+        *builder.operator(thalweg_common::id::OperatorId(1)) = harness.barrier(7).unwrap();
+        builder.operator(thalweg_common::id::OperatorId(2)).operator_state.push(vec![1, 2, 3]);
+        builder.build()
+    }
+
+    #[tokio::test]
+    async fn snapshots_come_back_from_where_they_were_stored() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory: Directory =
+            Some(thalweg_common::storage::open(&temporary.path().display().to_string()).unwrap());
+        for keys in [10, 100_000] {
+            let handle = store(barrier(false), snapshot(keys), OWNER, directory.clone()).await.unwrap();
+            let is_inline = matches!(handle.location, SnapshotLocation::Inline(_));
+            assert_eq!(is_inline, handle.size_bytes <= INLINE_STATE_BYTES as u64);
+            if !is_inline {
+                assert_eq!(handle.location, SnapshotLocation::File("chk-7/3-1-a2".into()));
+            }
+            let bytes = fetch(handle.clone(), directory.clone()).await.unwrap();
+            let restored = decode(&[bytes]).unwrap().remove(0);
+            assert_eq!(restored.operators.keys().map(|id| id.0).collect::<Vec<_>>(), [1, 2]);
+            let wrong = SnapshotHandle { checksum: handle.checksum ^ 1, ..handle };
+            assert!(fetch(wrong, directory.clone()).await.unwrap_err().message.contains("is damaged"));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_directory_only_what_a_finished_job_needs_is_kept() {
+        let declined = store(barrier(false), snapshot(100_000), OWNER, None).await.unwrap_err();
+        assert!(declined.message.contains("set `execution.checkpointing.dir`"), "{declined}");
+
+        let handle = store(barrier(true), snapshot(100_000), OWNER, None).await.unwrap();
+        let restored = decode(&[fetch(handle, None).await.unwrap()]).unwrap().remove(0);
+        assert!(restored.operators.values().all(|operator| operator.keyed_state.is_empty()));
+        assert_eq!(restored.operators[&thalweg_common::id::OperatorId(2)].operator_state, [vec![1, 2, 3]]);
+    }
 }

@@ -44,11 +44,18 @@ impl Connection {
     ) -> Result<Self, Failure> {
         let address = &options.taskmanager_address;
         let cannot_connect = |error: tonic::transport::Error| {
-            Failure::external(format!("the worker cannot reach its task manager at {address}: {}", with_causes(&error)))
+            Failure::external(format!(
+                "the worker cannot reach its task manager at {address}: {}",
+                with_causes(&error)
+            ))
         };
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(cannot_connect)?;
-        let channel =
-            endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect().await.map_err(cannot_connect)?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(cannot_connect)?;
         let mut client = WorkerServiceClient::new(channel)
             .max_decoding_message_size(GRPC_MAX_MESSAGE_BYTES)
             .max_encoding_message_size(GRPC_MAX_MESSAGE_BYTES);

@@ -117,7 +117,10 @@ impl WorkerCore {
     pub(crate) fn on_report(&mut self, report: Report) -> Vec<Action> {
         let subtask = report.subtask;
         let Some(task) = self.tasks.get_mut(&subtask).filter(|_| report.attempt == self.attempt) else {
-            return vec![Action::Ignore(format!("a report of task {subtask} of the old attempt {}", report.attempt))];
+            return vec![Action::Ignore(format!(
+                "a report of task {subtask} of the old attempt {}",
+                report.attempt
+            ))];
         };
         match report.news {
             News::Status(status) => {
@@ -142,7 +145,12 @@ impl WorkerCore {
     }
 
     /// A task does not read its mail.
-    pub(crate) fn on_mailbox_full(&mut self, subtask: SubtaskId, mail: Mail, failure: Failure) -> Vec<Action> {
+    pub(crate) fn on_mailbox_full(
+        &mut self,
+        subtask: SubtaskId,
+        mail: Mail,
+        failure: Failure,
+    ) -> Vec<Action> {
         match mail {
             Mail::Trigger(Barrier { id, .. }) => vec![Action::Decline(subtask, id, failure)],
             // What it misses cannot be made up for later.
@@ -166,7 +174,9 @@ impl WorkerCore {
         }
         let newest = self.waiting.as_ref().map_or(self.attempt, |waiting| waiting.attempt);
         if attempt <= self.cancelled || attempt <= newest {
-            return vec![Action::Ignore(format!("a deployment of attempt {attempt}, which is not the newest"))];
+            return vec![Action::Ignore(format!(
+                "a deployment of attempt {attempt}, which is not the newest"
+            ))];
         }
         self.waiting = Some(deployment);
         self.stop_running()

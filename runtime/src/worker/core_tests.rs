@@ -1,0 +1,170 @@
+//! Commands and reports, and what a worker makes of them.
+
+use super::*;
+
+const FINGERPRINT: u64 = 7;
+const A: SubtaskId = SubtaskId { vertex: 0, index: 0 };
+const B: SubtaskId = SubtaskId { vertex: 1, index: 0 };
+
+fn deployment(attempt: Attempt) -> Deployment {
+    let tasks = [A, B].into_iter().map(|subtask| (subtask, Vec::new())).collect();
+    let (remote, checkpoint_directory) = (BTreeMap::new(), None);
+    Deployment { attempt, plan_fingerprint: FINGERPRINT, tasks, remote, checkpoint_directory }
+}
+
+fn report(attempt: Attempt, subtask: SubtaskId, news: News) -> Report {
+    Report { attempt, subtask, news }
+}
+
+/// A worker whose tasks of this attempt run; A is a source.
+fn running(attempt: Attempt) -> WorkerCore {
+    let mut core = WorkerCore::new(FINGERPRINT);
+    assert_eq!(core.on_command(Command::Deploy(deployment(attempt))), [Action::Start(deployment(attempt))]);
+    core.started(&deployment(attempt), |subtask| subtask == A);
+    for subtask in [A, B] {
+        let actions = core.on_report(report(attempt, subtask, News::Status(TaskStatus::Running)));
+        assert_eq!(actions, [Action::ReportStatus(subtask, TaskStatus::Running, None)]);
+    }
+    core
+}
+
+fn cancel(attempt: Attempt) -> Command {
+    Command::Cancel { attempt }
+}
+
+/// Both tasks end; the actions at the end of the second one.
+fn both_end(core: &mut WorkerCore, attempt: Attempt) -> Vec<Action> {
+    assert_eq!(core.on_report(report(attempt, B, News::Gone)), []);
+    core.on_report(report(attempt, A, News::Gone))
+}
+
+fn is_ignored(actions: &[Action]) -> bool {
+    matches!(actions, [Action::Ignore(_)])
+}
+
+#[test]
+fn a_cancelled_attempt_is_stopped_when_its_last_task_has_ended() {
+    let mut core = running(1);
+    assert_eq!(core.on_command(cancel(1)), [Action::CancelTasks]);
+    assert_eq!(core.on_command(cancel(1)), [], "once is enough");
+    assert_eq!(both_end(&mut core, 1), [Action::EndAttempt(1), Action::ReportStopped(1)]);
+    assert_eq!(core.on_command(cancel(1)), [Action::ReportStopped(1)], "nothing runs: answered at once");
+    assert!(is_ignored(&core.on_command(Command::Deploy(deployment(1)))));
+}
+
+#[test]
+fn a_cancellation_before_the_deployment_prevents_it() {
+    let mut core = WorkerCore::new(FINGERPRINT);
+    assert_eq!(core.on_command(cancel(3)), [Action::ReportStopped(3)]);
+    for attempt in 1..=3 {
+        assert!(is_ignored(&core.on_command(Command::Deploy(deployment(attempt)))));
+    }
+    assert_eq!(core.on_command(Command::Deploy(deployment(4))), [Action::Start(deployment(4))]);
+}
+
+#[test]
+fn a_newer_attempt_waits_for_the_older_one_to_end() {
+    let mut core = running(1);
+    assert_eq!(core.on_command(Command::Deploy(deployment(2))), [Action::CancelTasks]);
+    assert!(is_ignored(&core.on_command(Command::Deploy(deployment(2)))));
+    assert_eq!(both_end(&mut core, 1), [Action::EndAttempt(1), Action::Start(deployment(2))]);
+    core.started(&deployment(2), |subtask| subtask == A);
+    assert_eq!(core.attempt(), 2);
+    assert!(is_ignored(&core.on_command(Command::Deploy(deployment(1)))));
+    // What is left to do about the first attempt is done already.
+    assert_eq!(core.on_command(cancel(1)), [Action::ReportStopped(1)]);
+    assert_eq!(core.statuses().collect::<Vec<_>>(), [(A, TaskStatus::Deploying), (B, TaskStatus::Deploying)]);
+}
+
+#[test]
+fn a_waiting_attempt_can_be_cancelled_or_replaced() {
+    let mut core = running(1);
+    core.on_command(Command::Deploy(deployment(2)));
+    assert_eq!(core.on_command(Command::Deploy(deployment(3))), []);
+    assert_eq!(both_end(&mut core, 1), [Action::EndAttempt(1), Action::Start(deployment(3))]);
+
+    let mut core = running(1);
+    core.on_command(Command::Deploy(deployment(2)));
+    assert_eq!(core.on_command(cancel(2)), []);
+    assert_eq!(both_end(&mut core, 1), [Action::EndAttempt(1), Action::ReportStopped(2)]);
+
+    let mut core = running(1);
+    core.on_command(Command::Deploy(deployment(2)));
+    assert_eq!(core.on_command(cancel(1)), []);
+    let expected = [Action::EndAttempt(1), Action::ReportStopped(1), Action::Start(deployment(2))];
+    assert_eq!(both_end(&mut core, 1), expected);
+}
+
+#[test]
+fn failures_are_reported_until_the_attempt_is_cancelled() {
+    let failure = || Failure::user("x");
+    let mut core = running(1);
+    let actions = core.on_report(report(1, A, News::Failed(failure())));
+    assert_eq!(actions, [Action::ReportStatus(A, TaskStatus::Failed, Some(failure()))]);
+    core.on_command(cancel(1));
+    let actions = core.on_report(report(1, B, News::Failed(failure())));
+    assert_eq!(actions, [Action::ReportStatus(B, TaskStatus::Canceled, None)]);
+    assert_eq!(core.statuses().collect::<Vec<_>>(), [(A, TaskStatus::Failed), (B, TaskStatus::Canceled)]);
+}
+
+#[test]
+fn checkpoints_concern_the_running_attempt_only() {
+    let barrier = Barrier { id: 5, timestamp_ms: 0, is_final: true };
+    let completed = |attempt| Command::Completed { attempt, checkpoint: 5, is_final: true };
+    let mail = Mail::Completed { checkpoint: 5, is_final: true };
+    let mut core = running(2);
+    let actions = core.on_command(Command::Trigger { attempt: 2, barrier });
+    assert_eq!(actions, [Action::Tell(A, Mail::Trigger(barrier))], "only sources are triggered");
+    assert_eq!(core.on_command(completed(2)), [Action::Tell(A, mail), Action::Tell(B, mail)]);
+    let aborted = Command::Aborted { attempt: 2, checkpoint: 6 };
+    assert_eq!(core.on_command(aborted).len(), 2);
+    for attempt in [1, 3] {
+        assert!(is_ignored(&core.on_command(Command::Trigger { attempt, barrier })), "attempt {attempt}");
+        assert!(is_ignored(&core.on_command(completed(attempt))), "attempt {attempt}");
+    }
+
+    let taken = || TakenSnapshot {
+        barrier,
+        snapshot: crate::snapshot::TaskSnapshot::default(),
+        alignment: std::time::Duration::ZERO,
+        sync: std::time::Duration::ZERO,
+    };
+    assert_eq!(core.on_report(report(2, B, News::Snapshot(taken()))), [Action::Store(B, taken())]);
+    core.on_report(report(2, B, News::Status(TaskStatus::Finished)));
+    core.on_report(report(2, B, News::Gone));
+    assert_eq!(core.on_command(completed(2)), [Action::Tell(A, mail)], "who has ended gets no mail");
+    core.on_command(cancel(2));
+    assert!(is_ignored(&core.on_command(completed(2))));
+    assert_eq!(core.on_report(report(2, A, News::Snapshot(taken()))), []);
+}
+
+#[test]
+fn a_task_that_does_not_read_its_mail_declines_or_fails() {
+    let failure = || Failure::user("it hangs");
+    let mut core = running(1);
+    let trigger = Mail::Trigger(Barrier { id: 9, timestamp_ms: 0, is_final: false });
+    assert_eq!(core.on_mailbox_full(A, trigger, failure()), [Action::Decline(A, 9, failure())]);
+    let completed = Mail::Completed { checkpoint: 9, is_final: false };
+    let expected = [Action::ReportStatus(A, TaskStatus::Failed, Some(failure()))];
+    assert_eq!(core.on_mailbox_full(A, completed, failure()), expected);
+}
+
+#[test]
+fn another_plan_is_refused_for_good() {
+    let mut core = WorkerCore::new(FINGERPRINT + 1);
+    let actions = core.on_command(Command::Deploy(deployment(1)));
+    assert!(matches!(&actions[..], [Action::Fail(failure)] if !failure.retryable), "{actions:?}");
+}
+
+#[test]
+fn stray_reports_are_ignored() {
+    let mut core = running(2);
+    let stranger = SubtaskId { vertex: 9, index: 9 };
+    assert!(is_ignored(&core.on_report(report(1, A, News::Gone))));
+    assert!(is_ignored(&core.on_report(report(2, stranger, News::Gone))));
+}
+
+#[test]
+fn a_shutdown_cancels_what_runs() {
+    assert_eq!(running(1).on_command(Command::Shutdown), [Action::CancelTasks, Action::Shutdown]);
+}

@@ -25,7 +25,7 @@ use crate::erased::{AnyReceiver, AnySender};
 use crate::exchange::{ExchangeClient, ExchangeServer, TaskParker};
 use crate::program::Program;
 use crate::task::counters::Counters;
-use crate::task::mailbox::{Inbox, Mailbox, mailbox};
+use crate::task::mailbox::{Cancellation, Inbox, Mailbox, mailbox};
 use crate::task::upload::{self, Directory};
 use crate::task::{News, Report, Reporter, Task};
 
@@ -48,6 +48,7 @@ pub(crate) struct Running {
     pub(crate) tasks: BTreeMap<SubtaskId, RunningTask>,
     /// Where their snapshots are stored.
     pub(crate) directory: Directory,
+    cancellation: Cancellation,
     scope: TaskScope,
 }
 
@@ -58,9 +59,10 @@ pub(crate) struct RunningTask {
 }
 
 impl Running {
-    /// Asks all tasks to end. All of them know before the first one closes its channels.
+    /// Asks all tasks to end.
     pub(crate) fn cancel(&self) {
-        self.tasks.values().for_each(|task| task.mailbox.cancel());
+        self.cancellation.cancel();
+        self.tasks.values().for_each(|task| task.mailbox.wake());
         self.scope.cancel();
     }
 }
@@ -70,6 +72,7 @@ struct Deploying {
     task: Task,
     parts: ChainParts,
     mailbox: Mailbox,
+    cancellation: Cancellation,
     snapshots: Vec<SnapshotHandle>,
     outgoing: BTreeMap<EdgeId, Vec<Outgoing>>,
     /// Why its channels cannot be connected.
@@ -82,28 +85,37 @@ impl Deployer {
         let attempt = deployment.attempt;
         let scope = self.scope.child_with_policy(format!("attempt-{attempt}"), ErrorPolicy::LogOnly);
         let threads = scope.child("threads");
-        let prepared = self.server.start_attempt(self.job_id, attempt).and_then(|()| open_directory(&deployment));
+        let prepared =
+            self.server.start_attempt(self.job_id, attempt).and_then(|()| open_directory(&deployment));
         let (mut wired, directory) = match prepared {
             Ok(directory) => (wiring::connect(self, &deployment), directory),
             Err(failure) => (wiring::broken(&deployment, &failure), None),
         };
+        let cancellation = Cancellation::default();
         let mut tasks = BTreeMap::new();
         for (subtask, snapshots) in deployment.tasks {
             let Ends { receivers, outgoing, defect } = wired.remove(&subtask).unwrap_or_default();
             let parker = TaskParker::new();
-            let (mailbox, inbox) = mailbox(parker.waker());
+            let (mailbox, inbox) = mailbox(parker.waker(), cancellation.clone());
             let parts = self.parts(attempt, subtask, receivers, &parker);
             let running = RunningTask { mailbox: mailbox.clone(), counters: parts.counters.clone() };
             let task = self.task(attempt, subtask, inbox, parker);
-            let deploying = Deploying { task, parts, mailbox, snapshots, outgoing, defect };
+            let cancellation = cancellation.clone();
+            let deploying = Deploying { task, parts, mailbox, cancellation, snapshots, outgoing, defect };
             let deployed = deploying.run(Arc::clone(&self.program), directory.clone(), threads.clone());
             scope.spawn(&format!("task {subtask}"), deployed);
             tasks.insert(subtask, running);
         }
-        Running { tasks, directory, scope }
+        Running { tasks, directory, cancellation, scope }
     }
 
-    fn parts(&self, attempt: Attempt, subtask: SubtaskId, receivers: Vec<AnyReceiver>, parker: &TaskParker) -> ChainParts {
+    fn parts(
+        &self,
+        attempt: Attempt,
+        subtask: SubtaskId,
+        receivers: Vec<AnyReceiver>,
+        parker: &TaskParker,
+    ) -> ChainParts {
         ChainParts {
             job_id: self.job_id,
             attempt,
@@ -158,7 +170,8 @@ impl Deploying {
             return Err(defect);
         }
         let snapshots = std::mem::take(&mut self.snapshots);
-        let fetched = try_join_all(snapshots.into_iter().map(|handle| upload::fetch(handle, directory.clone())));
+        let fetched =
+            try_join_all(snapshots.into_iter().map(|handle| upload::fetch(handle, directory.clone())));
         let edges = std::mem::take(&mut self.outgoing).into_iter();
         let opened = join_all(edges.map(|(edge, outgoing)| async move { (edge, open_all(outgoing).await) }));
         let (fetched, opened) = join(fetched, opened).await;
@@ -183,12 +196,15 @@ impl Deploying {
         restored: Vec<Bytes>,
         threads: &TaskScope,
     ) -> Result<(), Failure> {
-        let Self { task, parts, mailbox, .. } = self;
+        let Self { task, parts, mailbox, cancellation, .. } = self;
         let name = format!("task {}", parts.subtask);
         let thread = threads.spawn_thread(&name, move || task.run(&program, parts, &restored));
         tokio::select! {
             biased;
-            () = threads.cancelled() => mailbox.cancel(),
+            () = threads.cancelled() => {
+                cancellation.cancel();
+                mailbox.wake();
+            }
             _ = thread.join() => {}
         }
         thread.join().await.map_err(|message| Failure::internal(format!("its thread {message}")))
@@ -206,6 +222,7 @@ async fn open_all(outgoing: Vec<Outgoing>) -> Vec<Result<AnySender, Failure>> {
 }
 
 fn open_directory(deployment: &Deployment) -> Result<Directory, Failure> {
-    let open = |uri: &String| storage::open(uri).map_err(|error| Failure::user(error.to_string()).permanent());
+    let open =
+        |uri: &String| storage::open(uri).map_err(|error| Failure::user(error.to_string()).permanent());
     deployment.checkpoint_directory.as_ref().map(open).transpose()
 }

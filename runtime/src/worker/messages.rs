@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId, WorkerId};
 use thalweg_common::status::TaskStatus;
-use thalweg_common::failure::Failure;
 use thalweg_proto::convert::{self, Malformed, SnapshotHandle, WireId};
 use thalweg_proto::v1::{self, worker_command, worker_message};
 
@@ -77,9 +77,13 @@ impl Deployment {
         let mut tasks = BTreeMap::new();
         for task in deploy.tasks {
             let subtask = convert::subtask("deploy_tasks.tasks.subtask", task.subtask)?;
-            let snapshots = task.snapshots.into_iter().map(SnapshotHandle::try_from).collect::<Result<_, _>>()?;
+            let snapshots =
+                task.snapshots.into_iter().map(SnapshotHandle::try_from).collect::<Result<_, _>>()?;
             if tasks.insert(subtask, snapshots).is_some() {
-                return Err(Malformed::new("deploy_tasks.tasks", format!("names the subtask {subtask} twice")));
+                return Err(Malformed::new(
+                    "deploy_tasks.tasks",
+                    format!("names the subtask {subtask} twice"),
+                ));
             }
         }
         let mut remote = BTreeMap::new();
@@ -89,7 +93,8 @@ impl Deployment {
                 remote.insert(subtask, location.data_address);
             }
         }
-        let checkpoint_directory = Some(deploy.checkpoint_directory).filter(|directory| !directory.is_empty());
+        let checkpoint_directory =
+            Some(deploy.checkpoint_directory).filter(|directory| !directory.is_empty());
         let (attempt, plan_fingerprint) = (deploy.attempt, deploy.plan_fingerprint);
         Ok(Self { attempt, plan_fingerprint, tasks, remote, checkpoint_directory })
     }
@@ -112,7 +117,11 @@ pub(crate) struct Acknowledgement {
     pub(crate) async_us: u64,
 }
 
-pub(crate) fn status_changed(origin: Origin, status: TaskStatus, failure: Option<Failure>) -> v1::WorkerMessage {
+pub(crate) fn status_changed(
+    origin: Origin,
+    status: TaskStatus,
+    failure: Option<Failure>,
+) -> v1::WorkerMessage {
     message(worker_message::Message::TaskStatusChanged(v1::TaskStatusChanged {
         job_id: origin.job_id.to_wire(),
         attempt: origin.attempt,

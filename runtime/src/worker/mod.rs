@@ -125,7 +125,11 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, mut connection: Connection, mut reports: mpsc::Receiver<Report>) -> Result<(), Failure> {
+    async fn run(
+        mut self,
+        mut connection: Connection,
+        mut reports: mpsc::Receiver<Report>,
+    ) -> Result<(), Failure> {
         let mut counters_due = tokio::time::interval(COUNTERS_INTERVAL);
         counters_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
@@ -144,7 +148,10 @@ impl Worker {
         };
         self.stop(&mut reports).await;
         drop(self);
-        connection.close().await;
+        if result.is_err() {
+            // The task manager is to learn why, if it is still there.
+            connection.close().await;
+        }
         result
     }
 
@@ -184,7 +191,9 @@ impl Worker {
                         actions.extend(self.core.on_mailbox_full(subtask, mail, failure));
                     }
                 }
-                Action::ReportStatus(subtask, status, failure) => self.report_status(subtask, status, failure).await,
+                Action::ReportStatus(subtask, status, failure) => {
+                    self.report_status(subtask, status, failure).await
+                }
                 Action::ReportStopped(attempt) => self.send(messages::stopped(self.job_id, attempt)).await,
                 Action::Store(subtask, taken) => self.store(subtask, taken),
                 Action::Decline(subtask, checkpoint, failure) => {
@@ -283,6 +292,8 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+#[cfg(test)]
+mod test_manager;
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 mod tests;

@@ -75,7 +75,8 @@ impl Wiring<'_> {
                 let opening = self.address(to).map(|address| {
                     let Deployer { job_id, plan_fingerprint, client, .. } = self.deployer;
                     let (job_id, plan_fingerprint) = (*job_id, *plan_fingerprint);
-                    let open = OpenChannel { job_id, attempt: self.deployment.attempt, channel, plan_fingerprint };
+                    let open =
+                        OpenChannel { job_id, attempt: self.deployment.attempt, channel, plan_fingerprint };
                     Outgoing::Elsewhere(operations.open(client.clone(), address, open))
                 });
                 self.send(from, channel, opening);
@@ -85,7 +86,9 @@ impl Wiring<'_> {
 
     fn address(&self, subtask: SubtaskId) -> Result<String, Failure> {
         let address = self.deployment.remote.get(&subtask).cloned();
-        address.ok_or_else(|| Failure::internal(format!("the deployment does not say where task {subtask} runs")))
+        address.ok_or_else(|| {
+            Failure::internal(format!("the deployment does not say where task {subtask} runs"))
+        })
     }
 
     fn send(&mut self, from: SubtaskId, channel: ChannelId, outgoing: Result<Outgoing, Failure>) {

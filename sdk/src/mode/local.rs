@@ -37,6 +37,9 @@ use super::{declare, program_name};
 /// Where the parts meet.
 const HOST: &str = "127.0.0.1";
 
+/// The number of the only job manager.
+const JOB_MANAGER_ID: u64 = 1;
+
 /// Threads for network and control; each task has a thread of its own.
 const CONTROL_THREADS: usize = 2;
 
@@ -147,6 +150,7 @@ async fn start_job_manager(
     let listener = TcpListener::bind((HOST, 0)).await?;
     let address = listener.local_addr()?.to_string();
     let options = JobManagerOptions {
+        id: JOB_MANAGER_ID,
         listener,
         address: address.clone(),
         configuration: configuration.clone(),
@@ -182,6 +186,9 @@ async fn follow(
             Ok(()) = interrupted.changed() => {
                 job_manager.cancel(job_id).await?;
                 continue;
+            }
+            reason = job_manager.failure() => {
+                return Err(Error::new(format!("the job manager in this process failed: {reason}")));
             }
             event = events.next() => event,
         };

@@ -54,12 +54,12 @@ struct Options {
 /// `cargo xtask demo`.
 pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
     let Some(options) = read_arguments(arguments)? else { return Ok(()) };
-    let interrupt = Interrupt::install().context("cannot handle signals")?;
     let workspace = Workspace::find()?;
     let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
     let programs = Built::release(&cargo)?.cluster()?;
-    interrupt.check()?;
 
+    // Until here a signal may end us at once; from here on there is something to stop.
+    let interrupt = Interrupt::install().context("cannot handle signals")?;
     let mut directory = DataDirectory::create("demo")?;
     let outcome =
         show::show(options, &workspace, programs, directory.path(), &interrupt).and_then(|report| {

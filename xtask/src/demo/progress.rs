@@ -33,6 +33,7 @@ impl Progress {
     /// Shows the state, if it is time to.
     pub fn show(&mut self, job: &Job, records: u64, fraction: f64) {
         let Job { status, reason, checkpoints, .. } = job;
+        let reason = reason.lines().next().unwrap_or_default();
         let now = self.elapsed();
         let rate = self.rate.observe(now, records);
         let line = format!(

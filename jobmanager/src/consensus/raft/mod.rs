@@ -281,6 +281,10 @@ impl Consensus for RaftLog {
         metrics.membership_config.nodes().map(|(id, node)| (*id, node.clone())).collect()
     }
 
+    fn is_voter(&self, id: NodeId) -> bool {
+        self.raft.metrics().borrow().membership_config.membership().voter_ids().any(|voter| voter == id)
+    }
+
     async fn add_member(&self, id: NodeId, node: Node) -> Result<(), ProposeError> {
         members::add(&self.raft, id, node).await
     }

@@ -68,6 +68,7 @@ fn whatever_does_not_run_any_more_is_a_failure() {
         let mut bench = Bench::running().new_leader();
         bench.register_with("a", 1, TaskStatus::Running);
         fail(&mut bench);
+        bench.advance(200);
         assert_eq!(bench.status(), Restarting, "{name}");
         let found = bench.record().failures[0].failure.message.clone();
         assert!(found.starts_with(message), "{name}: {found}");
@@ -76,6 +77,26 @@ fn whatever_does_not_run_any_more_is_a_failure() {
         bench.stop_tasks_on("b");
         bench.advance(100);
         assert_eq!(bench.attempt(), 2, "{name}");
+    }
+}
+
+#[test]
+fn a_cause_that_the_old_leader_missed_is_told_to_the_new_one() {
+    let lost = |bench: &mut Bench| bench.report("b", 1, News::WorkerLost(failure("signal 9")));
+    let failed = |bench: &mut Bench| bench.task("b", subtask(1, 1), TaskStatus::Failed);
+    let table: [(Option<TaskStatus>, &dyn Fn(&mut Bench), &str); 2] =
+        [(None, &lost, "signal 9"), (Some(TaskStatus::Failed), &failed, "panicked: boom")];
+    for (reported, tell, message) in table {
+        let mut bench = Bench::running().new_leader();
+        match reported {
+            Some(status) => bench.register_with("b", 1, status),
+            None => bench.register("b"),
+        }
+        bench.register_with("a", 1, TaskStatus::Running);
+        assert_eq!(bench.status(), Running);
+        tell(&mut bench);
+        assert_eq!(bench.status(), Restarting);
+        assert_eq!(bench.record().failures[0].failure.message, message);
     }
 }
 
@@ -226,6 +247,7 @@ fn a_task_manager_lost_between_the_final_checkpoint_and_the_end_is_a_restart_und
     let mut bench = bench.new_leader();
     bench.register_with("a", 1, TaskStatus::Finished);
     bench.register("b");
+    bench.advance(200);
     assert_eq!(bench.status(), Restarting);
     bench.stop_tasks_on("a");
     bench.stop_tasks_on("b");

@@ -1,0 +1,512 @@
+//! One term of leadership: the job cores, the task managers, and the actions of the one on the other.
+//!
+//! Everything here is synchronous; what takes time goes into `work`. A core's step may cause steps of others (slots that
+//! are freed, a task manager that is lost), so inputs are queued and worked off one after the other.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use thalweg_common::id::{JobId, SubtaskId, TaskManagerId, Term as TermNumber};
+use thalweg_common::limits::{MAX_TASK_MANAGERS, MAX_TASK_SLOTS};
+use thalweg_proto::convert::{Malformed, WireId, subtask};
+use thalweg_proto::v1;
+use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
+use tokio::sync::mpsc;
+use tonic::Status;
+use tracing::{debug, error, info, warn};
+
+use super::connections::{Connections, TaskManager};
+use super::views::{LiveJob, LogPiece, TaskManagerView};
+use super::wire::{self, Said};
+use super::work::{self, Done, Work};
+use super::{ConnectionId, Context, Outbound};
+use crate::cluster::{Command, Slot};
+use crate::job::{Action, Input, JobCore, JobSpec, Now, Origin, Report};
+
+/// Ended jobs whose last counters are remembered.
+const REMEMBERED_VIEWS: usize = 100;
+
+/// Requests for logs that are under way.
+const MAX_LOG_REQUESTS: usize = 64;
+
+/// A job that has not ended.
+struct Job {
+    core: JobCore,
+    /// When it was submitted: older jobs get slots first.
+    submitted_ms: i64,
+    /// Commands that are not in the log yet; the first is being proposed.
+    proposals: VecDeque<Command>,
+    /// As last reported, for the present attempt.
+    counters: BTreeMap<SubtaskId, v1::TaskCounters>,
+    /// Reports that were refused because they belong to another attempt.
+    refused: u64,
+}
+
+/// Logs that were asked for.
+struct LogRequest {
+    waiting: BTreeSet<TaskManagerId>,
+    sink: mpsc::Sender<LogPiece>,
+}
+
+/// One term of this node's leadership.
+pub(super) struct Term {
+    number: TermNumber,
+    context: Arc<Context>,
+    connections: Connections,
+    jobs: BTreeMap<JobId, Job>,
+    ended: VecDeque<(JobId, LiveJob)>,
+    submitted: u64,
+    inputs: VecDeque<(JobId, Input)>,
+    allocate: bool,
+    log_requests: BTreeMap<u64, LogRequest>,
+    next_log_request: u64,
+    pub(super) work: FuturesUnordered<Work>,
+}
+
+impl Term {
+    /// Takes over all jobs.
+    pub(super) fn begin(number: TermNumber, context: Arc<Context>) -> Self {
+        let mut term = Self {
+            number,
+            context,
+            connections: Connections::default(),
+            jobs: BTreeMap::new(),
+            ended: VecDeque::new(),
+            submitted: 0,
+            inputs: VecDeque::new(),
+            allocate: false,
+            log_requests: BTreeMap::new(),
+            next_log_request: 1,
+            work: FuturesUnordered::new(),
+        };
+        term.take_jobs(Origin::Adopted);
+        info!("This job manager leads in term {number}, with {} jobs that have not ended.", term.jobs.len());
+        term
+    }
+
+    pub(super) fn number(&self) -> TermNumber {
+        self.number
+    }
+
+    /// Takes the jobs that were submitted since the last look.
+    pub(super) fn take_new_jobs(&mut self) {
+        if self.context.consensus.state().read().submitted() != self.submitted {
+            self.take_jobs(Origin::Submitted);
+        }
+    }
+
+    fn take_jobs(&mut self, origin: Origin) {
+        let context = Arc::clone(&self.context);
+        let state = context.consensus.state().read();
+        self.submitted = state.submitted();
+        let now = self.now();
+        let mut first = Vec::new();
+        for record in state.jobs() {
+            if record.status.is_terminal() || self.jobs.contains_key(&record.id) {
+                continue;
+            }
+            if let (Origin::Adopted, Some(binary)) = (origin, record.binary) {
+                self.work.push(work::hold_binary(Arc::clone(&context), record.id, binary));
+            }
+            let spec = Arc::new(JobSpec::new(record, context.settings.patience(record)));
+            let (core, actions) = JobCore::new(spec, record, origin, now);
+            let job = Job {
+                core,
+                submitted_ms: record.submitted_ms,
+                proposals: VecDeque::new(),
+                counters: BTreeMap::new(),
+                refused: 0,
+            };
+            self.jobs.insert(record.id, job);
+            first.push((record.id, actions));
+        }
+        drop(state);
+        for (job_id, actions) in first {
+            self.execute(job_id, actions);
+        }
+        self.settle();
+    }
+
+    fn now(&self) -> Now {
+        let clock = &self.context.clock;
+        let mut random = [0; 4];
+        // Without random bytes all restarts are on the dot, which harms nobody.
+        let jitter = getrandom::fill(&mut random)
+            .map_or(0.0, |()| f64::from(i32::from_le_bytes(random)) / f64::from(i32::MAX));
+        Now { elapsed_ms: milliseconds(clock.monotonic()), wall_ms: clock.now_ms(), jitter }
+    }
+
+    /// Feeds one job and does all that follows.
+    fn feed(&mut self, job_id: JobId, input: Input) {
+        self.inputs.push_back((job_id, input));
+        self.settle();
+    }
+
+    /// Works off the inputs, and offers slots when that is wanted.
+    fn settle(&mut self) {
+        loop {
+            while let Some((job_id, input)) = self.inputs.pop_front() {
+                let now = self.now();
+                if let Some(job) = self.jobs.get_mut(&job_id) {
+                    let actions = job.core.step(input, now);
+                    self.execute(job_id, actions);
+                }
+            }
+            if !std::mem::take(&mut self.allocate) {
+                break;
+            }
+            self.offer_slots();
+        }
+        self.forget_ended();
+    }
+
+    /// Offers free slots to the jobs that wait, the oldest first.
+    fn offer_slots(&mut self) {
+        let mut waiting: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.core.wants_slots())
+            .map(|(job_id, job)| (job.submitted_ms, *job_id))
+            .collect();
+        waiting.sort_unstable();
+        for (_, job_id) in waiting {
+            let offers = self.connections.offers(&self.held_slots());
+            let now = self.now();
+            if let Some(job) = self.jobs.get_mut(&job_id) {
+                let actions = job.core.step(Input::Slots(offers), now);
+                self.execute(job_id, actions);
+            }
+        }
+    }
+
+    fn held_slots(&self) -> BTreeSet<&Slot> {
+        self.jobs.values().flat_map(|job| job.core.slots()).collect()
+    }
+
+    /// Does what a core asks for.
+    fn execute(&mut self, job_id: JobId, actions: Vec<Action>) {
+        for action in actions {
+            let Some(job) = self.jobs.get_mut(&job_id) else { return };
+            let spec = Arc::clone(job.core.spec());
+            match action {
+                Action::Propose(command) => {
+                    if let Command::StartAttempt { .. } = command {
+                        job.counters.clear();
+                    }
+                    job.proposals.push_back(command.clone());
+                    if job.proposals.len() == 1 {
+                        self.work.push(work::propose(Arc::clone(&self.context.consensus), job_id, command));
+                    }
+                }
+                Action::Send { task_manager, message } => {
+                    self.send(&task_manager, wire::write(self.number, &spec, message));
+                }
+                Action::AllocateSlots => self.allocate = true,
+                Action::WriteMetadata(metadata) => self.work.push(work::write_metadata(spec, metadata)),
+                Action::ReadMetadata { attempt, checkpoint_id } => {
+                    self.work.push(work::read_metadata(spec, attempt, checkpoint_id));
+                }
+                Action::DeleteCheckpoint(checkpoint_id) => {
+                    self.work.push(work::delete_checkpoints(spec, Some(checkpoint_id)));
+                }
+                Action::DeleteAllCheckpoints => self.work.push(work::delete_checkpoints(spec, None)),
+                Action::Disconnect { task_manager, reason } => self.lose(&task_manager, &reason),
+                Action::RefuseStale { task_manager, attempt } => {
+                    job.refused += 1;
+                    let (present, count) = (job.core.attempt(), job.refused);
+                    debug!(
+                        "Refused a report of task manager {task_manager} about attempt {attempt} of job {job_id}, which \
+                         is at attempt {present} ({count} so far)."
+                    );
+                }
+                Action::Log(line) => info!("{line}"),
+                Action::Warn(line) => warn!("{line}"),
+            }
+        }
+    }
+
+    fn send(&mut self, task_manager: &TaskManagerId, message: v1::JobManagerMessage) {
+        if let Err(reason) = self.connections.send(task_manager, message) {
+            self.lose(task_manager, reason);
+        }
+    }
+
+    /// Something that took time is done.
+    pub(super) fn done(&mut self, done: Done) {
+        let Some(input) = done.input else { return };
+        if let (Some(job), Input::Proposed { .. }) = (self.jobs.get_mut(&done.job_id), &input) {
+            job.proposals.pop_front();
+            if let Some(next) = job.proposals.front() {
+                let consensus = Arc::clone(&self.context.consensus);
+                self.work.push(work::propose(consensus, done.job_id, next.clone()));
+            }
+        }
+        self.feed(done.job_id, input);
+    }
+
+    fn forget_ended(&mut self) {
+        let ended: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.core.is_ended() && job.proposals.is_empty())
+            .map(|(job_id, _)| *job_id)
+            .collect();
+        for job_id in ended {
+            if let Some(job) = self.jobs.remove(&job_id) {
+                self.ended.push_back((job_id, LiveJob::new(&job.core, &job.counters)));
+            }
+        }
+        while self.ended.len() > REMEMBERED_VIEWS {
+            self.ended.pop_front();
+        }
+    }
+
+    /// Registers a task manager: from now on it belongs to this term.
+    pub(super) fn connect(
+        &mut self,
+        connection: ConnectionId,
+        register: v1::Register,
+        outbound: Outbound,
+    ) -> Result<(), Status> {
+        let name = check_registration(&register)?;
+        if self.connections.contains(&name) {
+            self.lose(&name, "it has connected again");
+        } else if self.connections.len() >= MAX_TASK_MANAGERS {
+            return Err(Status::resource_exhausted(format!(
+                "the cluster has {MAX_TASK_MANAGERS} task managers, which is its limit"
+            )));
+        }
+        let reports =
+            register.running.into_iter().map(wire::report).collect::<Result<BTreeMap<_, _>, _>>()?;
+        let now = self.now();
+        info!("Task manager {name} has registered with {} slots at {}.", register.slots, register.host);
+        let task_manager = TaskManager {
+            connection,
+            host: register.host,
+            slots: register.slots,
+            labels: register.labels,
+            draining: false,
+            connected_since_ms: now.wall_ms,
+            last_heartbeat_ms: now.wall_ms,
+            last_heard_ms: now.elapsed_ms,
+            outbound,
+        };
+        self.connections.insert(name.clone(), task_manager);
+        self.send(&name, wire::envelope(self.number, ToTaskManager::Registered(self.registered())));
+        self.tell_jobs(&name, reports);
+        self.allocate = true;
+        self.settle();
+        Ok(())
+    }
+
+    fn registered(&self) -> v1::Registered {
+        v1::Registered {
+            heartbeat_interval_ms: self.context.settings.heartbeat_interval_ms,
+            heartbeat_timeout_ms: self.context.settings.heartbeat_timeout_ms,
+            job_managers: self.context.consensus.members().into_values().map(|node| node.address).collect(),
+        }
+    }
+
+    /// Tells every job what a task manager runs of it, and the task manager what is not needed any more.
+    fn tell_jobs(&mut self, name: &TaskManagerId, mut reports: BTreeMap<JobId, Report>) {
+        for job_id in self.jobs.keys() {
+            let report = reports.remove(job_id);
+            self.inputs.push_back((*job_id, Input::Registered { task_manager: name.clone(), report }));
+        }
+        for job_id in reports.into_keys() {
+            self.send(name, wire::stop_worker(self.number, job_id));
+        }
+    }
+
+    /// A task manager's connection is gone, or is to be: its tasks are lost.
+    fn lose(&mut self, name: &TaskManagerId, reason: &str) {
+        if self.connections.remove(name).is_none() {
+            return;
+        }
+        warn!("Lost task manager {name}: {reason}.");
+        for job_id in self.jobs.keys() {
+            let lost = Input::TaskManagerLost { task_manager: name.clone(), reason: reason.to_string() };
+            self.inputs.push_back((*job_id, lost));
+        }
+        for request in self.log_requests.values_mut() {
+            request.waiting.remove(name);
+        }
+        self.log_requests.retain(|_, request| !request.waiting.is_empty());
+        self.allocate = true;
+    }
+
+    pub(super) fn closed(&mut self, connection: ConnectionId, reason: &str) {
+        if let Some(name) = self.connections.name(connection) {
+            self.lose(&name, reason);
+            self.settle();
+        }
+    }
+
+    /// A task manager says something. Connections of earlier terms have no say.
+    pub(super) fn received(&mut self, connection: ConnectionId, message: v1::TaskManagerMessage) {
+        let Some(name) = self.connections.name(connection) else { return };
+        let now = self.now();
+        if let Some(task_manager) = self.connections.get_mut(&name) {
+            task_manager.last_heard_ms = now.elapsed_ms;
+        }
+        match wire::read(message) {
+            Err(malformed) => error!("Refused a message of task manager {name}: {malformed}."),
+            Ok(Said::Heartbeat(jobs)) => {
+                if let Some(task_manager) = self.connections.get_mut(&name) {
+                    task_manager.last_heartbeat_ms = now.wall_ms;
+                }
+                self.count(jobs);
+                self.send(
+                    &name,
+                    wire::envelope(self.number, ToTaskManager::HeartbeatAnswer(v1::HeartbeatAnswer {})),
+                );
+                self.settle();
+            }
+            Ok(Said::News { job_id, attempt, news }) => {
+                if !self.jobs.contains_key(&job_id) {
+                    debug!("Refused a report of task manager {name} about job {job_id}, which does not run.");
+                }
+                self.feed(job_id, Input::Reported { task_manager: name, attempt, news });
+            }
+            Ok(Said::Logs(logs)) => self.logs_arrived(&name, logs),
+            Ok(Said::Draining) => self.draining(&name),
+        }
+    }
+
+    fn draining(&mut self, name: &TaskManagerId) {
+        info!("Task manager {name} is stopping: it gets no more tasks.");
+        if let Some(task_manager) = self.connections.get_mut(name) {
+            task_manager.draining = true;
+        }
+        for job_id in self.jobs.keys() {
+            self.inputs.push_back((*job_id, Input::Draining { task_manager: name.clone() }));
+        }
+        self.allocate = true;
+        self.settle();
+    }
+
+    /// Remembers what tasks have done so far.
+    fn count(&mut self, jobs: Vec<v1::JobCounters>) {
+        for counters in jobs {
+            let Ok(job_id) = JobId::from_wire("job_id", &counters.job_id) else { continue };
+            let Some(job) = self.jobs.get_mut(&job_id) else { continue };
+            if counters.attempt != job.core.attempt() {
+                continue;
+            }
+            for task in counters.tasks {
+                if let Ok(id) = subtask("subtask", task.subtask) {
+                    job.counters.insert(id, task);
+                }
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self) {
+        let now = self.now();
+        let timeout_ms = self.context.settings.heartbeat_timeout_ms;
+        if let Some(since_ms) = now.elapsed_ms.checked_sub(timeout_ms) {
+            for name in self.connections.silent_since(since_ms) {
+                self.lose(&name, &format!("nothing was heard of it for {timeout_ms} ms (heartbeat.timeout)"));
+            }
+        }
+        for (job_id, job) in &self.jobs {
+            if job.core.deadline().is_some_and(|deadline_ms| deadline_ms <= now.elapsed_ms) {
+                self.inputs.push_back((*job_id, Input::Tick));
+            }
+        }
+        self.settle();
+    }
+
+    /// Time until [`Term::tick`] has something to do.
+    pub(super) fn idle_for(&self) -> Option<Duration> {
+        let now_ms = milliseconds(self.context.clock.monotonic());
+        let silence = self.connections.longest_silent_ms();
+        let silence = silence.map(|heard_ms| heard_ms + self.context.settings.heartbeat_timeout_ms);
+        let deadlines = self.jobs.values().filter_map(|job| job.core.deadline()).chain(silence);
+        // One more, because deadlines are whole milliseconds and the clock is finer.
+        deadlines.min().map(|at_ms| Duration::from_millis((at_ms + 1).saturating_sub(now_ms)))
+    }
+
+    pub(super) fn cancel(&mut self, job_id: JobId) {
+        self.take_new_jobs();
+        self.feed(job_id, Input::Cancel);
+    }
+
+    pub(super) fn views(&self, wanted: Option<JobId>) -> BTreeMap<JobId, LiveJob> {
+        let is_wanted = |job_id: &JobId| wanted.is_none_or(|wanted| wanted == *job_id);
+        let ended = self.ended.iter().filter(|(job_id, _)| is_wanted(job_id)).cloned();
+        let live = self.jobs.iter().filter(|(job_id, _)| is_wanted(job_id));
+        ended.chain(live.map(|(job_id, job)| (*job_id, LiveJob::new(&job.core, &job.counters)))).collect()
+    }
+
+    pub(super) fn task_managers(&self) -> Vec<TaskManagerView> {
+        self.connections.views(&self.held_slots())
+    }
+
+    /// Why jobs wait.
+    pub(super) fn reasons(&self) -> BTreeMap<JobId, String> {
+        let waiting = self.jobs.iter().filter(|(_, job)| !job.core.waits_for().is_empty());
+        waiting.map(|(job_id, job)| (*job_id, job.core.waits_for().to_string())).collect()
+    }
+
+    /// Asks all task managers for their logs of a job.
+    pub(super) fn ask_logs(&mut self, job_id: JobId, tail_bytes: u64, sink: mpsc::Sender<LogPiece>) {
+        self.log_requests.retain(|_, request| !request.sink.is_closed());
+        if self.log_requests.len() >= MAX_LOG_REQUESTS {
+            self.log_requests.pop_first();
+        }
+        let request_id = self.next_log_request;
+        self.next_log_request += 1;
+        let waiting: BTreeSet<_> = self.connections.names().cloned().collect();
+        if waiting.is_empty() {
+            return;
+        }
+        self.log_requests.insert(request_id, LogRequest { waiting: waiting.clone(), sink });
+        let request = v1::LogsRequest { request_id, job_id: job_id.to_wire(), tail_bytes };
+        for name in waiting {
+            self.send(&name, wire::envelope(self.number, ToTaskManager::LogsRequest(request.clone())));
+        }
+        self.settle();
+    }
+
+    fn logs_arrived(&mut self, name: &TaskManagerId, logs: v1::Logs) {
+        let Some(request) = self.log_requests.get_mut(&logs.request_id) else { return };
+        for part in logs.parts {
+            if request.sink.try_send(LogPiece { task_manager: name.clone(), part }).is_err() {
+                debug!("Logs of task manager {name} were dropped: nobody reads them.");
+            }
+        }
+        request.waiting.remove(name);
+        if request.waiting.is_empty() {
+            self.log_requests.remove(&logs.request_id);
+        }
+    }
+
+    /// This node leads no more: task managers are told, and everything else is left to the next leader.
+    pub(super) fn end(self, refusal: &Status) {
+        info!("This job manager does not lead any more (term {}).", self.number);
+        for outbound in self.connections.outbounds() {
+            if outbound.try_send(Err(refusal.clone())).is_err() {
+                debug!("A task manager could not be told; it notices by the end of its connection.");
+            }
+        }
+    }
+}
+
+fn check_registration(register: &v1::Register) -> Result<TaskManagerId, Malformed> {
+    if register.task_manager_id.is_empty() || register.task_manager_id.len() > 256 {
+        return Err(Malformed::new("register.task_manager_id", "must have from 1 to 256 bytes"));
+    }
+    if register.slots == 0 || register.slots > MAX_TASK_SLOTS {
+        let problem = format!("is {}, but must be from 1 to {MAX_TASK_SLOTS}", register.slots);
+        return Err(Malformed::new("register.slots", problem));
+    }
+    Ok(TaskManagerId(register.task_manager_id.clone()))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,66 @@
+//! What the leader knows beside the replicated state, for those who ask.
+
+use std::collections::BTreeMap;
+
+use thalweg_common::Timestamp;
+use thalweg_common::id::{Attempt, SubtaskId, TaskManagerId};
+use thalweg_common::status::TaskStatus;
+use thalweg_proto::v1;
+
+use crate::job::JobCore;
+
+/// The live side of a job.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LiveJob {
+    /// What it waits for; may be empty.
+    pub(crate) waits_for: String,
+    /// The attempt that `tasks` are of.
+    pub(crate) attempt: Attempt,
+    pub(crate) tasks: BTreeMap<SubtaskId, LiveTask>,
+    pub(crate) checkpoint_in_progress: bool,
+}
+
+/// A task of the present attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveTask {
+    pub(crate) task_manager: TaskManagerId,
+    pub(crate) status: TaskStatus,
+    /// As last reported.
+    pub(crate) counters: v1::TaskCounters,
+}
+
+impl LiveJob {
+    pub(super) fn new(core: &JobCore, counters: &BTreeMap<SubtaskId, v1::TaskCounters>) -> Self {
+        let task = |(subtask, task_manager, status): (SubtaskId, &TaskManagerId, TaskStatus)| {
+            let mut counters = counters.get(&subtask).cloned().unwrap_or_default();
+            counters.subtask = Some(subtask.into());
+            counters.set_status(status.into());
+            (subtask, LiveTask { task_manager: task_manager.clone(), status, counters })
+        };
+        Self {
+            waits_for: core.waits_for().to_string(),
+            attempt: core.attempt(),
+            tasks: core.tasks().map(task).collect(),
+            checkpoint_in_progress: core.checkpoint_in_progress(),
+        }
+    }
+}
+
+/// A registered task manager.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskManagerView {
+    pub(crate) id: TaskManagerId,
+    pub(crate) host: String,
+    pub(crate) slots_total: u32,
+    pub(crate) slots_free: u32,
+    pub(crate) labels: Vec<String>,
+    pub(crate) connected_since_ms: Timestamp,
+    pub(crate) last_heartbeat_ms: Timestamp,
+}
+
+/// The end of one log of one worker.
+#[derive(Debug, Clone)]
+pub(crate) struct LogPiece {
+    pub(crate) task_manager: TaskManagerId,
+    pub(crate) part: v1::LogPart,
+}

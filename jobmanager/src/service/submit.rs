@@ -1,0 +1,344 @@
+//! Accepting a job: what is checked before it is proposed, with a binary or, in local mode, with a graph alone.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_common::clock::SharedClock;
+use thalweg_common::config::{Configuration, keys};
+use thalweg_common::failure::Failure;
+use thalweg_common::graph::JobGraph;
+use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::limits::{
+    MAX_BINARY_BYTES, MAX_CONCURRENT_SUBMISSIONS, MAX_JOB_ARGUMENTS_BYTES, MAX_JOB_CONFIGURATION_BYTES,
+    MAX_JOB_NAME_BYTES, MAX_OPERATOR_NAME_BYTES, MAX_OPERATORS,
+};
+use thalweg_common::storage;
+use thalweg_proto::blob::BlobHash;
+use thalweg_proto::convert::{Malformed, WireId};
+use thalweg_proto::v1;
+use thalweg_proto::v1::submit_job_request::Message as Request;
+use thalweg_proto::v1::submit_job_response::Message as Response;
+use tokio::sync::{Semaphore, mpsc};
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use super::{failure_status, propose_status};
+use crate::cluster::{Binary, Command, Outcome, Refusal, SubmitJob};
+use crate::consensus::{Consensus, ProposeError};
+use crate::submission::{BlobError, BlobStore, PlanRequest, PlanRunner, Replicator, check};
+
+/// How long a client may take to send its next chunk.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Progress of an upload is told after so many bytes.
+const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Where responses to a submission go.
+pub(crate) type Responses = mpsc::Sender<Result<v1::SubmitJobResponse, Status>>;
+
+/// A job that is to be accepted.
+pub(crate) struct Submitting {
+    pub(crate) submission_id: SubmissionId,
+    pub(crate) binary: Option<Binary>,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) configuration: BTreeMap<String, String>,
+    pub(crate) graph: JobGraph,
+}
+
+/// A job that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) job_id: JobId,
+    pub(crate) name: String,
+    pub(crate) repeated: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a job was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubmitError {
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl From<SubmitError> for Status {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Failure(failure) => failure_status(&failure),
+            SubmitError::Propose(error) => propose_status(error),
+            SubmitError::Refused(reason) => Self::resource_exhausted(reason.to_string()),
+        }
+    }
+}
+
+/// Accepts jobs on the leader.
+pub(crate) struct Submitter {
+    pub(crate) consensus: Arc<dyn Consensus>,
+    pub(crate) clock: SharedClock,
+    pub(crate) blobs: BlobStore,
+    pub(crate) replicator: Replicator,
+    /// Absent in local mode: only graphs are accepted.
+    pub(crate) runner: Option<PlanRunner>,
+    /// The cluster's.
+    pub(crate) configuration: Configuration,
+    pub(crate) data_directory: PathBuf,
+    pub(crate) permits: Semaphore,
+}
+
+impl Submitter {
+    /// So many submissions at the same time.
+    pub(crate) fn permits() -> Semaphore {
+        Semaphore::new(MAX_CONCURRENT_SUBMISSIONS)
+    }
+
+    /// A whole submission by a client: header, upload if need be, checks, acceptance.
+    pub(crate) async fn submit(
+        &self,
+        mut requests: Streaming<v1::SubmitJobRequest>,
+        responses: &Responses,
+    ) -> Result<v1::SubmitResult, Status> {
+        let first = next_request(&mut requests).await?;
+        let Some(Request::Header(header)) = first else {
+            return Err(Malformed::new("header", "must come first").into());
+        };
+        let submission_id = SubmissionId::from_wire("header.submission_id", &header.submission_id)?;
+        if let Some(accepted) = self.known(submission_id) {
+            return Ok(accepted.into());
+        }
+        let binary = check_header(&header)?;
+        let Some(runner) = &self.runner else {
+            return Err(Status::failed_precondition(
+                "this job manager is part of a job in local mode and takes no binaries; start the jobmanager program",
+            ));
+        };
+        let _permit =
+            self.permits.acquire().await.map_err(|_| Status::unavailable("the job manager is stopping"))?;
+        if !self.blobs.contains(binary.sha256).await {
+            self.upload(binary, &mut requests, responses).await?;
+        }
+        tell(responses, "checking the job's plan", binary.size_bytes).await?;
+        let configuration: BTreeMap<String, String> = header.configuration.into_iter().collect();
+        let request =
+            PlanRequest { arguments: header.arguments.clone(), configuration: configuration.clone() };
+        let path = self.blobs.path(binary.sha256);
+        let members = self.consensus.members();
+        let (graph, ()) = tokio::try_join!(
+            check(&path, runner, request),
+            self.replicator.replicate(binary.sha256, binary.size_bytes, &members)
+        )
+        .map_err(|failure| failure_status(&failure))?;
+        let arguments = header.arguments;
+        let job = Submitting { submission_id, binary: Some(binary), arguments, configuration, graph };
+        Ok(self.accept(job).await?.into())
+    }
+
+    async fn upload(
+        &self,
+        binary: Binary,
+        requests: &mut Streaming<v1::SubmitJobRequest>,
+        responses: &Responses,
+    ) -> Result<(), Status> {
+        let wanted = Response::UploadWanted(v1::UploadWanted { from_byte: 0 });
+        respond(responses, wanted).await?;
+        let mut writer = self.blobs.receive(binary.sha256, binary.size_bytes).await.map_err(blob_status)?;
+        let mut told = 0;
+        while writer.received() < binary.size_bytes {
+            let Some(Request::Chunk(chunk)) = next_request(requests).await? else {
+                return Err(Malformed::new("chunk", "was expected").into());
+            };
+            writer.write(chunk).await.map_err(blob_status)?;
+            if writer.received() >= told + PROGRESS_BYTES {
+                told = writer.received();
+                let mebibytes = |bytes: u64| bytes.div_ceil(1024 * 1024);
+                let step = format!("uploaded {} of {} MiB", mebibytes(told), mebibytes(binary.size_bytes));
+                tell(responses, &step, told).await?;
+            }
+        }
+        writer.finish().await.map_err(blob_status)?;
+        Ok(())
+    }
+
+    /// The job that a submission made before.
+    fn known(&self, submission_id: SubmissionId) -> Option<Accepted> {
+        let state = self.consensus.state().read();
+        let job = state.job_of_submission(submission_id)?;
+        Some(Accepted {
+            job_id: job.id,
+            name: job.name.clone(),
+            repeated: true,
+            warnings: job.warnings.clone(),
+        })
+    }
+
+    /// Puts a checked job into the log.
+    pub(crate) async fn accept(&self, job: Submitting) -> Result<Accepted, SubmitError> {
+        let graph = job.graph;
+        graph.validate().map_err(|error| Failure::user(error.to_string()).permanent())?;
+        check_limits(&graph)?;
+        check_configuration(&job.configuration)?;
+        let mut warnings = graph.warnings.clone();
+        let checkpoint_directory = self.checkpoint_directory(&graph, &mut warnings)?;
+        let job_id = JobId::random()
+            .map_err(|error| Failure::external(format!("the system gives no random bytes: {error}")))?;
+        let name = graph.name.clone();
+        let outcome = self
+            .consensus
+            .propose(Command::SubmitJob(SubmitJob {
+                job_id,
+                submission_id: job.submission_id,
+                name: name.clone(),
+                binary: job.binary,
+                arguments: job.arguments,
+                configuration: job.configuration,
+                graph: Arc::new(graph),
+                checkpoint_directory,
+                warnings: warnings.clone(),
+                time_ms: self.clock.now_ms(),
+            }))
+            .await?;
+        match outcome {
+            Outcome::Submitted { job_id, repeated } => {
+                if !repeated {
+                    info!("Received job {name} ({job_id}).");
+                }
+                Ok(Accepted { job_id, name, repeated, warnings })
+            }
+            Outcome::Refused { reason } => Err(SubmitError::Refused(reason)),
+            Outcome::Ok | Outcome::CheckpointBegun { .. } => {
+                Err(Failure::internal("the log answered a submission with something else").into())
+            }
+        }
+    }
+
+    /// Where the job's checkpoints go; decided once, so that every later leader finds them.
+    fn checkpoint_directory(
+        &self,
+        graph: &JobGraph,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<String>, Failure> {
+        if !graph.checkpointing.is_enabled() {
+            return Ok(None);
+        }
+        let configured = graph.checkpointing.directory.as_deref();
+        let configured = configured.or_else(|| self.configuration.text(&keys::CHECKPOINTING_DIRECTORY));
+        let directory = match configured {
+            Some(directory) => directory.to_string(),
+            None => {
+                let directory = self.data_directory.join("checkpoints").display().to_string();
+                if self.runner.is_some() {
+                    let warning = format!(
+                        "checkpoints are stored in {directory} on this job manager's disk, where other machines do not find \
+                         them; set `{}` to a directory that all machines share",
+                        keys::CHECKPOINTING_DIRECTORY.name
+                    );
+                    warn!("Job {}: {warning}.", graph.name);
+                    warnings.push(warning);
+                }
+                directory
+            }
+        };
+        match storage::open(&directory) {
+            Ok(_) => Ok(Some(directory)),
+            Err(error) => {
+                Err(Failure::user(format!("the checkpoint directory is wrong: {error}")).permanent())
+            }
+        }
+    }
+}
+
+impl From<Accepted> for v1::SubmitResult {
+    fn from(accepted: Accepted) -> Self {
+        let Accepted { job_id, name, repeated, warnings } = accepted;
+        Self { job_id: job_id.to_wire(), name, repeated, warnings }
+    }
+}
+
+async fn next_request(requests: &mut Streaming<v1::SubmitJobRequest>) -> Result<Option<Request>, Status> {
+    let next = tokio::time::timeout(CHUNK_TIMEOUT, requests.message()).await;
+    let next = next.map_err(|_| {
+        Status::deadline_exceeded(format!("nothing was sent for {} s; submit again", CHUNK_TIMEOUT.as_secs()))
+    })??;
+    Ok(next.and_then(|request| request.message))
+}
+
+async fn respond(responses: &Responses, message: Response) -> Result<(), Status> {
+    let response = v1::SubmitJobResponse { message: Some(message) };
+    responses.send(Ok(response)).await.map_err(|_| Status::cancelled("the client went away"))
+}
+
+async fn tell(responses: &Responses, step: &str, received_bytes: u64) -> Result<(), Status> {
+    let progress = v1::SubmitProgress { step: step.to_string(), received_bytes };
+    respond(responses, Response::Progress(progress)).await
+}
+
+fn blob_status(error: BlobError) -> Status {
+    match error {
+        BlobError::TooLarge { .. } => Status::invalid_argument(error.to_string()),
+        BlobError::Mismatch { .. } => Status::data_loss(error.to_string()),
+        BlobError::Disk { .. } => Status::unavailable(error.to_string()),
+    }
+}
+
+fn check_header(header: &v1::SubmitHeader) -> Result<Binary, Status> {
+    let sha256 = BlobHash::from_wire("header.sha256", &header.sha256)?;
+    if header.size_bytes > MAX_BINARY_BYTES {
+        return Err(blob_status(BlobError::TooLarge { size_bytes: header.size_bytes }));
+    }
+    if header.size_bytes == 0 {
+        return Err(Status::invalid_argument(
+            "the binary is empty; submit the program that `cargo build` made",
+        ));
+    }
+    let bytes: usize = header.arguments.iter().map(String::len).sum();
+    if bytes > MAX_JOB_ARGUMENTS_BYTES {
+        return Err(Status::invalid_argument(format!(
+            "the job's arguments have {bytes} bytes, at most {MAX_JOB_ARGUMENTS_BYTES} are allowed; put them into a file"
+        )));
+    }
+    let configuration =
+        header.configuration.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    check_configuration(&configuration).map_err(|failure| failure_status(&failure))?;
+    Ok(Binary { sha256, size_bytes: header.size_bytes })
+}
+
+fn check_configuration(configuration: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let bytes: usize = configuration.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_JOB_CONFIGURATION_BYTES {
+        return Err(Failure::user(format!(
+            "the job's settings have {bytes} bytes, at most {MAX_JOB_CONFIGURATION_BYTES} are allowed"
+        ))
+        .permanent());
+    }
+    let mut checked = Configuration::new();
+    configuration
+        .iter()
+        .try_for_each(|(key, value)| checked.set(key, value))
+        .map_err(|error| Failure::user(error.to_string()).permanent())
+}
+
+fn check_limits(graph: &JobGraph) -> Result<(), Failure> {
+    let refuse = |reason: String| Err(Failure::user(reason).permanent());
+    if graph.name.is_empty() || graph.name.len() > MAX_JOB_NAME_BYTES {
+        return refuse(format!("the job's name must have from 1 to {MAX_JOB_NAME_BYTES} bytes; set --name"));
+    }
+    let operators = graph.vertices.iter().flat_map(|vertex| &vertex.operators);
+    if operators.clone().count() > MAX_OPERATORS {
+        return refuse(format!(
+            "the job has more than {MAX_OPERATORS} operators; split it into several jobs"
+        ));
+    }
+    for operator in operators {
+        if operator.name.len() > MAX_OPERATOR_NAME_BYTES {
+            return refuse(format!(
+                "the name of the operator at {} has more than {MAX_OPERATOR_NAME_BYTES} bytes; shorten it",
+                operator.location
+            ));
+        }
+    }
+    Ok(())
+}

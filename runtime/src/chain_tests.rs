@@ -1,0 +1,173 @@
+//! Chains that branch, block, and do not fit their code.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use thalweg_common::clock::SystemClock;
+use thalweg_common::failure::Fault;
+use thalweg_common::graph::Partitioning;
+use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
+
+use super::*;
+use crate::event::Barrier;
+use crate::exchange::TaskParker;
+use crate::fixtures::{Pair, SOURCES, SUMS, operator, pairs, sums};
+use crate::link::Flushed;
+use crate::operators::{self, Collected, CollectionSource};
+use crate::program::Polled;
+use crate::snapshot::SnapshotBuilder;
+
+fn parts(subtask: SubtaskId) -> ChainParts {
+    ChainParts {
+        job_id: JobId(1),
+        attempt: 1,
+        subtask,
+        is_local: true,
+        clock: SystemClock::shared(),
+        waker: TaskParker::new().waker(),
+        counters: Counters::default(),
+        restored: Vec::new(),
+        receivers: Vec::new(),
+        senders: BTreeMap::new(),
+        kept_open: Vec::new(),
+    }
+}
+
+/// A source in one vertex, with whatever is chained behind it.
+fn chained(operators: Vec<Operator>, nodes: Vec<Node>) -> Program {
+    let mut program = sums(CollectionSource::new(pairs(10)), 1, &Collected::default());
+    program.graph.vertices.truncate(1);
+    program.graph.edges.clear();
+    program.edges.clear();
+    program.graph.vertices[0].operators.extend(operators);
+    program.nodes.truncate(1);
+    program.nodes.extend(nodes);
+    program
+}
+
+const SOURCE: SubtaskId = SubtaskId { vertex: SOURCES, index: 0 };
+const SUM: SubtaskId = SubtaskId { vertex: SUMS, index: 0 };
+
+fn drain(head: &mut dyn Head) {
+    while head.poll().unwrap() != Polled::EndOfInput {}
+    head.finish().unwrap();
+    assert_eq!(head.flush(true), Ok(Flushed::All));
+}
+
+#[test]
+fn a_chain_may_branch() {
+    let (all, even) = (Collected::<Pair>::default(), Collected::<Pair>::default());
+    let operators = vec![
+        operator(1, "all", &[0]),
+        operator(2, "even", &[0]),
+        operator(3, "even sink", &[2]),
+        // Its output is not used.
+        operator(4, "dangling", &[2]),
+    ];
+    let nodes = vec![
+        Node::sink(operators::sink(all.sink())),
+        Node::operator::<Pair>(operators::filter(|pair: &Pair| pair.1.is_multiple_of(2))),
+        Node::sink(operators::sink(even.sink())),
+        Node::operator::<u64>(operators::map(|pair: Pair| pair.1)),
+    ];
+    let mut head = build(&chained(operators, nodes), &mut parts(SOURCE)).unwrap();
+    drain(head.as_mut());
+    let mut builder = SnapshotBuilder::default();
+    head.snapshot(Barrier { id: 1, timestamp_ms: 0, is_final: true }, &mut builder).unwrap();
+    let operators: Vec<u64> = builder.build().operators.keys().map(|id| id.0).collect();
+    assert_eq!(operators, [100, 101, 103], "the source and both sinks");
+    head.completed(1).unwrap();
+    assert_eq!(all.take(), pairs(10).collect::<Vec<_>>());
+    assert_eq!(even.take(), pairs(10).filter(|pair| pair.1.is_multiple_of(2)).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_output_that_is_full_blocks_the_chain_and_nothing_is_lost() {
+    let mut program = sums(CollectionSource::new(pairs(100_000)), 1, &Collected::default());
+    program.graph.edges[0].partitioning = Partitioning::Forward;
+    program.edges[0] = EdgeCode::forward::<Pair>();
+    let operations = program.edges[0].record_type.operations();
+    let (sender, receiver) = operations.local_channel(program.graph.channels(0).next().unwrap());
+    let mut source = parts(SOURCE);
+    source.senders.insert(0, vec![sender]);
+    let mut head = build(&program, &mut source).unwrap();
+    let mut polls = 0;
+    while head.flush(false) == Ok(Flushed::All) {
+        head.poll().unwrap();
+        polls += 1;
+    }
+    assert_eq!(polls, LOCAL_CHANNEL_BATCHES + 1);
+
+    let mut sum = parts(SUM);
+    sum.receivers.push(receiver);
+    let mut reader = build(&program, &mut sum).unwrap();
+    let mut is_ended = false;
+    while !is_ended {
+        while reader.poll().unwrap() == Polled::Progress {}
+        while !is_ended && head.flush(false) == Ok(Flushed::All) {
+            is_ended = head.poll().unwrap() == Polled::EndOfInput;
+        }
+    }
+    head.finish().unwrap();
+    while head.flush(true) == Ok(Flushed::Blocked) {
+        while reader.poll().unwrap() == Polled::Progress {}
+    }
+    while reader.poll().unwrap() != Polled::EndOfInput {}
+    assert_eq!(source.counters.read().records_out, 100_000);
+    assert_eq!(sum.counters.read().records_in, 100_000);
+}
+
+#[test]
+fn a_graph_that_does_not_fit_its_code_is_refused_by_name() {
+    let sums = || sums(CollectionSource::new(pairs(10)), 1, &Collected::default());
+    let refused = |program: &Program, subtask, expected: &str| {
+        let failure = build(program, &mut parts(subtask)).err().unwrap();
+        assert_eq!((failure.fault, failure.retryable), (Fault::Internal, false), "{failure}");
+        assert!(failure.message.contains(expected), "`{failure}` should say `{expected}`");
+    };
+    let mut program = sums();
+    refused(&program, SubtaskId { vertex: 9, index: 0 }, "no vertex 9");
+    program.edges.clear();
+    refused(&program, SOURCE, "edge 0 has no code");
+    program.nodes.clear();
+    refused(&program, SOURCE, "`source` has no code");
+
+    let mut program = sums();
+    program.edges[0] = EdgeCode::rebalance::<Pair>();
+    refused(&program, SOURCE, "an edge behind `source` is Hash in the plan and Rebalance here");
+    program.edges[0] = EdgeCode::hash(|number: &u64| *number);
+    refused(&program, SOURCE, "the output of `source`");
+    refused(&program, SUM, "`u64`");
+
+    let mut program = sums();
+    program.graph.edges.clear();
+    refused(&program, SUM, "`sum` is no source and has no inputs");
+    program.nodes[0].output = None;
+    refused(&program, SOURCE, "the source `source` has no output");
+
+    let mut program = sums();
+    program.nodes.swap(0, 1);
+    refused(&program, SUM, "the source `sum` has inputs");
+
+    let two_inputs = chained(vec![operator(1, "sink", &[0, 0])], vec![]);
+    refused(&two_inputs, SOURCE, "`sink` has no code");
+    let nodes = || vec![Node::sink(operators::sink(Collected::<Pair>::default().sink()))];
+    refused(&chained(vec![operator(1, "sink", &[0, 0])], nodes()), SOURCE, "`sink` has 2 inputs");
+    let behind_sink = vec![operator(1, "sink", &[0]), operator(1, "behind", &[1])];
+    refused(
+        &chained(behind_sink, nodes()),
+        SOURCE,
+        "`sink` has no output and something is connected behind it",
+    );
+    let wrong = vec![Node::sink(operators::sink(Collected::<u64>::default().sink()))];
+    refused(&chained(vec![operator(1, "sink", &[0])], wrong), SOURCE, "a link of `u64`");
+}
+
+#[test]
+fn state_that_nobody_asks_for_is_not_lost_in_silence() {
+    let program = chained(vec![], vec![]);
+    let mut restoring = parts(SOURCE);
+    let mut stranger = SnapshotBuilder::default();
+    stranger.operator(OperatorId(0xabc)).operator_state.push(vec![1]);
+    restoring.restored.push(stranger.build());
+    let failure = build(&program, &mut restoring).err().unwrap();
+    assert!(failure.message.contains("operator 0000000000000abc which is not part of it"), "{failure}");
+}
