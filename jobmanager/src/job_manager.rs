@@ -107,19 +107,20 @@ impl JobManager {
             Some(uri) => Some(storage::open(uri)?),
             None => None,
         };
+        let replicator = Replicator::new(blobs.clone(), id, shared);
         let context = Context {
             consensus: Arc::clone(&consensus),
             clock: Arc::clone(&clock),
             settings: Settings::new(&configuration),
-            blobs: blobs.clone(),
-            own: id,
+            replicator: replicator.clone(),
         };
+        let blob_server = BlobServer::new(blobs.clone(), consensus.state().clone(), Arc::clone(&clock));
         let leader = Leader::start(context, &scope);
         let submitter = Arc::new(Submitter {
             consensus: Arc::clone(&consensus),
             clock,
-            blobs: blobs.clone(),
-            replicator: Replicator::new(blobs.clone(), id, shared),
+            blobs,
+            replicator,
             runner: plan_program.map(|program| plan_runner(program, &configuration)),
             configuration,
             data_directory,
@@ -136,7 +137,7 @@ impl JobManager {
             .add_routes(routes)
             .add_service(limited_jobs(jobs.clone()))
             .add_service(limited_task_managers(task_managers))
-            .add_service(limited_blobs(BlobServer::new(blobs)))
+            .add_service(limited_blobs(blob_server))
             // Answers to Raft and small commands must not wait for more to send.
             .serve_with_incoming_shutdown(
                 TcpIncoming::from(listener).with_nodelay(Some(true)),

@@ -140,16 +140,16 @@ async fn a_channel_must_be_opened_first() {
     }
 }
 
-/// A receiver that grants whatever it is told to and reads nothing.
-struct Generous(Vec<u64>);
+/// A receiver that grants whatever it is told to, once, and reads nothing.
+struct Generous(u64);
 
 #[tonic::async_trait]
 impl ExchangeService for Generous {
     type OpenStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<CreditGrant, Status>> + Send>>;
 
     async fn open(&self, _request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
-        let grants = tokio_stream::iter(self.0.clone()).map(|bytes| Ok(CreditGrant { bytes }));
-        Ok(Response::new(Box::pin(grants.chain(tokio_stream::pending()))))
+        let grant = tokio_stream::once(Ok(CreditGrant { bytes: self.0 }));
+        Ok(Response::new(Box::pin(grant.chain(tokio_stream::pending()))))
     }
 }
 
@@ -158,7 +158,7 @@ async fn more_credit_than_any_window_fails_the_sender() {
     let scope = TaskScope::new("test");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let service = ExchangeServiceServer::new(Generous(vec![MAX_CHANNEL_CREDIT_BYTES as u64, 1]));
+    let service = ExchangeServiceServer::new(Generous(MAX_CHANNEL_CREDIT_BYTES as u64 + 1));
     let server = Server::builder().add_service(service);
     let cancelled = scope.token();
     scope.spawn("server", async move {

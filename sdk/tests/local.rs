@@ -251,12 +251,14 @@ fn results_are_exact_over_restarts_with_and_without_checkpoints() {
         }
         // Fails three times, each time at another record.
         let failures = Arc::new(AtomicU32::new(0));
+        let processed = Arc::new(AtomicU32::new(0));
         let collected = cluster
             .run(|env| {
-                let failures = Arc::clone(&failures);
+                let (failures, processed) = (Arc::clone(&failures), Arc::clone(&processed));
                 Ok(env
                     .generate(Some(20_000.0), Some(4000), |number| number)
                     .map(move |number| {
+                        processed.fetch_add(1, Ordering::Relaxed);
                         let failed = failures.load(Ordering::Relaxed);
                         if number == u64::from(failed + 1) * 1000 && failed < 3 {
                             failures.fetch_add(1, Ordering::Relaxed);
@@ -273,6 +275,9 @@ fn results_are_exact_over_restarts_with_and_without_checkpoints() {
         assert_eq!(failures.load(Ordering::Relaxed), 3, "{name}");
         let expected = sorted((0..4000_u64).map(|number| (number % 10, number / 10 + 1)).collect());
         assert_eq!(sorted(collected.take()), expected, "{name}");
+        // From the start, records are read again after 1000, 2000 and 3000; from a checkpoint, only the last few.
+        let again = processed.load(Ordering::Relaxed) - 4000;
+        assert_eq!(again > 5000, interval.is_none(), "{name}: {again} records were read again");
     }
 }
 

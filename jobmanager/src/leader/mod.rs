@@ -10,6 +10,7 @@
 
 mod actor;
 mod connections;
+mod logs;
 mod term;
 mod views;
 mod wire;
@@ -32,7 +33,7 @@ pub(crate) use views::{LiveJob, LogPiece, TaskManagerView};
 use crate::cluster::JobRecord;
 use crate::consensus::{Consensus, Leadership};
 use crate::job::Patience;
-use crate::submission::BlobStore;
+use crate::submission::Replicator;
 
 /// One connection of a task manager; never used again.
 pub(crate) type ConnectionId = u64;
@@ -139,8 +140,7 @@ pub(crate) struct Context {
     pub(crate) clock: SharedClock,
     pub(crate) settings: Settings,
     /// This node's binaries, to hold those of the jobs it leads.
-    pub(crate) blobs: BlobStore,
-    pub(crate) own: crate::consensus::NodeId,
+    pub(crate) replicator: Replicator,
 }
 
 /// The way to the actor. Clones are ways to the same one.

@@ -18,6 +18,7 @@ use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 use super::connections::{Connections, TaskManager};
+use super::logs::LogRequests;
 use super::views::{LiveJob, LogPiece, TaskManagerView};
 use super::wire::{self, Said};
 use super::work::{self, Done, Work};
@@ -27,9 +28,6 @@ use crate::job::{Action, Input, JobCore, JobSpec, Now, Origin, Report};
 
 /// Ended jobs whose last counters are remembered.
 const REMEMBERED_VIEWS: usize = 100;
-
-/// Requests for logs that are under way.
-const MAX_LOG_REQUESTS: usize = 64;
 
 /// A job that has not ended.
 struct Job {
@@ -44,12 +42,6 @@ struct Job {
     refused: u64,
 }
 
-/// Logs that were asked for.
-struct LogRequest {
-    waiting: BTreeSet<TaskManagerId>,
-    sink: mpsc::Sender<LogPiece>,
-}
-
 /// One term of this node's leadership.
 pub(super) struct Term {
     number: TermNumber,
@@ -60,8 +52,7 @@ pub(super) struct Term {
     submitted: u64,
     inputs: VecDeque<(JobId, Input)>,
     allocate: bool,
-    log_requests: BTreeMap<u64, LogRequest>,
-    next_log_request: u64,
+    logs: LogRequests,
     pub(super) work: FuturesUnordered<Work>,
 }
 
@@ -77,8 +68,7 @@ impl Term {
             submitted: 0,
             inputs: VecDeque::new(),
             allocate: false,
-            log_requests: BTreeMap::new(),
-            next_log_request: 1,
+            logs: LogRequests::default(),
             work: FuturesUnordered::new(),
         };
         term.take_jobs(Origin::Adopted);
@@ -106,9 +96,6 @@ impl Term {
         for record in state.jobs() {
             if record.status.is_terminal() || self.jobs.contains_key(&record.id) {
                 continue;
-            }
-            if let (Origin::Adopted, Some(binary)) = (origin, record.binary) {
-                self.work.push(work::hold_binary(Arc::clone(&context), record.id, binary));
             }
             let spec = Arc::new(JobSpec::new(record, context.settings.patience(record)));
             let (core, actions) = JobCore::new(spec, record, origin, now);
@@ -194,6 +181,10 @@ impl Term {
                 Action::Propose(command) => {
                     if let Command::StartAttempt { .. } = command {
                         job.counters.clear();
+                        // Task managers ask this node first.
+                        if let Some(binary) = spec.binary {
+                            self.work.push(work::hold_binary(Arc::clone(&self.context), job_id, binary));
+                        }
                     }
                     job.proposals.push_back(command.clone());
                     if job.proposals.len() == 1 {
@@ -330,10 +321,7 @@ impl Term {
             let lost = Input::TaskManagerLost { task_manager: name.clone(), reason: reason.to_string() };
             self.inputs.push_back((*job_id, lost));
         }
-        for request in self.log_requests.values_mut() {
-            request.waiting.remove(name);
-        }
-        self.log_requests.retain(|_, request| !request.waiting.is_empty());
+        self.logs.lost(name);
         self.allocate = true;
     }
 
@@ -370,7 +358,7 @@ impl Term {
                 }
                 self.feed(job_id, Input::Reported { task_manager: name, attempt, news });
             }
-            Ok(Said::Logs(logs)) => self.logs_arrived(&name, logs),
+            Ok(Said::Logs(logs)) => self.logs.arrived(&name, logs),
             Ok(Said::Draining) => self.draining(&name),
         }
     }
@@ -454,35 +442,13 @@ impl Term {
 
     /// Asks all task managers for their logs of a job.
     pub(super) fn ask_logs(&mut self, job_id: JobId, tail_bytes: u64, sink: mpsc::Sender<LogPiece>) {
-        self.log_requests.retain(|_, request| !request.sink.is_closed());
-        if self.log_requests.len() >= MAX_LOG_REQUESTS {
-            self.log_requests.pop_first();
-        }
-        let request_id = self.next_log_request;
-        self.next_log_request += 1;
-        let waiting: BTreeSet<_> = self.connections.names().cloned().collect();
-        if waiting.is_empty() {
-            return;
-        }
-        self.log_requests.insert(request_id, LogRequest { waiting: waiting.clone(), sink });
+        let task_managers: BTreeSet<_> = self.connections.names().cloned().collect();
+        let request_id = self.logs.begin(task_managers.clone(), sink);
         let request = v1::LogsRequest { request_id, job_id: job_id.to_wire(), tail_bytes };
-        for name in waiting {
+        for name in task_managers {
             self.send(&name, wire::envelope(self.number, ToTaskManager::LogsRequest(request.clone())));
         }
         self.settle();
-    }
-
-    fn logs_arrived(&mut self, name: &TaskManagerId, logs: v1::Logs) {
-        let Some(request) = self.log_requests.get_mut(&logs.request_id) else { return };
-        for part in logs.parts {
-            if request.sink.try_send(LogPiece { task_manager: name.clone(), part }).is_err() {
-                debug!("Logs of task manager {name} were dropped: nobody reads them.");
-            }
-        }
-        request.waiting.remove(name);
-        if request.waiting.is_empty() {
-            self.log_requests.remove(&logs.request_id);
-        }
     }
 
     /// This node leads no more: task managers are told, and everything else is left to the next leader.

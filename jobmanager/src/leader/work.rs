@@ -15,7 +15,6 @@ use crate::checkpoint::{CheckpointMetadata, metadata};
 use crate::cluster::{Binary, Command, Outcome, Refusal};
 use crate::consensus::{Consensus, ProposeError};
 use crate::job::{Input, JobSpec, Proposal};
-use crate::submission::fetch_from_peers;
 
 /// Pause before a proposal that the log could not take is made again.
 const PROPOSE_PAUSE: Duration = Duration::from_millis(50);
@@ -97,14 +96,9 @@ pub(super) fn delete_checkpoints(spec: Arc<JobSpec>, checkpoint_id: Option<Check
 /// Fetches a job's binary to this node if it is not here: the leader is asked for it first.
 pub(super) fn hold_binary(context: Arc<Context>, job_id: JobId, binary: Binary) -> Work {
     async move {
-        if !context.blobs.contains(binary.sha256).await {
-            let members = context.consensus.members();
-            let (hash, size_bytes) = (binary.sha256, binary.size_bytes);
-            if let Err(failure) =
-                fetch_from_peers(&context.blobs, hash, size_bytes, context.own, &members).await
-            {
-                warn!("The binary of job {job_id} is not here: {failure}.");
-            }
+        let members = context.consensus.members();
+        if let Err(failure) = context.replicator.hold(binary.sha256, binary.size_bytes, &members).await {
+            warn!("The binary of job {job_id} is not here: {failure}.");
         }
         Done { job_id, input: None }
     }

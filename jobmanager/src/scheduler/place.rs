@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn slots_are_spread_by_use() {
-        let table: [(u32, Vec<Offer>, &[(&str, usize)]); 4] = [
+        type Slots<'a> = &'a [(&'a str, usize)];
+        let table: [(u32, Vec<Offer>, Slots<'_>); 4] = [
             (2, vec![offer("a", 4, 0..4), offer("b", 4, 0..4)], &[("a", 1), ("b", 1)]),
             (2, vec![offer("a", 4, 2..4), offer("b", 4, 0..4)], &[("b", 2)]),
             (3, vec![offer("a", 2, 0..2), offer("b", 4, 0..4)], &[("a", 1), ("b", 2)]),

@@ -64,7 +64,7 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
         (_, Some(status)) => status,
         (_, None) => TaskStatus::Created,
     };
-    let mut counters = known.map(|task| task.counters.clone()).unwrap_or_default();
+    let mut counters = known.map(|task| task.counters).unwrap_or_default();
     counters.subtask = Some(subtask.into());
     counters.set_status(status.into());
     let placed = job.placement.get(&subtask).map(|slot| &slot.task_manager);

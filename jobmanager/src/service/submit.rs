@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use super::{failure_status, propose_status};
 use crate::cluster::{Binary, Command, Outcome, Refusal, SubmitJob};
 use crate::consensus::{Consensus, ProposeError};
-use crate::submission::{BlobError, BlobStore, PlanRequest, PlanRunner, Replicator, check};
+use crate::submission::{BlobError, BlobStore, PlanRequest, PlanRunner, Replicator, check, tidy};
 
 /// How long a client may take to send its next chunk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -132,6 +132,7 @@ impl Submitter {
             self.replicator.replicate(binary.sha256, binary.size_bytes, &members)
         )
         .map_err(|failure| failure_status(&failure))?;
+        tidy(&self.blobs, self.consensus.state(), binary.sha256, self.clock.now_ms()).await;
         let arguments = header.arguments;
         let job = Submitting { submission_id, binary: Some(binary), arguments, configuration, graph };
         Ok(self.accept(job).await?.into())

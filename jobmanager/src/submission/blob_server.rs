@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use thalweg_common::clock::SharedClock;
 use thalweg_common::limits::UPLOAD_CHUNK_BYTES;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::v1;
@@ -11,16 +12,21 @@ use tokio::io::AsyncReadExt;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::blob_store::{BlobError, BlobStore};
+use super::tidy;
+use crate::consensus::SharedState;
 
 /// The service over a store.
 pub(crate) struct BlobServer {
     store: BlobStore,
+    /// Says which blobs are needed.
+    state: SharedState,
+    clock: SharedClock,
 }
 
 impl BlobServer {
-    /// Serves `store`.
-    pub(crate) fn new(store: BlobStore) -> Self {
-        Self { store }
+    /// Serves `store`, in which the jobs of `state` have their binaries.
+    pub(crate) fn new(store: BlobStore, state: SharedState, clock: SharedClock) -> Self {
+        Self { store, state, clock }
     }
 }
 
@@ -70,6 +76,7 @@ impl BlobService for BlobServer {
             writer.write(message.data).await.map_err(status)?;
         }
         writer.finish().await.map_err(status)?;
+        tidy(&self.store, &self.state, hash, self.clock.now_ms()).await;
         Ok(Response::new(v1::PutBlobResponse {}))
     }
 }

@@ -1,16 +1,21 @@
 //! Job binaries on this job manager's disk: `<data directory>/blobs/<SHA-256>`, executable, never partial.
 //!
+//! What no job needs is kept for the next submission, the last used [`RETAINED_BLOBS`] of it.
+//!
 //! A blob is written to a hidden temporary file, hashed on its way, synced and renamed. So whatever has a blob's name is
 //! that blob, also after a crash.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use thalweg_common::limits::MAX_BINARY_BYTES;
+use thalweg_common::Timestamp;
+use thalweg_common::limits::{MAX_BINARY_BYTES, RETAINED_BLOBS};
 use thalweg_proto::blob::{BlobHash, BlobHasher};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -87,6 +92,33 @@ impl BlobStore {
     /// Whether the blob is here.
     pub(crate) async fn contains(&self, hash: BlobHash) -> bool {
         tokio::fs::metadata(self.path(hash)).await.is_ok_and(|data| data.is_file())
+    }
+
+    /// Notes that a blob was used at `now_ms`, which decides how long it is kept when no job needs it.
+    pub(crate) async fn touch(&self, hash: BlobHash, now_ms: Timestamp) -> std::io::Result<()> {
+        // Opened for reading: a file that is open for writing cannot be executed.
+        let file = File::open(self.path(hash)).await?.into_std().await;
+        let now = Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
+        file.set_modified(SystemTime::UNIX_EPOCH + now)
+    }
+
+    /// Removes the blobs that are not in `needed`, but for the last used ones, and returns how many. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or a blob not be removed.
+    pub(crate) fn remove_unneeded(&self, needed: &BTreeSet<BlobHash>) -> std::io::Result<usize> {
+        let mut spare = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let hash: Option<BlobHash> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if hash.is_some_and(|hash| !needed.contains(&hash)) {
+                spare.push((entry.metadata()?.modified()?, entry.path()));
+            }
+        }
+        spare.sort();
+        let surplus = spare.len().saturating_sub(RETAINED_BLOBS);
+        spare.iter().take(surplus).try_for_each(|(_, path)| std::fs::remove_file(path))?;
+        Ok(surplus)
     }
 
     /// Starts to receive a blob.
@@ -254,5 +286,28 @@ mod tests {
         std::fs::write(&left, b"half").unwrap();
         BlobStore::open(folder.path()).unwrap();
         assert!(!left.exists());
+    }
+
+    #[tokio::test]
+    async fn needed_and_last_used_blobs_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(folder.path()).unwrap();
+        let mut hashes = Vec::new();
+        for number in 0..RETAINED_BLOBS as i64 + 3 {
+            let bytes = Bytes::from(format!("blob {number}"));
+            let mut writer = blobs.receive(BlobHash::of(&bytes), bytes.len() as u64).await.unwrap();
+            hashes.push(BlobHash::of(&bytes));
+            writer.write(bytes).await.unwrap();
+            writer.finish().await.unwrap();
+            blobs.touch(hashes[hashes.len() - 1], 1_000 * number).await.unwrap();
+        }
+        blobs.touch(hashes[1], 1_000_000).await.unwrap();
+        // The oldest is needed and the second was used again, so the third and the fourth go.
+        assert_eq!(blobs.remove_unneeded(&BTreeSet::from([hashes[0]])).unwrap(), 2);
+        let mut left = Vec::new();
+        for hash in &hashes[..5] {
+            left.push(blobs.contains(*hash).await);
+        }
+        assert_eq!(left, [true, true, false, false, true]);
     }
 }

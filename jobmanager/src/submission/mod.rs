@@ -9,12 +9,14 @@ mod blob_store;
 mod elf;
 mod plan;
 mod replication;
+mod tidy;
 
 pub(crate) use blob_server::BlobServer;
 pub(crate) use blob_store::{BlobError, BlobStore};
 pub use plan::exec_plan;
 pub(crate) use plan::{PlanRequest, PlanRunner};
-pub(crate) use replication::{Replicator, fetch_from_peers};
+pub(crate) use replication::Replicator;
+pub(crate) use tidy::tidy;
 
 use std::path::Path;
 

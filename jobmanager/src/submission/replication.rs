@@ -18,7 +18,7 @@ use thalweg_proto::v1;
 use thalweg_proto::v1::blob_service_client::BlobServiceClient;
 use tokio::io::AsyncReadExt;
 
-use super::blob_store::BlobStore;
+use super::blob_store::{BlobError, BlobStore};
 use crate::consensus::{Members, NodeId};
 
 /// How long one job manager may take to receive a blob.
@@ -81,14 +81,41 @@ impl Replicator {
         Ok(())
     }
 
+    /// Makes sure that the blob is on this job manager's disk: from the shared storage, else from the others.
+    ///
+    /// # Errors
+    /// When nobody has it; the message says what each answered.
+    pub(crate) async fn hold(
+        &self,
+        hash: BlobHash,
+        size_bytes: u64,
+        members: &Members,
+    ) -> Result<(), Failure> {
+        if self.store.contains(hash).await {
+            return Ok(());
+        }
+        let Some(shared) = &self.shared else {
+            return fetch_from_peers(&self.store, hash, size_bytes, self.own, members).await;
+        };
+        let fetched = shared.get(&shared_path(hash)).await;
+        let bytes = fetched
+            .map_err(|error| Failure::external(format!("binary {hash} cannot be fetched: {error}")))?;
+        let store = async {
+            let mut writer = self.store.receive(hash, size_bytes).await?;
+            writer.write(bytes).await?;
+            writer.finish().await
+        };
+        store.await.map(|_| ()).map_err(|error: BlobError| Failure::external(error.to_string()))
+    }
+
     async fn share(&self, shared: &dyn Storage, hash: BlobHash) -> Result<(), Failure> {
         let path = self.store.path(hash);
         let bytes = tokio::fs::read(&path)
             .await
             .map_err(|error| Failure::external(format!("cannot read {}: {error}", path.display())))?;
-        shared.put_if_absent(&format!("blobs/{hash}"), Bytes::from(bytes)).await.map(|_| ()).map_err(
-            |error| Failure::external(format!("cannot put the binary into blob.storage.directory: {error}")),
-        )
+        shared.put_if_absent(&shared_path(hash), Bytes::from(bytes)).await.map(|_| ()).map_err(|error| {
+            Failure::external(format!("cannot put the binary into blob.storage.directory: {error}"))
+        })
     }
 
     /// Sends the blob to one other job manager.
@@ -109,6 +136,10 @@ impl Replicator {
     }
 }
 
+fn shared_path(hash: BlobHash) -> String {
+    format!("blobs/{hash}")
+}
+
 fn connect(address: &str) -> Result<BlobServiceClient<tonic::transport::Channel>, String> {
     let endpoint = transport::endpoint(address).map_err(|error| error.to_string())?;
     Ok(BlobServiceClient::new(endpoint.connect_lazy()))
@@ -118,7 +149,7 @@ fn connect(address: &str) -> Result<BlobServiceClient<tonic::transport::Channel>
 ///
 /// # Errors
 /// When none of them has it; the message says what each answered.
-pub(crate) async fn fetch_from_peers(
+async fn fetch_from_peers(
     store: &BlobStore,
     hash: BlobHash,
     size_bytes: u64,
@@ -158,8 +189,9 @@ mod tests {
     use tonic::transport::server::TcpIncoming;
 
     use super::*;
-    use crate::consensus::Node;
+    use crate::consensus::{Node, SharedState};
     use crate::submission::BlobServer;
+    use thalweg_common::clock::SystemClock;
 
     struct Peer {
         folder: tempfile::TempDir,
@@ -173,7 +205,8 @@ mod tests {
         let store = BlobStore::open(folder.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let service = BlobServiceServer::new(BlobServer::new(store.clone()));
+        let server = BlobServer::new(store.clone(), SharedState::default(), SystemClock::shared());
+        let service = BlobServiceServer::new(server);
         let server = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
         scope.spawn("blob server", async { server.await.unwrap() });
         Peer { folder, store, address }
@@ -223,5 +256,21 @@ mod tests {
             fetch_from_peers(&one.store, BlobHash::of(b"unknown"), 7, 1, &members).await.unwrap_err();
         assert!(failure.message.contains("does not hold"), "{failure}");
         assert!(one.folder.path().exists());
+    }
+
+    #[tokio::test]
+    async fn a_missing_blob_is_fetched_from_the_shared_storage() {
+        let scope = TaskScope::new("test");
+        let (one, two) = (peer(&scope).await, peer(&scope).await);
+        let folder = tempfile::tempdir().unwrap();
+        let shared = thalweg_common::storage::open(folder.path().to_str().unwrap()).unwrap();
+        let hash = put(&one.store, vec![7; 10]).await;
+        let nobody = Members::new();
+        let replicator = |store: &BlobStore, own| Replicator::new(store.clone(), own, Some(shared.clone()));
+        let missing = replicator(&two.store, 2).hold(hash, 10, &nobody).await.unwrap_err();
+        assert!(missing.message.contains(&hash.to_string()), "{missing}");
+        replicator(&one.store, 1).replicate(hash, 10, &nobody).await.unwrap();
+        replicator(&two.store, 2).hold(hash, 10, &nobody).await.unwrap();
+        assert!(two.store.contains(hash).await);
     }
 }

@@ -124,6 +124,7 @@ where
             self.hand_on()?;
             if is_last {
                 self.end = End::Told;
+                self.state_bytes.set(self.store.size_bytes());
                 self.next.finish()?;
             }
         }

@@ -26,6 +26,7 @@ use thalweg_taskmanager::launcher::{WorkerHandle, WorkerLauncher, WorkerSpec};
 use thalweg_taskmanager::{TaskManager, TaskManagerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::arguments::Arguments;
@@ -46,8 +47,10 @@ const CONTROL_THREADS: usize = 2;
 /// How long the parts may take to end after the job.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// What is logged unless `THALWEG_LOG` says otherwise: the terminal belongs to the job's own output.
-const LOG_FILTER: &str = "warn";
+/// What is logged unless `THALWEG_LOG` says otherwise: the terminal belongs to the job's own output. Restarts are logged
+/// here, failures are the result, and that job manager and task manager lose each other at the end is no news.
+const LOG_FILTER: &str =
+    "warn,thalweg_jobmanager=error,thalweg_taskmanager=error,thalweg_runtime::worker=off";
 
 /// The exit code after a second Ctrl-C, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -63,20 +66,28 @@ pub(super) fn run(
     for warning in &program.graph.warnings {
         eprintln!("Warning: {warning}");
     }
-    let interrupts = |sender: watch::Sender<u32>| async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if *sender.borrow() > 0 {
-                std::process::exit(EXIT_INTERRUPTED);
-            }
-            sender.send_modify(|interrupts| *interrupts += 1);
-            eprintln!("Canceling the job; Ctrl-C again stops at once.");
-        }
-    };
     block_on(|scope| async move {
         let (sender, interrupted) = watch::channel(0);
-        scope.spawn("interrupts", interrupts(sender));
+        scope.spawn("interrupts", count_interrupts(sender, scope.token()));
         run_job(program, &arguments.job, &arguments.configuration, interrupted, &scope).await
     })
+}
+
+/// Tells of each Ctrl-C until the job has ended. The second one does not wait for that.
+async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => return,
+            Ok(()) = tokio::signal::ctrl_c() => {}
+            else => return,
+        }
+        if *sender.borrow() > 0 {
+            std::process::exit(EXIT_INTERRUPTED);
+        }
+        sender.send_modify(|interrupts| *interrupts += 1);
+        eprintln!("Canceling the job; Ctrl-C again stops at once.");
+    }
 }
 
 /// Runs a program until its job has ended.
@@ -133,6 +144,13 @@ async fn run_job(
         ..TaskManagerOptions::new(id, job_managers, data_directory)
     };
     let task_manager = TaskManager::start(options, Arc::new(launcher), scope).await?;
+    // A job that finds its slots ready starts at once.
+    tokio::select! {
+        biased;
+        reason = job_manager.failure() => return Err(part_failed("job manager", &reason)),
+        reason = task_manager.failed() => return Err(part_failed("task manager", &reason)),
+        () = task_manager.registered() => {}
+    }
     let settings = configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let job_id = job_manager.submit_embedded(graph, arguments.to_vec(), settings).await?;
     let result = follow(&job_manager, job_id, interrupted).await;
@@ -187,9 +205,7 @@ async fn follow(
                 job_manager.cancel(job_id).await?;
                 continue;
             }
-            reason = job_manager.failure() => {
-                return Err(Error::new(format!("the job manager in this process failed: {reason}")));
-            }
+            reason = job_manager.failure() => return Err(part_failed("job manager", &reason)),
             event = events.next() => event,
         };
         let Some(event) = event else {
@@ -209,6 +225,10 @@ async fn follow(
             _ => {}
         }
     }
+}
+
+fn part_failed(part: &str, reason: &str) -> Error {
+    Error::new(format!("the {part} in this process failed: {reason}"))
 }
 
 /// Logs what a user at the terminal should know: a restart is a warning.

@@ -76,6 +76,7 @@ fn whatever_does_not_run_any_more_is_a_failure() {
         bench.stop_tasks_on("a");
         bench.stop_tasks_on("b");
         bench.advance(100);
+        bench.offer();
         assert_eq!(bench.attempt(), 2, "{name}");
     }
 }
@@ -84,7 +85,8 @@ fn whatever_does_not_run_any_more_is_a_failure() {
 fn a_cause_that_the_old_leader_missed_is_told_to_the_new_one() {
     let lost = |bench: &mut Bench| bench.report("b", 1, News::WorkerLost(failure("signal 9")));
     let failed = |bench: &mut Bench| bench.task("b", subtask(1, 1), TaskStatus::Failed);
-    let table: [(Option<TaskStatus>, &dyn Fn(&mut Bench), &str); 2] =
+    type Tell<'a> = &'a dyn Fn(&mut Bench);
+    let table: [(Option<TaskStatus>, Tell<'_>, &str); 2] =
         [(None, &lost, "signal 9"), (Some(TaskStatus::Failed), &failed, "panicked: boom")];
     for (reported, tell, message) in table {
         let mut bench = Bench::running().new_leader();

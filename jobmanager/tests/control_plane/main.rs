@@ -1,0 +1,11 @@
+//! A job manager over its real gRPC: clients on one side, fake task managers on the other.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[cfg(feature = "raft")]
+mod failover;
+mod fake;
+mod jobs;
+mod leading;
+#[cfg(feature = "raft")]
+mod submission;
