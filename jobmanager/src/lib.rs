@@ -1,6 +1,6 @@
 //! Thalweg's control plane: the job manager as a library. The `jobmanager` program and local mode start it.
 //!
-//! A command's way through the modules: [`service`](crate) takes a request, `submission` checks a job, [`consensus`] puts
+//! A command's way through the modules: `service` takes a request, `submission` checks a job, [`consensus`] puts
 //! it into the replicated log, [`cluster`] applies it; the `leader` actor of the leading node drives one pure `job` core
 //! per job, which decides with `scheduler` where tasks run and with `checkpoint` when state is saved.
 

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use thalweg::prelude::*;
 use thalweg::testing::{LocalCluster, run_local};
@@ -238,47 +238,72 @@ fn an_error_in_user_code_is_the_jobs_error_with_the_operators_name() {
     assert!(error.to_string().contains("numbers: invalid digit found in string"), "{error}");
 }
 
+fn with_three_restarts() -> LocalCluster {
+    LocalCluster::new()
+        .configure("restart-strategy.type", "fixed-delay")
+        .configure("restart-strategy.fixed-delay.attempts", 3)
+        .configure("restart-strategy.fixed-delay.delay", "1 ms")
+}
+
 #[test]
-fn results_are_exact_over_restarts_with_and_without_checkpoints() {
-    for (name, interval) in [("without checkpoints", None), ("with checkpoints", Some("5 ms"))] {
-        let mut cluster = LocalCluster::new()
-            .configure("parallelism.default", 2)
-            .configure("restart-strategy.type", "fixed-delay")
-            .configure("restart-strategy.fixed-delay.attempts", 3)
-            .configure("restart-strategy.fixed-delay.delay", "1 ms");
-        if let Some(interval) = interval {
-            cluster = cluster.configure("execution.checkpointing.interval", interval);
-        }
-        // Fails three times, each time at another record.
-        let failures = Arc::new(AtomicU32::new(0));
-        let processed = Arc::new(AtomicU32::new(0));
-        let collected = cluster
-            .run(|env| {
-                let (failures, processed) = (Arc::clone(&failures), Arc::clone(&processed));
-                Ok(env
-                    .generate(Some(20_000.0), Some(4000), |number| number)
-                    .map(move |number| {
-                        processed.fetch_add(1, Ordering::Relaxed);
-                        let failed = failures.load(Ordering::Relaxed);
-                        if number == u64::from(failed + 1) * 1000 && failed < 3 {
-                            failures.fetch_add(1, Ordering::Relaxed);
-                            panic!("failure {failed} at {number}");
-                        }
-                        number
-                    })
-                    .key_by(|number| number % 10)
-                    .count()
-                    .uid("count")
-                    .collect())
-            })
-            .unwrap();
-        assert_eq!(failures.load(Ordering::Relaxed), 3, "{name}");
-        let expected = sorted((0..4000_u64).map(|number| (number % 10, number / 10 + 1)).collect());
-        assert_eq!(sorted(collected.take()), expected, "{name}");
-        // From the start, records are read again after 1000, 2000 and 3000; from a checkpoint, only the last few.
-        let again = processed.load(Ordering::Relaxed) - 4000;
-        assert_eq!(again > 5000, interval.is_none(), "{name}: {again} records were read again");
-    }
+fn without_checkpoints_a_restart_begins_anew_and_nothing_is_doubled() {
+    let failures = Arc::new(AtomicU32::new(0));
+    let collected = with_three_restarts()
+        .configure("parallelism.default", 2)
+        .run(|env| {
+            let failures = Arc::clone(&failures);
+            let numbers = env.generate(None, Some(4000), |number| number).map(move |number| {
+                let failed = failures.load(Ordering::Relaxed);
+                if number == u64::from(failed + 1) * 1000 && failed < 3 {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    panic!("failure {failed} at {number}");
+                }
+                number
+            });
+            Ok(numbers.key_by(|number| number % 10).count().uid("count").collect())
+        })
+        .unwrap();
+    assert_eq!(failures.load(Ordering::Relaxed), 3);
+    let expected = sorted((0..4000_u64).map(|number| (number % 10, number / 10 + 1)).collect());
+    assert_eq!(sorted(collected.take()), expected);
+}
+
+#[test]
+fn with_checkpoints_a_restart_goes_on_from_the_last_one() {
+    const RECORDS: u64 = 30_000;
+    let results: Arc<OnceLock<Collected<(u64, u64)>>> = Arc::default();
+    let processed = Arc::new(AtomicU64::new(0));
+    // At each failure, how many records had been read and how many of them were committed.
+    let failures: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let cluster = with_three_restarts().configure("execution.checkpointing.interval", "5 ms");
+    let collected = cluster
+        .run(|env| {
+            let (results_so_far, processed) = (Arc::clone(&results), Arc::clone(&processed));
+            let failures = Arc::clone(&failures);
+            // Slow enough for many checkpoints; fails as soon as another one was committed.
+            let numbers = env.generate(Some(20_000.0), Some(RECORDS), |number| number).map(move |number| {
+                processed.fetch_add(1, Ordering::Relaxed);
+                let committed = results_so_far.get().map_or(0, |results| results.len() as u64);
+                let mut failures = failures.lock().unwrap();
+                let known = failures.last().map_or(0, |(_, committed)| *committed);
+                if failures.len() < 3 && committed > known {
+                    failures.push((number + 1, committed));
+                    drop(failures);
+                    panic!("{committed} of {} records are committed", number + 1);
+                }
+                number
+            });
+            let collected = numbers.key_by(|number| number % 10).count().uid("count").collect();
+            Ok(results.get_or_init(|| collected).clone())
+        })
+        .unwrap();
+    let expected = sorted((0..RECORDS).map(|number| (number % 10, number / 10 + 1)).collect());
+    assert_eq!(sorted(collected.take()), expected);
+    let failures = failures.lock().unwrap();
+    assert_eq!(failures.len(), 3);
+    let uncommitted: u64 = failures.iter().map(|(read, committed)| read - committed).sum();
+    let again = processed.load(Ordering::Relaxed) - RECORDS;
+    assert!(again <= uncommitted, "{again} records were read again, {uncommitted} were not committed");
 }
 
 #[test]

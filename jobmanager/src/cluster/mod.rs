@@ -1,7 +1,7 @@
 //! The replicated state of the cluster and the commands that change it: `apply(&mut ClusterState, Command)`.
 //!
-//! On a command's way this is the step after the Raft log. [`command`] says what can be asked, [`job`] what is known of
-//! one job, [`state`] how the one changes the other, [`refusal`] why a command changed nothing.
+//! On a command's way this is the step after the Raft log. `command` says what can be asked, `job` what is known of
+//! one job, `state` how the one changes the other, `refusal` why a command changed nothing.
 //!
 //! Invariants: applying is pure (ids and times come in the command) and total (no command panics); a refused command
 //! changes nothing; everything that is kept is bounded by a limit of `thalweg_common::limits`.

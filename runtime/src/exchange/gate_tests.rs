@@ -184,6 +184,8 @@ struct Script {
     steps: VecDeque<Step>,
     barriers: CheckpointId,
     records: u32,
+    /// How many records were before each barrier.
+    cuts: Vec<u32>,
     ended: bool,
 }
 
@@ -201,6 +203,7 @@ impl Script {
             }
             Some(Step::Barrier) if completed == self.barriers => {
                 self.barriers += 1;
+                self.cuts.push(self.records);
                 send_barrier(sender, self.barriers);
                 self.steps.pop_front();
             }
@@ -233,7 +236,7 @@ fn check_delivery(
         .into_iter()
         .map(|mut steps| {
             steps.extend(std::iter::repeat_n(Step::Barrier, barriers - barriers_of(&steps)));
-            Script { steps: steps.into(), barriers: 0, records: 0, ended: false }
+            Script { steps: steps.into(), barriers: 0, records: 0, cuts: Vec::new(), ended: false }
         })
         .collect();
     let count = scripts.len();
@@ -241,7 +244,7 @@ fn check_delivery(
     let (mut gate, _parker) = gate(receivers, mode);
 
     let (mut completed, mut delivered, mut has_ended) = (0, vec![Vec::new(); count], false);
-    let fallback = (0u8..).map(|turn| (turn, true));
+    let fallback = (0..=u8::MAX).map(|turn| (turn, true));
     for (channel, polls) in schedule.iter().copied().chain(fallback.cycle()) {
         let channel = usize::from(channel) % count;
         scripts[channel].advance(channel, &mut senders[channel], completed);
@@ -263,9 +266,8 @@ fn check_delivery(
                 prop_assert_eq!(barrier.id, completed);
                 for (script, delivered) in scripts.iter().zip(&delivered) {
                     let before = delivered.iter().filter(|(epoch, _)| *epoch < completed).count();
-                    // Every channel has passed the barrier, so what it had sent before is known and complete.
-                    let last = delivered.last().map_or(0, |(_, number)| *number as usize + 1);
-                    prop_assert!(before <= last && script.barriers >= completed);
+                    let cut = script.cuts.get(completed as usize - 1).copied();
+                    prop_assert_eq!(Some(before as u32), cut, "all records before the barrier");
                 }
             }
             Input::EndOfInput => has_ended = true,

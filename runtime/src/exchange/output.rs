@@ -1,7 +1,7 @@
 //! The output of a chain to one edge: partitions batches over channels, keeps what a full channel does not take.
 //!
 //! On a record's way this is the last step of a task. Invariants: records and events of one channel leave in the order
-//! in which they came; nothing is ever dropped; a barrier is behind every record that was processed before it.
+//! in which they came; no record is ever dropped; a barrier is behind every record that was processed before it.
 //! What is kept is bounded by its caller, who reads no more input while [`flush`](Link::flush) says `Blocked`.
 
 use std::sync::Arc;
