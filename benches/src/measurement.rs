@@ -32,7 +32,16 @@ impl Measurement {
         let (low, high) = (at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2));
         let value = f64::midpoint(low, high);
         let spread = (at(sorted.len().saturating_sub(1)) - at(0)) / value;
-        Self { bench, case: case.into(), value, unit, baseline: None, ratio: None, runs: samples.len(), spread }
+        Self {
+            bench,
+            case: case.into(),
+            value,
+            unit,
+            baseline: None,
+            ratio: None,
+            runs: samples.len(),
+            spread,
+        }
     }
 
     /// The same beside a baseline.

@@ -135,7 +135,12 @@ impl Cluster {
         let number = self.started;
         let name = format!("taskmanager-{number}");
         let mut command = Command::new(binary("taskmanager")?);
-        command.args(["--jobmanagers", &self.addresses().join(","), "--slots", &self.options.slots.to_string()]);
+        command.args([
+            "--jobmanagers",
+            &self.addresses().join(","),
+            "--slots",
+            &self.options.slots.to_string(),
+        ]);
         command.args(["--id", &name]).arg("--data-dir").arg(self.folder.path().join(&name));
         self.configure(&mut command);
         let mut process = Process::start(&name, &mut command, &self.logs())?;
@@ -212,7 +217,10 @@ impl Cluster {
         let options = SubmitOptions {
             binary,
             arguments: arguments.iter().map(ToString::to_string).collect(),
-            configuration: configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            configuration: configuration
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
             submission_id: SubmissionId::random()?,
         };
         Ok(self.client().await?.submit(options, |_| ()).await?.job_id)

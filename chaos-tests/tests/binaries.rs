@@ -24,7 +24,11 @@ async fn what_is_no_job_is_refused_with_the_reason() -> Result<()> {
     let cases = [
         ("truncated", executable(&cluster.folder().join("truncated"), half)?, "truncated"),
         ("script", executable(&cluster.folder().join("script"), b"#!/bin/sh\necho hello\n")?, "script"),
-        ("rubbish", executable(&cluster.folder().join("rubbish"), b"just some bytes")?, "not a Linux executable"),
+        (
+            "rubbish",
+            executable(&cluster.folder().join("rubbish"), b"just some bytes")?,
+            "not a Linux executable",
+        ),
         ("foreign", executable(&cluster.folder().join("foreign"), &foreign)?, "aarch64"),
         ("no plan", PathBuf::from("/bin/true"), "plan"),
         ("rubbish plan", PathBuf::from(env!("CARGO_BIN_EXE_rubbish_plan")), "plan"),

@@ -23,7 +23,8 @@ fn progress(output: &std::path::Path) -> u64 {
 
 #[tokio::test]
 async fn a_task_manager_killed_at_every_tenth_of_the_run_changes_no_byte() -> Result<()> {
-    let mut cluster = Cluster::start(ClusterOptions { task_managers: 2, ..ClusterOptions::default() }).await?;
+    let mut cluster =
+        Cluster::start(ClusterOptions { task_managers: 2, ..ClusterOptions::default() }).await?;
     let output = cluster.folder().join("output");
     let output_text = output.display().to_string();
     let numbers = NUMBERS.to_string();
@@ -37,8 +38,10 @@ async fn a_task_manager_killed_at_every_tenth_of_the_run_changes_no_byte() -> Re
     ];
     let job = cluster.submit(job(), &arguments, &configuration).await?;
     for tenth in 1..10 {
-        wait::until_true(&format!("{tenth} tenths of the output"), || progress(&output) >= NUMBERS * tenth / 10)
-            .await?;
+        wait::until_true(&format!("{tenth} tenths of the output"), || {
+            progress(&output) >= NUMBERS * tenth / 10
+        })
+        .await?;
         let victim = *cluster.task_managers().first().context("no task manager")?;
         cluster.kill_task_manager(victim)?;
         cluster.start_task_manager().await?;

@@ -76,7 +76,10 @@ async fn an_abort_fails_the_worker_with_its_signal() -> Result<()> {
 #[tokio::test]
 async fn an_exit_fails_the_worker_with_its_status() -> Result<()> {
     let text = text_of(&recovers_from("exit", &[]).await?)?;
-    assert!(text.contains("exit status 3") || text.contains("status 3") || text.contains("exit status: 3"), "{text}");
+    assert!(
+        text.contains("exit status 3") || text.contains("status 3") || text.contains("exit status: 3"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -118,7 +121,18 @@ async fn a_task_that_hangs_in_user_code_is_killed_when_its_job_is_cancelled() ->
     let cluster = Cluster::start(options).await?;
     let (output, marker) = (cluster.folder().join("output"), cluster.folder().join("struck"));
     let (output_text, marker_text) = (output.display().to_string(), marker.display().to_string());
-    let arguments = ["--output", &output_text, "--rate", "10000", "--fault", "hang", "--after", "10", "--marker", &marker_text];
+    let arguments = [
+        "--output",
+        &output_text,
+        "--rate",
+        "10000",
+        "--fault",
+        "hang",
+        "--after",
+        "10",
+        "--marker",
+        &marker_text,
+    ];
     let job = cluster.submit(job(), &arguments, &[]).await?;
     thalweg_chaos_tests::wait::until_true("the fault to strike", || marker.exists()).await?;
     cluster.client().await?.cancel(job).await?;

@@ -39,8 +39,10 @@ pub enum CodecError {
 /// # Errors
 /// When serde refuses the value.
 pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    bincode::serde::encode_to_vec(value, FORMAT)
-        .map_err(|error| CodecError::Encode { type_name: std::any::type_name::<T>(), reason: error.to_string() })
+    bincode::serde::encode_to_vec(value, FORMAT).map_err(|error| CodecError::Encode {
+        type_name: std::any::type_name::<T>(),
+        reason: error.to_string(),
+    })
 }
 
 /// Appends the encoding of `value` to `out`.
@@ -48,9 +50,9 @@ pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// When serde refuses the value; `out` may then hold a part of it.
 pub fn append<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    bincode::serde::encode_into_std_write(value, out, FORMAT)
-        .map(|_| ())
-        .map_err(|error| CodecError::Encode { type_name: std::any::type_name::<T>(), reason: error.to_string() })
+    bincode::serde::encode_into_std_write(value, out, FORMAT).map(|_| ()).map_err(|error| {
+        CodecError::Encode { type_name: std::any::type_name::<T>(), reason: error.to_string() }
+    })
 }
 
 /// Decodes a value that fills `bytes` exactly.
@@ -73,8 +75,9 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// # Errors
 /// When the bytes do not start with the encoding of a `T`.
 pub fn take<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, FORMAT)
-        .map_err(|error| CodecError::Decode { type_name: std::any::type_name::<T>(), reason: error.to_string() })?;
+    let (value, used) = bincode::serde::decode_from_slice(bytes, FORMAT).map_err(|error| {
+        CodecError::Decode { type_name: std::any::type_name::<T>(), reason: error.to_string() }
+    })?;
     *bytes = bytes.get(used..).unwrap_or_default();
     Ok(value)
 }
@@ -86,7 +89,8 @@ mod tests {
 
     #[test]
     fn values_survive() {
-        let value: BTreeMap<String, Vec<u32>> = BTreeMap::from([("a".into(), vec![1, 2]), ("b".into(), vec![])]);
+        let value: BTreeMap<String, Vec<u32>> =
+            BTreeMap::from([("a".into(), vec![1, 2]), ("b".into(), vec![])]);
         let bytes = to_bytes(&value).expect("encodes");
         assert_eq!(from_bytes::<BTreeMap<String, Vec<u32>>>(&bytes), Ok(value));
     }

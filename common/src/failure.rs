@@ -29,6 +29,9 @@ pub struct Failure {
     pub message: String,
     /// More lines, as a backtrace or the end of a worker's stderr. May be empty.
     pub details: String,
+    /// Whether something else failed first, which whoever saw it reports. Known only where the failure arose.
+    #[serde(skip)]
+    pub is_consequence: bool,
 }
 
 impl Failure {
@@ -54,6 +57,14 @@ impl Failure {
         self
     }
 
+    /// The same failure, most likely the consequence of another one: that is given a moment to be reported first, so
+    /// that people see the cause.
+    #[must_use]
+    pub fn consequence(mut self) -> Self {
+        self.is_consequence = true;
+        self
+    }
+
     /// The same failure with more lines for people.
     #[must_use]
     pub fn with_details(mut self, details: impl Into<String>) -> Self {
@@ -69,7 +80,7 @@ impl Failure {
     }
 
     fn new(fault: Fault, retryable: bool, message: impl Into<String>) -> Self {
-        Self { fault, retryable, message: message.into(), details: String::new() }
+        Self { fault, retryable, message: message.into(), details: String::new(), is_consequence: false }
     }
 }
 

@@ -134,7 +134,8 @@ pub enum Partitioning {
 pub enum GraphError {
     /// The binary speaks another protocol.
     #[error(
-        "the job was built for protocol version {found}, this cluster speaks version {}; build it with the cluster's SDK version", PROTOCOL_VERSION
+        "the job was built for protocol version {found}, this cluster speaks version {}; build it with the cluster's SDK version",
+        PROTOCOL_VERSION
     )]
     ProtocolVersion {
         /// The binary's.
@@ -145,7 +146,8 @@ pub enum GraphError {
     Empty,
     /// A parallelism out of range.
     #[error(
-        "{vertex} has parallelism {parallelism}, which must be from 1 to its max parallelism {max_parallelism} (at most {})", MAX_PARALLELISM
+        "{vertex} has parallelism {parallelism}, which must be from 1 to its max parallelism {max_parallelism} (at most {})",
+        MAX_PARALLELISM
     )]
     Parallelism {
         /// The vertex's name.
@@ -274,8 +276,10 @@ impl JobGraph {
     /// All channels of an edge, by sender, then receiver.
     pub fn channels(&self, edge: EdgeId) -> impl Iterator<Item = ChannelId> + '_ {
         let data = self.edges.get(edge as usize);
-        let parallelism = |vertex: VertexId| self.vertices.get(vertex as usize).map_or(0, |vertex| vertex.parallelism);
-        let (sources, targets) = data.map_or((0, 0), |data| (parallelism(data.source), parallelism(data.target)));
+        let parallelism =
+            |vertex: VertexId| self.vertices.get(vertex as usize).map_or(0, |vertex| vertex.parallelism);
+        let (sources, targets) =
+            data.map_or((0, 0), |data| (parallelism(data.source), parallelism(data.target)));
         let partitioning = data.map_or(Partitioning::Forward, |data| data.partitioning);
         (0..sources).flat_map(move |from| {
             (0..targets)
@@ -316,7 +320,9 @@ impl Vertex {
         for (position, operator) in (0u32..).zip(&self.operators) {
             let fed_by_edges = operator.inputs.is_empty();
             if fed_by_edges != (position == 0) || operator.inputs.iter().any(|input| *input >= position) {
-                return Err(GraphError::Damaged { reason: format!("{} is not chained to its head", operator.name) });
+                return Err(GraphError::Damaged {
+                    reason: format!("{} is not chained to its head", operator.name),
+                });
             }
         }
         Ok(())

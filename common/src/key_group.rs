@@ -35,9 +35,8 @@ pub fn subtask_of(group: KeyGroup, parallelism: u32, max_parallelism: u32) -> u3
 
 /// The groups that `subtask` owns: contiguous, and together all groups.
 pub fn groups_of(subtask: u32, parallelism: u32, max_parallelism: u32) -> KeyGroupRange {
-    let bound = |index: u32| {
-        (u64::from(index) * u64::from(max_parallelism)).div_ceil(u64::from(parallelism)) as u32
-    };
+    let bound =
+        |index: u32| (u64::from(index) * u64::from(max_parallelism)).div_ceil(u64::from(parallelism)) as u32;
     KeyGroupRange { start: bound(subtask), end: bound(subtask + 1) }
 }
 
@@ -75,8 +74,16 @@ mod tests {
     #[test]
     fn default_max_parallelism_is_flinks() {
         let table = [
-            (1, 128), (85, 128), (86, 256), (171, 256), (172, 512), (341, 512), (342, 1024), (683, 1024),
-            (684, 2048), (20_000, 32_768),
+            (1, 128),
+            (85, 128),
+            (86, 256),
+            (171, 256),
+            (172, 512),
+            (341, 512),
+            (342, 1024),
+            (683, 1024),
+            (684, 2048),
+            (20_000, 32_768),
         ];
         for (parallelism, expected) in table {
             assert_eq!(default_max_parallelism(parallelism), expected, "{parallelism}");

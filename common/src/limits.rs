@@ -203,6 +203,10 @@ pub const MAX_DIRECTORY_DEPTH: usize = 64;
 
 // ---- Processes and their output ----------------------------------------------------------------------------------
 
+/// How long a task whose neighbour is gone waits to be cancelled before it reports that as its own failure, in
+/// milliseconds: the neighbour's failure is the cause, and a dead worker is reported within 100 ms.
+pub const CONSEQUENCE_GRACE_MS: u64 = 200;
+
 /// Last lines of a worker's standard error which are reported when it dies.
 pub const STDERR_TAIL_LINES: usize = 50;
 

@@ -274,7 +274,9 @@ macro_rules! sequence {
 
 sequence!(Vec[], BTreeSet[Ord]);
 
-impl<T: Record + Eq + Hash, S: BuildHasher + Default + Clone + Send + Sync + 'static> Record for HashSet<T, S> {
+impl<T: Record + Eq + Hash, S: BuildHasher + Default + Clone + Send + Sync + 'static> Record
+    for HashSet<T, S>
+{
     fn encode(&self, out: &mut Vec<u8>) {
         put_length(self.len(), out);
         self.iter().for_each(|element| element.encode(out));
@@ -538,7 +540,10 @@ mod tests {
     fn a_schema_names_fields_and_types() {
         let Schema::Enum { name, variants } = Shape::schema() else { panic!("an enum") };
         assert_eq!(name, "Shape");
-        assert_eq!(variants.iter().map(|variant| variant.name.as_str()).collect::<Vec<_>>(), ["Dot", "Circle", "Named"]);
+        assert_eq!(
+            variants.iter().map(|variant| variant.name.as_str()).collect::<Vec<_>>(),
+            ["Dot", "Circle", "Named"]
+        );
         assert_eq!(variants[2].fields[0].name, "name");
     }
 }

@@ -140,7 +140,8 @@ mod tests {
     use super::*;
 
     fn point(name: &str, second: &str) -> Schema {
-        let fields = vec![Field::new("x", Schema::primitive("u64")), Field::new(second, Schema::primitive("u64"))];
+        let fields =
+            vec![Field::new("x", Schema::primitive("u64")), Field::new(second, Schema::primitive("u64"))];
         Schema::Struct { name: name.into(), fields }
     }
 

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use thalweg::prelude::*;
 use thalweg::testing::LocalCluster;
 use thalweg_connectors::{TextFileSink, TextFileSource};
 

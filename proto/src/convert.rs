@@ -175,6 +175,7 @@ impl TryFrom<v1::Failure> for Failure {
             retryable: failure.retryable,
             message: cut_in_the_middle(failure.message, MAX_FAILURE_TEXT_BYTES),
             details: cut_in_the_middle(failure.details, MAX_FAILURE_TEXT_BYTES),
+            is_consequence: false,
         })
     }
 }

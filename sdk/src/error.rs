@@ -55,6 +55,16 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     }
 }
 
+/// For functions that take any error, such as that of [`try_map`](crate::DataStream::try_map).
+impl From<Error> for Box<dyn StdError + Send + Sync> {
+    fn from(error: Error) -> Self {
+        match error.cause {
+            Some(cause) if cause.to_string() == error.message => cause,
+            _ => format!("{error:?}").into(),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -65,7 +75,7 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        let mut shown = self.message.as_str().to_string();
+        let mut shown = self.message.clone();
         let mut cause = self.cause.as_ref().and_then(|cause| cause.source());
         while let Some(error) = cause {
             let text = error.to_string();
@@ -94,6 +104,17 @@ mod tests {
         assert_eq!(error.to_string(), "cannot open the stream");
         assert_eq!(format!("{error:?}"), "cannot open the stream\n  because invalid digit found in string");
         assert!(error.cause().is_some());
+    }
+
+    #[test]
+    fn it_passes_through_code_that_takes_any_error() {
+        type Any = Box<dyn StdError + Send + Sync>;
+        let failure = Any::from(Error::from(thalweg_common::failure::Failure::user("no price")));
+        assert!(
+            failure.downcast_ref::<thalweg_common::failure::Failure>().is_some(),
+            "a failure stays what it is"
+        );
+        assert_eq!(Any::from(Error::new("no price").context("line 3")).to_string(), "line 3: no price");
     }
 
     #[test]

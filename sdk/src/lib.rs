@@ -118,3 +118,8 @@ pub const fn secs(seconds: u64) -> Duration {
 pub const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
 }
+
+/// The job in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

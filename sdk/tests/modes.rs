@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[cfg(feature = "local")]
+use std::io::{BufRead, BufReader};
+#[cfg(feature = "local")]
+use std::process::Stdio;
 use std::process::{Command, Output};
 
 use thalweg::prelude::*;
@@ -36,6 +40,11 @@ const TESTS: &[Test] = &[
         "a_worker_whose_topology_differs_from_the_plan_says_so",
         a_worker_whose_topology_differs_from_the_plan_says_so,
     ),
+    #[cfg(feature = "local")]
+    (
+        "an_interrupt_cancels_a_local_job_and_leaves_nothing_behind",
+        an_interrupt_cancels_a_local_job_and_leaves_nothing_behind,
+    ),
 ];
 
 fn main() -> thalweg::Result<()> {
@@ -43,6 +52,7 @@ fn main() -> thalweg::Result<()> {
         Ok("word count") => word_count_job(),
         Ok("collecting") => collecting_job(),
         Ok("failing") => failing_job(),
+        Ok("unbounded") => unbounded_job(),
         _ => {
             run_tests(&std::env::args().skip(1).collect::<Vec<_>>());
             Ok(())
@@ -207,4 +217,41 @@ fn a_worker_whose_topology_differs_from_the_plan_says_so() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("differs from the plan that the cluster has checked"), "{stderr}");
     assert!(stderr.contains("instead of 7"), "{stderr}");
+}
+
+fn unbounded_job() -> thalweg::Result<()> {
+    thalweg::run(|env| {
+        env.generate(Some(100.0), None, |number| number).print();
+        Ok(())
+    })
+}
+
+#[cfg(feature = "local")]
+fn an_interrupt_cancels_a_local_job_and_leaves_nothing_behind() {
+    for signal in ["-INT", "-TERM"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .env(JOB, "unbounded")
+            .env("TMPDIR", directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "0\n", "the job runs");
+        let sent = Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("Error: the job was canceled"), "{stderr}");
+        assert_eq!(
+            std::fs::read_dir(directory.path()).unwrap().count(),
+            0,
+            "the temporary directory is removed"
+        );
+    }
 }

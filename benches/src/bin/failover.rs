@@ -42,7 +42,9 @@ async fn run(clock: &SharedClock) -> Result<(Duration, Duration)> {
     let mut cluster = Cluster::start(ClusterOptions { job_managers: 3, ..ClusterOptions::default() }).await?;
     let job = binary("unbounded_counter")?;
     cluster.submit(job.clone(), &["--rate", "5000"], &[]).await?;
-    let logs = cluster.task_manager_folder(*cluster.task_managers().first().context("no task manager")?).join("logs");
+    let logs = cluster
+        .task_manager_folder(*cluster.task_managers().first().context("no task manager")?)
+        .join("logs");
     let log = wait::until("the job's first output", async || Ok(output_log(&logs))).await?;
     let leader = cluster.leader().await?;
     let process = cluster.job_manager(leader)?.id();
@@ -61,9 +63,9 @@ async fn run(clock: &SharedClock) -> Result<(Duration, Duration)> {
 fn output_log(logs: &Path) -> Option<PathBuf> {
     let jobs = fs::read_dir(logs).ok()?.flatten();
     let files = jobs.flat_map(|job| fs::read_dir(job.path()).into_iter().flatten().flatten());
-    files
-        .map(|file| file.path())
-        .find(|path| path.extension().is_some_and(|kind| kind == "out") && path.metadata().is_ok_and(|data| data.len() > 0))
+    files.map(|file| file.path()).find(|path| {
+        path.extension().is_some_and(|kind| kind == "out") && path.metadata().is_ok_and(|data| data.len() > 0)
+    })
 }
 
 /// The longest time in which a growing file did not grow.

@@ -1,6 +1,6 @@
 //! The figures that a user meets first: words counted per second, time to the first record, time to cancel, idle memory.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,14 @@ impl Bench {
             words += 10;
         }
         file.flush()?;
-        Ok(Self { json: options.json, runs: options.runs.max(1), clock: SystemClock::shared(), folder, text, words })
+        Ok(Self {
+            json: options.json,
+            runs: options.runs.max(1),
+            clock: SystemClock::shared(),
+            folder,
+            text,
+            words,
+        })
     }
 
     async fn repeat(&self, mut run: impl AsyncFnMut() -> Result<Throughput>) -> Result<Vec<Throughput>> {
@@ -117,12 +124,17 @@ impl Bench {
     fn plain(&self) -> Result<Throughput> {
         let watch = Stopwatch::start(&self.clock);
         let cpu = usage::cpu_seconds(ProcessId(std::process::id()))?;
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut counts: HashMap<String, u64, foldhash::fast::FixedState> = HashMap::default();
         let mut out = std::io::BufWriter::new(fs::File::create(self.folder.path().join("plain"))?);
         for line in fs::read_to_string(&self.text)?.lines() {
-            for word in line.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()) {
+            for word in
+                line.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty())
+            {
                 let word = word.to_lowercase();
-                let count = counts.entry(word.clone()).or_default();
+                let count = match counts.get_mut(&word) {
+                    Some(count) => count,
+                    None => counts.entry(word.clone()).or_default(),
+                };
                 *count += 1;
                 writeln!(out, "{word} {count}")?;
             }
@@ -153,9 +165,12 @@ impl Bench {
 
     /// The job submitted to a cluster; all processes' CPU time counts.
     async fn cluster(&self, task_managers: u32, slots: u32) -> Result<Throughput> {
-        let mut cluster = Cluster::start(ClusterOptions { task_managers, slots, ..ClusterOptions::default() }).await?;
+        let mut cluster =
+            Cluster::start(ClusterOptions { task_managers, slots, ..ClusterOptions::default() }).await?;
         let processes = processes(&mut cluster)?;
-        let used = |processes: &[ProcessId]| processes.iter().map(|process| usage::cpu_seconds(*process)).sum::<Result<f64>>();
+        let used = |processes: &[ProcessId]| {
+            processes.iter().map(|process| usage::cpu_seconds(*process)).sum::<Result<f64>>()
+        };
         let before = used(&processes)?;
         let watch = Stopwatch::start(&self.clock);
         let output = cluster.folder().join("output");
@@ -176,6 +191,8 @@ impl Bench {
     async fn latencies(&self) -> Result<()> {
         let mut cluster = Cluster::start(ClusterOptions::default()).await?;
         let [manager, worker_host] = processes(&mut cluster)?[..] else { bail!("one process of each kind") };
+        self.report("job_manager_idle_resident", "MiB", &[usage::resident_mib(manager)?], None)?;
+        self.report("task_manager_idle_resident", "MiB", &[usage::resident_mib(worker_host)?], None)?;
         let (mut known, mut new, mut cancel) = (Vec::new(), Vec::new(), Vec::new());
         let original = binary("unbounded_counter")?;
         // The cluster knows the binary from here on.
@@ -189,13 +206,15 @@ impl Bench {
         self.report("submit_known_to_first_record", "ms", &known, None)?;
         self.report("submit_new_20_mb_to_first_record", "ms", &new, None)?;
         self.report("cancel", "ms", &cancel, None)?;
-        self.report("job_manager_resident", "MiB", &[usage::resident_mib(manager)?], None)?;
-        self.report("task_manager_resident", "MiB", &[usage::resident_mib(worker_host)?], None)
+        self.report("job_manager_resident_after_jobs", "MiB", &[usage::resident_mib(manager)?], None)?;
+        self.report("task_manager_resident_after_jobs", "MiB", &[usage::resident_mib(worker_host)?], None)
     }
 
     /// Milliseconds from submitting an endless job to its first line of output, and from cancelling it to its end.
     async fn first_record(&self, cluster: &mut Cluster, job: &Path) -> Result<(f64, f64)> {
-        let logs = cluster.task_manager_folder(*cluster.task_managers().first().context("no task manager")?).join("logs");
+        let logs = cluster
+            .task_manager_folder(*cluster.task_managers().first().context("no task manager")?)
+            .join("logs");
         let before = printed_bytes(&logs);
         let watch = Stopwatch::start(&self.clock);
         let id = cluster.submit(job.to_path_buf(), &["--rate", "1000"], &[]).await?;

@@ -71,7 +71,7 @@ impl Options {
             Fault::Abort => std::process::abort(),
             Fault::Exit => std::process::exit(3),
             Fault::Hang => loop {
-                std::thread::sleep(Duration::from_secs(3600));
+                std::thread::sleep(Duration::from_secs(3600)); // not a wait: it hangs as told
             },
             Fault::Memory => {
                 if let Some(cgroup) = &self.cgroup {

@@ -23,9 +23,10 @@ impl Options {
             attribute.parse_nested_meta(|meta| {
                 let word = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
                 match word.as_str() {
-                    word if !allowed.contains(&word) => {
-                        Err(meta.error(format!("unknown word in #[{kind}(...)]; known here: {}", allowed.join(", "))))
-                    }
+                    word if !allowed.contains(&word) => Err(meta.error(format!(
+                        "unknown word in #[{kind}(...)]; known here: {}",
+                        allowed.join(", ")
+                    ))),
                     "crate" => meta.value()?.parse().map(|path| options.krate = Some(path)),
                     "name" => meta.value()?.parse().map(|name| options.name = Some(name)),
                     "skip" => {

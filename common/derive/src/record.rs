@@ -25,7 +25,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let body = match &input.data {
         Data::Struct(data) => expand_struct(&krate, &text, &data.fields)?,
         Data::Enum(data) => {
-            let variants = data.variants.iter().map(|variant| (&variant.ident, &variant.fields)).collect::<Vec<_>>();
+            let variants =
+                data.variants.iter().map(|variant| (&variant.ident, &variant.fields)).collect::<Vec<_>>();
             expand_enum(&krate, &text, &variants)?
         }
         Data::Union(_) => return Err(Error::new_spanned(name, "a union cannot be a record; use an enum")),

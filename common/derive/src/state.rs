@@ -11,7 +11,12 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let fields = match &input.data {
         Data::Struct(data) => &data.fields,
-        _ => return Err(Error::new_spanned(name, "only a struct can declare state: its fields are the states")),
+        _ => {
+            return Err(Error::new_spanned(
+                name,
+                "only a struct can declare state: its fields are the states",
+            ));
+        }
     };
     if let Fields::Unnamed(_) = fields {
         return Err(Error::new_spanned(name, "name the fields: a state is found again by its field's name"));
@@ -22,7 +27,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         let Some(member) = &field.ident else { continue };
         if !options.skip {
             let text = options.name.map_or_else(|| member.to_string(), |name| name.value());
-            declarations.push(quote!(#krate::state::Declare::declare(&mut self.#member, #text, declarations);));
+            declarations
+                .push(quote!(#krate::state::Declare::declare(&mut self.#member, #text, declarations);));
         }
     }
     let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();

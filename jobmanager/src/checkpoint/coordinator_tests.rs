@@ -1,3 +1,5 @@
+//! The coordinator of checkpoints, step by step: tables of events and what they lead to.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -71,7 +71,7 @@ impl Trio {
                 if let Some((id, _)) = self.members.iter().find(leads) {
                     return *id;
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await; // not a wait: the pause between two looks
             }
         })
         .await
@@ -94,7 +94,7 @@ impl Trio {
                 if let Ok(manager) = FakeTaskManager::connect(address, name, 1, running.to_vec()).await {
                     return manager;
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await; // not a wait: the pause between two looks
             }
         })
         .await

@@ -145,7 +145,7 @@ pub async fn job_is(client: &JobClient, job_id: JobId, what: &str, is: impl Fn(&
             if is(&client.describe(job_id).await.unwrap().summary) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // not a wait: the pause between two looks
         }
     })
     .await;

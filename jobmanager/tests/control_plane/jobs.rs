@@ -165,7 +165,7 @@ async fn checkpoints_complete_and_are_restored() {
     }
     soon("the older checkpoint's deletion", async {
         while job_directory.join("chk-1/_metadata").exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // not a wait: the pause between two looks
         }
     })
     .await;
@@ -188,7 +188,7 @@ async fn checkpoints_complete_and_are_restored() {
     job_is(&client, job, "the end", |job| job.status == JobStatus::Canceled).await;
     soon("the deletion of all checkpoints", async {
         while job_directory.join("chk-2/_metadata").exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // not a wait: the pause between two looks
         }
     })
     .await;

@@ -73,7 +73,7 @@ async fn an_election_is_waited_for() {
     let client = client(&[&server.address]).await;
     let elected = async {
         while server.calls() < 3 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // not a wait: the pause between two looks
         }
         server.role.send(Role::Leader).unwrap();
     };

@@ -233,6 +233,7 @@ pub(super) fn closed_without_end(id: ChannelId) -> Failure {
         "the channel of {id} was closed without an end marker: its sending task has failed or was stopped; \
          look at that task's failure"
     ))
+    .consequence()
 }
 
 /// The receiver of a channel is gone before the end of input.
@@ -241,6 +242,7 @@ pub(super) fn receiver_gone(id: ChannelId) -> Failure {
         "the channel of {id} has lost its receiver before the end of its input: the receiving task has failed or was \
          stopped; look at that task's failure"
     ))
+    .consequence()
 }
 
 #[cfg(test)]

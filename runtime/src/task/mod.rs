@@ -16,9 +16,10 @@ pub(crate) mod upload;
 use std::time::Duration;
 
 use bytes::Bytes;
-use thalweg_common::clock::{SharedClock, Stopwatch};
+use thalweg_common::clock::{Deadline, SharedClock, Stopwatch, deadline_in};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, SubtaskId};
+use thalweg_common::limits::CONSEQUENCE_GRACE_MS;
 use thalweg_common::status::TaskStatus;
 use tokio::sync::mpsc;
 
@@ -32,6 +33,9 @@ use crate::snapshot::{SnapshotBuilder, TaskSnapshot};
 
 /// A task sleeps no longer than this without a look around. Nothing depends on it: whatever concerns a task wakes it.
 const LONGEST_PARK: Duration = Duration::from_secs(60);
+
+/// How long a task whose neighbour is gone waits for the cause to be reported by others.
+pub(crate) const CONSEQUENCE_GRACE: Duration = Duration::from_millis(CONSEQUENCE_GRACE_MS);
 
 /// What a task tells its worker.
 #[derive(Debug, PartialEq)]
@@ -121,9 +125,12 @@ impl Task {
             _ if self.inbox.is_cancelled() => TaskStatus::Canceled,
             Ok(End::Finished) => TaskStatus::Finished,
             Ok(End::Canceled) => TaskStatus::Canceled,
+            Err(failure) if failure.is_consequence && self.await_cancellation(Some(CONSEQUENCE_GRACE)) => {
+                TaskStatus::Canceled
+            }
             Err(failure) => {
                 self.reporter.report(News::Failed(failure));
-                self.await_cancellation();
+                self.await_cancellation(None);
                 TaskStatus::Failed
             }
         };
@@ -174,11 +181,18 @@ impl Task {
         Ok(())
     }
 
-    fn await_cancellation(&mut self) {
+    /// Waits to be cancelled, as long as is given; says whether that came.
+    fn await_cancellation(&mut self, within: Option<Duration>) -> bool {
+        let deadline = within.map(|within| deadline_in(&self.clock, within));
         while !self.inbox.is_cancelled() {
+            let left = deadline.as_ref().map_or(LONGEST_PARK, Deadline::remaining);
+            if left.is_zero() {
+                return false;
+            }
             while self.inbox.next().is_some() {}
-            self.parker.park(LONGEST_PARK);
+            self.parker.park(left.min(LONGEST_PARK));
         }
+        true
     }
 }
 

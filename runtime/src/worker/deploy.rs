@@ -27,7 +27,7 @@ use crate::program::Program;
 use crate::task::counters::Counters;
 use crate::task::mailbox::{Cancellation, Inbox, Mailbox, mailbox};
 use crate::task::upload::{self, Directory};
-use crate::task::{News, Report, Reporter, Task};
+use crate::task::{CONSEQUENCE_GRACE, News, Report, Reporter, Task};
 
 /// What every task of the worker shares.
 #[derive(Clone)]
@@ -155,6 +155,10 @@ impl Deploying {
                 }
             }
             Some(Err(failure)) => {
+                if failure.is_consequence {
+                    // Cancelled in the meantime or not: the report of a cancelled task is none of a failure.
+                    let _ = tokio::time::timeout(CONSEQUENCE_GRACE, cancelled.cancelled()).await;
+                }
                 reporter.report_async(News::Failed(failure)).await;
                 // Its channels stay open until then: see the invariants of `task`.
                 cancelled.cancelled().await;

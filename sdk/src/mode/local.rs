@@ -5,6 +5,7 @@
 //! afterwards. They speak gRPC over loopback; records between tasks never leave the process.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use thalweg_runtime::worker::{self, WorkerOptions};
 use thalweg_taskmanager::launcher::{WorkerHandle, WorkerLauncher, WorkerSpec};
 use thalweg_taskmanager::{TaskManager, TaskManagerOptions};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -68,19 +70,21 @@ pub(super) fn run(
     }
     block_on(|scope| async move {
         let (sender, interrupted) = watch::channel(0);
-        scope.spawn("interrupts", count_interrupts(sender, scope.token()));
+        scope.spawn_fallible("interrupts", count_interrupts(sender, scope.token()));
         run_job(program, &arguments.job, &arguments.configuration, interrupted, &scope).await
     })
 }
 
-/// Tells of each Ctrl-C until the job has ended. The second one does not wait for that.
-async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) {
+/// Tells of each Ctrl-C or SIGTERM until the job has ended. The second one does not wait for that.
+async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) -> io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     loop {
         tokio::select! {
             biased;
-            () = ended.cancelled() => return,
-            Ok(()) = tokio::signal::ctrl_c() => {}
-            else => return,
+            () = ended.cancelled() => return Ok(()),
+            Some(()) = interrupt.recv() => {}
+            Some(()) = terminate.recv() => {}
+            else => return Ok(()),
         }
         if *sender.borrow() > 0 {
             std::process::exit(EXIT_INTERRUPTED);

@@ -72,13 +72,16 @@ fn with_name(configuration: &Configuration, name: &str) -> BTreeMap<String, Stri
 
 async fn follow(client: &JobClient, job_id: JobId) -> std::result::Result<i32, (i32, Error)> {
     let mut watch = client.watch(job_id);
+    let mut failure = None;
     while let Some(event) = watch.next().await.map_err(client_error)? {
         println!("{}", describe(&event));
-        if let Some(failure) = &event.failure {
+        failure = event.failure.or(failure);
+        let status = event.summary.status;
+        if let (JobStatus::Failed, Some(failure)) = (status, &failure) {
             eprintln!("{failure}");
         }
-        if event.summary.status.is_terminal() {
-            return Ok(exit_code(event.summary.status));
+        if status.is_terminal() {
+            return Ok(exit_code(status));
         }
     }
     let message =

@@ -409,7 +409,7 @@ impl WorkerProcess {
                 }) {
                     return found;
                 }
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await; // not a wait: the pause between two looks
             }
         };
         soon(search).await
@@ -440,7 +440,7 @@ impl WorkerProcess {
     pub async fn gone(&self) {
         let poll = async {
             while status(self.process, "State:").is_some_and(|state| !state.starts_with('Z')) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await; // not a wait: the pause between two looks
             }
         };
         soon(poll).await;

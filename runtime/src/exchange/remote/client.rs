@@ -94,6 +94,7 @@ async fn connect(address: &str, channel: ChannelId) -> Result<Channel, Failure> 
              this machine may reach its port",
             with_causes(&error)
         ))
+        .consequence()
     };
     let keep_alive = Duration::from_millis(EXCHANGE_KEEP_ALIVE_MS);
     Endpoint::from_shared(format!("http://{address}"))

@@ -101,6 +101,9 @@ fn failure_of(channel: ChannelId, peer: &str, status: &Status) -> Failure {
     let said = if status.message().is_empty() { with_causes(status) } else { status.message().to_owned() };
     let message = format!("the channel of {channel} to {peer} failed: {said}");
     match status.code() {
+        // What has a source did not come from the other end: the connection to it broke.
+        _ if std::error::Error::source(status).is_some() => Failure::external(message).consequence(),
+        Code::Unavailable | Code::Cancelled => Failure::external(message).consequence(),
         Code::Internal | Code::DataLoss | Code::InvalidArgument | Code::OutOfRange => {
             Failure::internal(message)
         }
