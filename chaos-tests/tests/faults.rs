@@ -44,7 +44,9 @@ async fn recovers_from(fault: &str, more: &[&str]) -> Result<Vec<FailureRecord>>
     let difference = oracle::compare(&expected(), &oracle::committed_lines(&output)?);
     assert_eq!(difference, Difference::default(), "after {fault}");
     assert!(marker.exists(), "the fault never struck");
-    Ok(cluster.describe(job).await?.failures)
+    let details = cluster.describe(job).await?;
+    assert_eq!(details.summary.name, "chaos_job", "a job without a name has its binary's");
+    Ok(details.failures)
 }
 
 /// The first failure's message and details.

@@ -16,6 +16,9 @@ use crate::schema::Schema;
 /// The version of the graph's form and of the protocol between a job's binary and the cluster.
 pub const PROTOCOL_VERSION: u32 = 1;
 
+/// The name of a job whose author gave it none; the cluster replaces it by the binary's name.
+pub const UNNAMED_JOB: &str = "Thalweg Streaming Job";
+
 /// A job as a graph of chained operators.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobGraph {

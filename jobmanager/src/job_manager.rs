@@ -200,7 +200,14 @@ impl JobManagerHandle {
         let submission_id = SubmissionId::random().map_err(|error| EmbeddedError {
             reason: format!("the system gives no random bytes: {error}"),
         })?;
-        let job = Submitting { submission_id, binary: None, arguments, configuration, graph };
+        let job = Submitting {
+            submission_id,
+            binary: None,
+            binary_name: String::new(),
+            arguments,
+            configuration,
+            graph,
+        };
         Ok(self.submitter.accept(job).await?.job_id)
     }
 

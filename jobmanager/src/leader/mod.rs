@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
-use thalweg_common::config::{Configuration, keys};
+use thalweg_common::config::{ConfigKey, Configuration, keys};
 use thalweg_common::id::JobId;
 use thalweg_common::limits::ACTOR_MAILBOX;
 use thalweg_common::task_scope::TaskScope;
@@ -101,17 +101,14 @@ impl NotLeading {
 pub(crate) struct Settings {
     pub(crate) heartbeat_interval_ms: u64,
     pub(crate) heartbeat_timeout_ms: u64,
-    slot_request_ms: u64,
     configuration: Configuration,
 }
 
 impl Settings {
     pub(crate) fn new(configuration: &Configuration) -> Self {
-        let ms = |key| configuration.duration(key).map_or(0, |duration| duration.as_millis() as u64);
         Self {
-            heartbeat_interval_ms: ms(&keys::HEARTBEAT_INTERVAL),
-            heartbeat_timeout_ms: ms(&keys::HEARTBEAT_TIMEOUT),
-            slot_request_ms: ms(&keys::SLOT_REQUEST_TIMEOUT),
+            heartbeat_interval_ms: milliseconds(configuration, &keys::HEARTBEAT_INTERVAL),
+            heartbeat_timeout_ms: milliseconds(configuration, &keys::HEARTBEAT_TIMEOUT),
             configuration: configuration.clone(),
         }
     }
@@ -125,13 +122,17 @@ impl Settings {
                 tracing::debug!(job = %job.id, "setting ignored: {error}");
             }
         }
-        let cancellation = configuration.duration(&keys::TASK_CANCELLATION_TIMEOUT);
         Patience {
-            slot_request_ms: self.slot_request_ms,
+            slot_request_ms: milliseconds(&configuration, &keys::SLOT_REQUEST_TIMEOUT),
             adoption_ms: self.heartbeat_timeout_ms.min(MAX_ADOPTION_MS),
-            cancellation_ms: cancellation.map_or(0, |duration| duration.as_millis() as u64),
+            cancellation_ms: milliseconds(&configuration, &keys::TASK_CANCELLATION_TIMEOUT),
         }
     }
+}
+
+/// The duration under `key`, which has a default.
+fn milliseconds(configuration: &Configuration, key: &ConfigKey) -> u64 {
+    configuration.duration(key).map_or(0, |duration| duration.as_millis() as u64)
 }
 
 /// What the actor works with.

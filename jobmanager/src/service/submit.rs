@@ -8,7 +8,7 @@ use std::time::Duration;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::{Configuration, keys};
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::JobGraph;
+use thalweg_common::graph::{JobGraph, UNNAMED_JOB};
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::{
     MAX_BINARY_BYTES, MAX_CONCURRENT_SUBMISSIONS, MAX_JOB_ARGUMENTS_BYTES, MAX_JOB_CONFIGURATION_BYTES,
@@ -42,6 +42,8 @@ pub(crate) type Responses = mpsc::Sender<Result<v1::SubmitJobResponse, Status>>;
 pub(crate) struct Submitting {
     pub(crate) submission_id: SubmissionId,
     pub(crate) binary: Option<Binary>,
+    /// The job's name if its graph has none.
+    pub(crate) binary_name: String,
     pub(crate) arguments: Vec<String>,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) graph: JobGraph,
@@ -133,8 +135,14 @@ impl Submitter {
         )
         .map_err(|failure| failure_status(&failure))?;
         tidy(&self.blobs, self.consensus.state(), binary.sha256, self.clock.now_ms()).await;
-        let arguments = header.arguments;
-        let job = Submitting { submission_id, binary: Some(binary), arguments, configuration, graph };
+        let job = Submitting {
+            submission_id,
+            binary: Some(binary),
+            binary_name: header.binary_name,
+            arguments: header.arguments,
+            configuration,
+            graph,
+        };
         Ok(self.accept(job).await?.into())
     }
 
@@ -186,7 +194,10 @@ impl Submitter {
         let checkpoint_directory = self.checkpoint_directory(&graph, &mut warnings)?;
         let job_id = JobId::random()
             .map_err(|error| Failure::external(format!("the system gives no random bytes: {error}")))?;
-        let name = graph.name.clone();
+        let name = match job.binary_name {
+            name if graph.name == UNNAMED_JOB && !name.is_empty() => name,
+            _ => graph.name.clone(),
+        };
         let outcome = self
             .consensus
             .propose(Command::SubmitJob(SubmitJob {

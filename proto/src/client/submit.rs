@@ -62,6 +62,7 @@ impl JobClient {
             size_bytes,
             arguments: options.arguments,
             configuration: options.configuration,
+            binary_name: options.binary.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         self.learn_members().await?;
         let mut search = Search::start(self);

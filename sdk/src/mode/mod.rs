@@ -13,6 +13,7 @@ use std::env;
 use std::path::Path;
 
 use thalweg_common::config::Configuration;
+use thalweg_common::graph::UNNAMED_JOB;
 use thalweg_runtime::program::Program;
 
 use crate::arguments::{Arguments, help};
@@ -21,9 +22,6 @@ use crate::error::{Error, Result};
 
 /// The exit code of a program that was refused: wrong arguments, or a topology that cannot run.
 const EXIT_REFUSED: i32 = 2;
-
-/// The name of a job that has none and whose executable's name is not known.
-const DEFAULT_JOB_NAME: &str = "Thalweg Streaming Job";
 
 /// Runs the job that `topology` declares: in this process, or, with `--jobmanager`, on a cluster. `--help` tells more.
 ///
@@ -99,7 +97,7 @@ fn declare_for_cluster(
         Ok(json) => received_configuration(&json)?,
         Err(_) => Configuration::new(),
     };
-    declare(topology, Environment::new(arguments, false), &configuration, DEFAULT_JOB_NAME)
+    declare(topology, Environment::new(arguments, false), &configuration, UNNAMED_JOB)
 }
 
 fn process_arguments() -> Result<Vec<String>> {
@@ -115,7 +113,7 @@ fn process_arguments() -> Result<Vec<String>> {
 fn program_name() -> String {
     let path = env::args_os().next().unwrap_or_default();
     let name = Path::new(&path).file_stem().map(|name| name.to_string_lossy().into_owned());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_JOB_NAME.to_string())
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| UNNAMED_JOB.to_string())
 }
 
 /// Ends the process with a message.

@@ -1,9 +1,7 @@
 //! Submit mode: uploads this executable and follows the job until it has ended.
 
-use std::collections::BTreeMap;
 use std::env;
 
-use thalweg_common::config::{Configuration, keys};
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::status::JobStatus;
 use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
@@ -28,31 +26,30 @@ pub(super) fn run(
 ) -> ! {
     // Declared here first: a mistake is shown at once and needs no upload.
     let environment = Environment::new(&arguments.job, false);
-    let name = match declare(topology, environment, &arguments.configuration, &program_name()) {
-        Ok(program) => program.graph.name,
-        Err(error) => exit(EXIT_REFUSED, &error),
-    };
+    if let Err(error) = declare(topology, environment, &arguments.configuration, &program_name()) {
+        exit(EXIT_REFUSED, &error);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => exit(EXIT_FAILED, &error.into()),
     };
-    match runtime.block_on(submit(arguments, name, job_managers)) {
+    match runtime.block_on(submit(arguments, job_managers)) {
         Ok(code) => std::process::exit(code),
         Err((code, error)) => exit(code, &error),
     }
 }
 
 /// Submits and gives the exit code.
-async fn submit(
-    arguments: Arguments,
-    name: String,
-    job_managers: Vec<String>,
-) -> std::result::Result<i32, (i32, Error)> {
+async fn submit(arguments: Arguments, job_managers: Vec<String>) -> std::result::Result<i32, (i32, Error)> {
     let refused = |error: Error| (EXIT_REFUSED, error);
     let options = SubmitOptions {
         binary: env::current_exe().map_err(|error| refused(error.into()))?,
         arguments: arguments.job,
-        configuration: with_name(&arguments.configuration, &name),
+        configuration: arguments
+            .configuration
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect(),
         submission_id: SubmissionId::random().map_err(|error| refused(error.into()))?,
     };
     let client = JobClient::connect(job_managers).await.map_err(client_error)?;
@@ -62,12 +59,6 @@ async fn submit(
     }
     println!("Job has been submitted with JobID {}", accepted.job_id);
     if arguments.detach { Ok(EXIT_FINISHED) } else { follow(&client, accepted.job_id).await }
-}
-
-/// The settings with the job's name among them: in the cluster the executable's own name is not known.
-fn with_name(configuration: &Configuration, name: &str) -> BTreeMap<String, String> {
-    let given = configuration.iter().map(|(key, value)| (key.to_string(), value.to_string()));
-    given.chain([(keys::PIPELINE_NAME.name.to_string(), name.to_string())]).collect()
 }
 
 async fn follow(client: &JobClient, job_id: JobId) -> std::result::Result<i32, (i32, Error)> {
@@ -126,14 +117,5 @@ mod tests {
         assert_eq!(exit_code(JobStatus::Failed), 1);
         assert_eq!(exit_code(JobStatus::Canceled), 3);
         assert_eq!(client_error(ClientError::NoAddress).0, 4);
-    }
-
-    #[test]
-    fn the_name_goes_with_the_settings() {
-        let mut configuration = Configuration::new();
-        configuration.set("parallelism.default", "4").expect("a right setting");
-        let sent = with_name(&configuration, "word_count");
-        assert_eq!(sent.get("pipeline.name").map(String::as_str), Some("word_count"));
-        assert_eq!(sent.get("parallelism.default").map(String::as_str), Some("4"));
     }
 }
