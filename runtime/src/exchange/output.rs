@@ -98,7 +98,8 @@ impl<T: Record> Output<T> {
         if self.targets.len() != batch.len() || !is_valid {
             let records = batch.len();
             return Err(Failure::user(format!(
-                "a partitioner did not choose one of {channels} channels for each of {records} records; it must append one                  number below {channels} per record"
+                "a partitioner did not choose one of {channels} channels for each of {records} records; it must append \
+                 one number below {channels} per record"
             )));
         }
         for (record, target) in batch.records.drain(..).zip(&self.targets) {

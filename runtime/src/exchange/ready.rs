@@ -16,13 +16,12 @@ const WORD_BITS: usize = u64::BITS as usize;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ChannelSet {
     words: Vec<u64>,
-    len: usize,
 }
 
 impl ChannelSet {
     /// The empty set of channels below `channels`.
     pub(super) fn new(channels: usize) -> Self {
-        Self { words: vec![0; channels.div_ceil(WORD_BITS)], len: 0 }
+        Self { words: vec![0; channels.div_ceil(WORD_BITS)] }
     }
 
     /// The set of all channels below `channels`.
@@ -40,7 +39,6 @@ impl ChannelSet {
         let bit = 1 << (channel % WORD_BITS);
         let is_new = *word & bit == 0;
         *word |= bit;
-        self.len += usize::from(is_new);
         is_new
     }
 
@@ -48,19 +46,17 @@ impl ChannelSet {
     pub(super) fn remove(&mut self, channel: usize) {
         let word = &mut self.words[channel / WORD_BITS];
         let bit = 1 << (channel % WORD_BITS);
-        self.len -= usize::from(*word & bit != 0);
         *word &= !bit;
     }
 
     /// Takes all out.
     pub(super) fn clear(&mut self) {
         self.words.fill(0);
-        self.len = 0;
     }
 
-    /// How many are in it.
+    /// How many are in it. Counted, not kept: it is asked for at barriers and ends only.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// The first channel at or behind `start`, then from the beginning, that is in this set and not in `without`.
@@ -110,9 +106,7 @@ impl ReadySet {
             if wanted != 0 {
                 // Acquire pairs with the release of `raise`: the queue is read after its bit was taken.
                 word.fetch_and(!wanted, Ordering::Acquire);
-                let known = &mut ready.words[index];
-                ready.len += (wanted & !*known).count_ones() as usize;
-                *known |= wanted;
+                ready.words[index] |= wanted;
             }
         }
     }
