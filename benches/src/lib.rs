@@ -2,5 +2,8 @@
 //!
 //! Every measurement is repeated; what is reported is the median with its spread, so that a busy machine shows.
 
+pub mod contest;
 pub mod measurement;
+pub mod nexmark;
+pub mod tally;
 pub mod usage;

@@ -24,6 +24,10 @@ Measurements:
              workers), time to the first record and to cancel, memory of idle processes
   failover   how long output pauses when the leading job manager is killed, and how soon another
              one accepts a job
+  local      events per CPU second of running counts by key, beside plain loops over a hash map; what
+             a second subtask brings when one key is hot
+  nexmark    events per CPU second of Nexmark queries, beside the same queries as plain loops; cost of
+             the event generator
 
 Options:
       --json      one JSON object a line

@@ -1,0 +1,76 @@
+//! Nexmark queries as jobs in one process, beside the same queries as plain loops; the generator's own cost.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use thalweg_benches::contest::{Case, measured};
+use thalweg_benches::measurement::Measurement;
+use thalweg_benches::nexmark::generator::Generator;
+use thalweg_benches::nexmark::queries::Query;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The group of cases.
+const BENCH: &str = "nexmark";
+
+/// With guarantees there is a checkpoint this often.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Measures Nexmark queries: events per CPU second of the job, and of a plain loop as the baseline.
+#[derive(Parser)]
+struct Options {
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// How often each case is run; the median is reported.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// How many events each query reads.
+    #[arg(long, default_value_t = 20_000_000)]
+    events: u64,
+    /// The queries, with commas between them.
+    #[arg(long, value_delimiter = ',', default_values_t = Query::ALL)]
+    queries: Vec<Query>,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    ensure!(options.events > 0, "there is nothing to measure without events; give --events a number above 0");
+    let generator = Generator::default();
+    measure_generator(&options, generator)?;
+    for query in &options.queries {
+        let case = Case {
+            without_checkpoints: query.to_string(),
+            exactly_once: format!("{query}_exactly_once"),
+            checkpoint_interval: CHECKPOINT_INTERVAL,
+            events: options.events,
+            bench: BENCH,
+            json: options.json,
+            runs: options.runs,
+            work: query.name(),
+        };
+        case.run(
+            || query.plain(generator, options.events),
+            |env| query.topology(env, generator, options.events),
+        )?;
+    }
+    Ok(())
+}
+
+/// What making the events costs alone; it is part of every other case, of the baselines too.
+fn measure_generator(options: &Options, generator: Generator) -> Result<()> {
+    let mut costs_ns = Vec::new();
+    for _ in 0..options.runs.max(1) {
+        let ((), cost) = measured(|| {
+            for number in 0..options.events {
+                black_box(generator.event(black_box(number)));
+            }
+            Ok(())
+        })?;
+        costs_ns.push(cost.cpu_seconds * 1e9 / options.events as f64);
+    }
+    Measurement::median(BENCH, "generator_ns", "ns/event", &costs_ns).print(options.json)
+}

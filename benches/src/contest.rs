@@ -1,0 +1,158 @@
+//! A job beside the plain single-threaded loop that does the same: both run in this process, take turns, and must come to
+//! the same result.
+//!
+//! What is reported is events per CPU second of the whole process, so that work on other threads counts too.
+
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, ensure};
+use thalweg::Environment;
+use thalweg::testing::LocalCluster;
+use thalweg_chaos_tests::process::ProcessId;
+use thalweg_common::clock::{Stopwatch, SystemClock};
+
+use crate::measurement::Measurement;
+use crate::tally::{Tallies, Tally};
+use crate::usage;
+
+/// The kernel counts CPU time in ticks of this length; a run that is shorter counts as one.
+const TICK_SECONDS: f64 = 0.01;
+
+/// What a run has cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// CPU seconds of all threads of this process, at least one tick.
+    pub cpu_seconds: f64,
+    /// From its beginning to its end.
+    pub elapsed: Duration,
+}
+
+/// Runs `work` and says what it has cost.
+///
+/// # Errors
+/// When the work fails or the kernel's accounts cannot be read.
+pub fn measured<R>(work: impl FnOnce() -> Result<R>) -> Result<(R, Cost)> {
+    let process = ProcessId(std::process::id());
+    let watch = Stopwatch::start(&SystemClock::shared());
+    let before = usage::cpu_seconds(process)?;
+    let result = work()?;
+    let elapsed = watch.elapsed();
+    let cpu_seconds = (usage::cpu_seconds(process)? - before).max(TICK_SECONDS);
+    Ok((result, Cost { cpu_seconds, elapsed }))
+}
+
+/// Runs a job in this process.
+///
+/// # Errors
+/// When the job fails.
+pub fn run_job(
+    parallelism: u32,
+    checkpoint_interval: Option<Duration>,
+    topology: impl FnOnce(&Environment) -> Tallies,
+) -> Result<Tally> {
+    let mut cluster = LocalCluster::new().configure("parallelism.default", parallelism);
+    if let Some(interval) = checkpoint_interval {
+        let interval = format!("{} ms", interval.as_millis());
+        cluster = cluster.configure("execution.checkpointing.interval", interval);
+    }
+    let tallies = cluster.run(|env| Ok(topology(env))).map_err(|error| Error::from_boxed(error.into()))?;
+    Ok(tallies.total())
+}
+
+/// What a job and its loop have to do.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    /// The name under which the job without checkpoints is reported.
+    pub without_checkpoints: String,
+    /// The name under which the job with exactly-once checkpoints is reported.
+    pub exactly_once: String,
+    /// How often those are taken.
+    pub checkpoint_interval: Duration,
+    /// How many events both read.
+    pub events: u64,
+    /// The group of cases, for reports.
+    pub bench: &'static str,
+    /// Whether to report JSON.
+    pub json: bool,
+    /// How often both run.
+    pub runs: usize,
+    /// What the job does, for errors.
+    pub work: &'a str,
+}
+
+impl Case<'_> {
+    /// Runs the loop, the job without checkpoints and the job with them, in turn, and reports both jobs beside the loop.
+    ///
+    /// # Errors
+    /// When a job fails, or comes to another result than the loop.
+    pub fn run(&self, plain: impl Fn() -> Tally, topology: impl Fn(&Environment) -> Tallies) -> Result<()> {
+        let (mut plain_rates, mut rates) = (Vec::new(), [Vec::new(), Vec::new()]);
+        for _ in 0..self.runs.max(1) {
+            let (expected, cost) = measured(|| Ok(std::hint::black_box(plain())))?;
+            plain_rates.push(self.rate(cost));
+            for (interval, rates) in [None, Some(self.checkpoint_interval)].into_iter().zip(&mut rates) {
+                let job = || run_job(1, interval, &topology);
+                let (tally, cost) = measured(job).with_context(|| format!("the job {} failed", self.work))?;
+                self.check(tally, expected)?;
+                rates.push(self.rate(cost));
+            }
+        }
+        let baseline = Measurement::median(self.bench, "", "", &plain_rates).value;
+        for (name, rates) in [&self.without_checkpoints, &self.exactly_once].into_iter().zip(&rates) {
+            let measurement = Measurement::median(self.bench, name, "events/cpu s", rates);
+            measurement.against(baseline).print(self.json)?;
+        }
+        Ok(())
+    }
+
+    /// Fails unless a job has come to the expected result.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn check(&self, tally: Tally, expected: Tally) -> Result<()> {
+        ensure!(
+            tally == expected,
+            "the job {} gives {tally:?}, the plain loop over the same events {expected:?}; one of both is wrong",
+            self.work
+        );
+        Ok(())
+    }
+
+    fn rate(&self, cost: Cost) -> f64 {
+        self.events as f64 / cost.cpu_seconds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case() -> Case<'static> {
+        Case {
+            without_checkpoints: "numbers".into(),
+            exactly_once: "numbers_exactly_once".into(),
+            checkpoint_interval: Duration::from_millis(20),
+            events: 100,
+            bench: "test",
+            json: true,
+            runs: 1,
+            work: "numbers",
+        }
+    }
+
+    fn numbers(env: &Environment) -> Tallies {
+        let tallies = Tallies::default();
+        env.generate(None, Some(100), |number| number).sink("numbers", tallies.sink());
+        tallies
+    }
+
+    #[test]
+    fn equal_results_are_reported_and_others_are_an_error() {
+        let right = Tally { count: 100, sum: 4_950 };
+        case().run(|| right, numbers).expect("both give the same");
+        for wrong in [Tally { count: 99, ..right }, Tally { sum: 4_951, ..right }] {
+            let error = case().run(|| wrong, numbers).expect_err("the results differ");
+            assert!(error.to_string().contains("the job numbers gives Tally { count: 100"), "{error}");
+        }
+    }
+}

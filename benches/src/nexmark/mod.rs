@@ -1,0 +1,8 @@
+//! Nexmark: an auction house's people, auctions and bids, and the field's standard queries on them.
+//!
+//! [`generator`] makes the events, [`queries`] has each query twice: as a job, and as the plain loop that it is compared
+//! with. Both read the same events and must come to the same [`Tally`](crate::tally::Tally).
+
+pub mod generator;
+pub mod queries;
+pub mod text;

@@ -1,0 +1,301 @@
+//! The Nexmark queries, each as a job and as a plain single-threaded loop over the same events.
+//!
+//! Both forms do the same work in the same words: they share the functions on single records and differ in who calls
+//! them. Invariant: for the same events both come to the same [`Tally`], whatever the job's parallelism.
+
+use std::fmt;
+use std::str::FromStr;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use thalweg::prelude::*;
+
+use super::generator::{Auction, Bid, Event, Generator, Person};
+use super::text::Text;
+use crate::tally::{Digest, Tallies, Tally, digest_of};
+
+/// Q1 turns dollars into euros at this rate, in thousandths.
+const EUROS_PER_1000_DOLLARS: u64 = 908;
+
+/// Q2 looks for bids for auctions whose id is a multiple of this.
+const AUCTION_DIVISOR: u64 = 123;
+
+/// Q3 looks for auctions of this category ...
+const CATEGORY: u32 = 10;
+
+/// ... by people in these states.
+const STATES: [Text; 3] = [Text::word("OR"), Text::word("ID"), Text::word("CA")];
+
+/// A query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Query {
+    /// All bids, as they are.
+    Q0,
+    /// All bids, with their prices in another currency.
+    Q1,
+    /// Auction and price of the bids for some auctions.
+    Q2,
+    /// Who sells in category 10 in Oregon, Idaho or California: auctions joined with their sellers, incrementally.
+    Q3,
+    /// How many bids each bidder has made so far.
+    Q12Count,
+}
+
+impl Query {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [Self::Q0, Self::Q1, Self::Q2, Self::Q3, Self::Q12Count];
+
+    /// The name by which it is chosen and reported.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q0 => "q0",
+            Self::Q1 => "q1",
+            Self::Q2 => "q2",
+            Self::Q3 => "q3",
+            Self::Q12Count => "q12_count",
+        }
+    }
+
+    /// Declares the query as a job that reads the first `events` events; its results are in what is returned.
+    pub fn topology(self, env: &Environment, generator: Generator, events: u64) -> Tallies {
+        let tallies = Tallies::default();
+        let events = env.generate(None, Some(events), move |number| generator.event(number)).uid("events");
+        match self {
+            Self::Q0 => events.flat_map(Event::bid).sink("bids", tallies.sink()),
+            Self::Q1 => events.flat_map(Event::bid).map(in_euros).sink("bids", tallies.sink()),
+            Self::Q2 => events
+                .flat_map(Event::bid)
+                .filter(is_chosen)
+                .map(|bid| (bid.auction, bid.price))
+                .sink("prices", tallies.sink()),
+            Self::Q3 => events
+                .flat_map(Side::of)
+                .key_by(Side::seller)
+                .process(Join::default())
+                .uid("join")
+                .sink("sales", tallies.sink()),
+            Self::Q12Count => events
+                .flat_map(Event::bid)
+                .key_by(|bid| bid.bidder)
+                .count()
+                .uid("count")
+                .sink("counts", tallies.sink()),
+        };
+        tallies
+    }
+
+    /// The same as a loop in one thread, as one would write it by hand.
+    pub fn plain(self, generator: Generator, events: u64) -> Tally {
+        let events = (0..events).map(|number| generator.event(number));
+        let mut tally = Tally::default();
+        match self {
+            Self::Q0 => events.filter_map(Event::bid).for_each(|bid| tally.add(&bid)),
+            Self::Q1 => events.filter_map(Event::bid).for_each(|bid| tally.add(&in_euros(bid))),
+            Self::Q2 => {
+                let chosen = events.filter_map(Event::bid).filter(is_chosen);
+                chosen.for_each(|bid| tally.add(&(bid.auction, bid.price)));
+            }
+            Self::Q3 => plain_join(events, &mut tally),
+            Self::Q12Count => {
+                let mut counts: HashMap<u64, u64, FixedState> = HashMap::default();
+                for bid in events.filter_map(Event::bid) {
+                    let count = counts.entry(bid.bidder).or_default();
+                    *count += 1;
+                    tally.add(&(bid.bidder, *count));
+                }
+            }
+        }
+        tally
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Query {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|query| query.name() == name);
+        found.ok_or_else(|| format!("there is no query `{name}`; there are {}", known()))
+    }
+}
+
+#[inline]
+fn in_euros(bid: Bid) -> Bid {
+    Bid { price: bid.price * EUROS_PER_1000_DOLLARS / 1000, ..bid }
+}
+
+#[inline]
+fn is_chosen(bid: &Bid) -> bool {
+    bid.auction.is_multiple_of(AUCTION_DIVISOR)
+}
+
+impl Digest for Bid {
+    #[inline]
+    fn digest(&self) -> u64 {
+        let texts = u64::from(self.channel.number()) << 32 | u64::from(self.url.number());
+        let extra = u64::from(self.extra.number());
+        digest_of([self.auction, self.bidder, self.price, self.date_time_ms as u64, texts, extra])
+    }
+}
+
+/// The seller's part of a result of Q3.
+#[derive(Record, Clone, Copy, Debug, PartialEq, Eq)]
+struct Seller {
+    name: Text,
+    city: Text,
+    state: Text,
+}
+
+/// Either side of the join of Q3, after its filter.
+#[derive(Record, Clone, Copy, Debug)]
+enum Side {
+    Person { id: u64, seller: Seller },
+    Auction { id: u64, seller: u64 },
+}
+
+impl Side {
+    #[inline]
+    fn of(event: Event) -> Option<Self> {
+        match event {
+            Event::Person(Person { id, name, city, state, .. }) if STATES.contains(&state) => {
+                Some(Self::Person { id, seller: Seller { name, city, state } })
+            }
+            Event::Auction(Auction { id, seller, category: CATEGORY, .. }) => {
+                Some(Self::Auction { id, seller })
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn seller(&self) -> u64 {
+        match self {
+            Self::Person { id, .. } => *id,
+            Self::Auction { seller, .. } => *seller,
+        }
+    }
+}
+
+/// A result of Q3.
+#[derive(Record, Clone, Copy, Debug)]
+struct Sale {
+    seller: Seller,
+    auction: u64,
+}
+
+impl Digest for Sale {
+    #[inline]
+    fn digest(&self) -> u64 {
+        let Seller { name, city, state } = self.seller;
+        let place = u64::from(city.number()) << 32 | u64::from(state.number());
+        digest_of([u64::from(name.number()), place, self.auction])
+    }
+}
+
+/// Joins a person with the person's auctions, whichever comes first.
+#[derive(State, Clone, Default)]
+struct Join {
+    person: ValueState<Seller>,
+    /// Auctions whose seller is not known yet.
+    waiting: ValueState<Vec<u64>>,
+}
+
+impl KeyedProcess<u64, Side> for Join {
+    type Out = Sale;
+
+    fn on_record(&mut self, side: Side, context: &mut Context<'_, u64, Sale>) -> Result<(), Failure> {
+        match side {
+            Side::Person { seller, .. } => {
+                self.person.set(context, seller);
+                for auction in self.waiting.take(context).unwrap_or_default() {
+                    context.emit(Sale { seller, auction });
+                }
+            }
+            Side::Auction { id, .. } => match self.person.get(context).copied() {
+                Some(seller) => context.emit(Sale { seller, auction: id }),
+                None => self.waiting.get_or_insert_with(context, Vec::new).push(id),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Q3 as a loop: it joins in both orders too, because that is what the query asks for.
+fn plain_join(events: impl Iterator<Item = Event>, tally: &mut Tally) {
+    let mut persons: HashMap<u64, Seller, FixedState> = HashMap::default();
+    let mut waiting: HashMap<u64, Vec<u64>, FixedState> = HashMap::default();
+    for side in events.filter_map(Side::of) {
+        match side {
+            Side::Person { id, seller } => {
+                persons.insert(id, seller);
+                for auction in waiting.remove(&id).unwrap_or_default() {
+                    tally.add(&Sale { seller, auction });
+                }
+            }
+            Side::Auction { id, seller } => match persons.get(&seller) {
+                Some(person) => tally.add(&Sale { seller: *person, auction: id }),
+                None => waiting.entry(seller).or_default().push(id),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contest::run_job;
+
+    const EVENTS: u64 = 30_000;
+
+    #[test]
+    fn names_are_read_back_and_others_refused() {
+        for query in Query::ALL {
+            assert_eq!(query.to_string().parse(), Ok(query));
+        }
+        let error = Query::from_str("q99").expect_err("no such query");
+        assert_eq!(error, "there is no query `q99`; there are q0, q1, q2, q3, q12_count");
+    }
+
+    #[test]
+    fn a_job_and_its_loop_agree_at_every_parallelism() {
+        for query in Query::ALL {
+            let generator = Generator::default();
+            let expected = query.plain(generator, EVENTS);
+            for (parallelism, interval) in [(1, None), (1, Some(millis(20))), (2, None)] {
+                let job = |env: &Environment| query.topology(env, generator, EVENTS);
+                let tally = run_job(parallelism, interval, job).expect("the job ends");
+                assert_eq!(tally, expected, "{query} at parallelism {parallelism}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_loops_count_what_the_queries_ask_for() {
+        let bids = EVENTS / 50 * 46;
+        let tally = |query: Query| query.plain(Generator::default(), EVENTS);
+        assert_eq!((tally(Query::Q0).count, tally(Query::Q1).count), (bids, bids));
+        assert_eq!(tally(Query::Q12Count).count, bids);
+        assert_ne!(tally(Query::Q0).sum, tally(Query::Q1).sum);
+        let chosen = tally(Query::Q2).count;
+        assert!(chosen > 0 && chosen < bids / 50, "{chosen}");
+        // A fifth of 1,800 auctions is of the category, half of the people live in the states; hot sellers make it rough.
+        let sales = tally(Query::Q3).count;
+        assert!((50..360).contains(&sales), "{sales}");
+    }
+
+    #[test]
+    fn the_join_does_not_depend_on_the_order() {
+        let events: Vec<Event> = (0..EVENTS).map(|number| Generator::default().event(number)).collect();
+        let (mut forwards, mut backwards) = (Tally::default(), Tally::default());
+        plain_join(events.iter().copied(), &mut forwards);
+        plain_join(events.iter().rev().copied(), &mut backwards);
+        assert_eq!(forwards, backwards);
+        assert!(forwards.count > 0);
+    }
+}
