@@ -189,6 +189,12 @@ impl<'a, K: Key, Out> Context<'a, K, Out> {
         self.state.key()
     }
 
+    /// The key at hand as a value, to emit it. The first time it costs no copy, unless the key is new.
+    #[inline]
+    pub fn take_key(&mut self) -> K {
+        self.state.take_key()
+    }
+
     /// Emits a record.
     #[inline]
     pub fn emit(&mut self, record: Out) {
@@ -212,13 +218,15 @@ impl<'a, K: Key, Out> Context<'a, K, Out> {
 }
 
 impl<K: Key, Out> Accessor for Context<'_, K, Out> {
+    type Key = K;
+
     #[inline]
-    fn tables(&self) -> &Tables {
+    fn tables(&self) -> &Tables<K> {
         self.state.tables()
     }
 
     #[inline]
-    fn tables_mut(&mut self) -> &mut Tables {
+    fn tables_mut(&mut self) -> &mut Tables<K> {
         self.state.tables_mut()
     }
 }

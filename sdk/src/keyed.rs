@@ -99,7 +99,7 @@ where
     }
 
     fn declared_states(&self, state: &mut impl State, place: Place) -> Vec<StateDescriptor> {
-        let mut declarations = Declarations::default();
+        let mut declarations = Declarations::<K>::default();
         state.declare(&mut declarations);
         declarations.descriptors().unwrap_or_else(|error| {
             self.stream.environment().fail(place, error);

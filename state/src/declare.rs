@@ -7,18 +7,18 @@ use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::schema::Schema;
 
 use crate::error::DuplicateState;
-use crate::tables::Column;
+use crate::tables::{Column, InlineTable, StateKey};
 
 /// A function with state. Derive it: every field that is a state is declared under its name.
 pub trait State {
-    /// Declares all states of this value, in order.
-    fn declare(&mut self, declarations: &mut Declarations);
+    /// Declares all states of this value, in order, for keys of type `K`.
+    fn declare<K: StateKey>(&mut self, declarations: &mut Declarations<K>);
 }
 
 /// A handle of a state, as it stands in a field.
 pub trait Declare {
     /// Declares the state as `name` and remembers its number.
-    fn declare(&mut self, name: &str, declarations: &mut Declarations);
+    fn declare<K: StateKey>(&mut self, name: &str, declarations: &mut Declarations<K>);
 }
 
 /// The number of a state in its operator: the order of its declaration.
@@ -29,25 +29,35 @@ impl Slot {
     /// Of a handle that was not declared yet.
     pub(crate) const UNDECLARED: Self = Self(u32::MAX);
 
+    /// Of the state that was declared first.
+    pub(crate) const FIRST: Self = Self(0);
+
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 /// A declared state and its empty column.
-pub(crate) struct Declared {
+pub(crate) struct Declared<K> {
     pub(crate) descriptor: StateDescriptor,
     pub(crate) column: Box<dyn Column>,
+    /// Makes the table in which values lie beside their keys, if they may.
+    pub(crate) inline: Option<fn() -> Box<dyn InlineTable<K>>>,
 }
 
-/// Collects the states of one operator.
-#[derive(Default)]
-pub struct Declarations {
-    declared: Vec<Declared>,
+/// Collects the states of one operator whose keys are of type `K`.
+pub struct Declarations<K> {
+    declared: Vec<Declared<K>>,
     duplicate: Option<String>,
 }
 
-impl Declarations {
+impl<K> Default for Declarations<K> {
+    fn default() -> Self {
+        Self { declared: Vec::new(), duplicate: None }
+    }
+}
+
+impl<K> Declarations<K> {
     /// What the plan says about the states.
     ///
     /// # Errors
@@ -64,6 +74,7 @@ impl Declarations {
         kind: StateKind,
         schema: Schema,
         column: Box<dyn Column>,
+        inline: Option<fn() -> Box<dyn InlineTable<K>>>,
     ) -> Slot {
         if self.declared.iter().any(|declared| declared.descriptor.name == name) {
             self.duplicate.get_or_insert_with(|| name.to_string());
@@ -71,12 +82,12 @@ impl Declarations {
         let slot = Slot(u32::try_from(self.declared.len()).unwrap_or(u32::MAX));
         let fingerprint = schema.fingerprint();
         let descriptor = StateDescriptor { name: name.to_string(), kind, schema, fingerprint };
-        self.declared.push(Declared { descriptor, column });
+        self.declared.push(Declared { descriptor, column, inline });
         slot
     }
 
     /// The states, by number.
-    pub(crate) fn into_declared(self) -> Result<Vec<Declared>, DuplicateState> {
+    pub(crate) fn into_declared(self) -> Result<Vec<Declared<K>>, DuplicateState> {
         self.check()?;
         Ok(self.declared)
     }

@@ -2,8 +2,9 @@
 //!
 //! Stands beside the operators of a task. A stateful function is a struct whose fields are its states ([`ValueState`],
 //! [`MapState`]); `#[derive(State)]` declares them, so that the plan of a job knows every state before anything runs.
-//! In a task the declarations become a [`KeyedStore`]: one dictionary of keys and one typed column per state, so that a
-//! record costs one hash look-up however many states it touches.
+//! In a task the declarations become a [`KeyedStore`]: one table of keys, with the value beside the key where a function has
+//! only one, otherwise with one typed column per state, so that a record costs one hash look-up however many states it
+//! touches, and a batch has its look-ups done together.
 //!
 //! Invariants: a store holds only keys of the key groups that its subtask owns; what a snapshot holds is readable at
 //! every parallelism up to the max parallelism; a state whose type has changed is never read as if it had not.
@@ -35,7 +36,9 @@
 
 mod declare;
 mod error;
+mod key_table;
 mod map;
+mod prefetch;
 mod snapshot;
 mod store;
 mod tables;
@@ -46,6 +49,6 @@ pub use error::{DuplicateState, ForeignKey, RestoreError};
 pub use map::MapState;
 pub use snapshot::{Entries, StateSnapshot};
 pub use store::{AtKey, KeyedStore};
-pub use tables::{Accessor, Tables};
+pub use tables::{Accessor, StateKey, Tables};
 pub use thalweg_derive::State;
 pub use value::ValueState;

@@ -11,7 +11,8 @@ use thalweg_common::record::{DecodeError, Record};
 use thalweg_common::schema::Schema;
 
 use crate::declare::{Declarations, Declare, Slot};
-use crate::tables::{Accessor, Change, Column};
+use crate::prefetch::prefetch;
+use crate::tables::{Accessor, Change, Column, GroupedEntries, StateKey};
 
 /// A map per key. Every method works on the map of the key of the context that it is given.
 ///
@@ -27,14 +28,14 @@ impl<K: Record + Eq + Hash, V: Record> MapState<K, V> {
     /// The value at `key`, if there is one.
     #[inline]
     pub fn get<'a>(&self, context: &'a impl Accessor, key: &K) -> Option<&'a V> {
-        self.map(context).get(key)
+        self.map(context)?.get(key)
     }
 
     /// The value at `key`, if there is one, to change it in place.
     #[inline]
     pub fn get_mut<'a>(&self, context: &'a mut impl Accessor, key: &K) -> Option<&'a mut V> {
         let (column, number) = context.tables_mut().column_mut::<MapColumn<K, V>>(self.slot);
-        column.maps[number].get_mut(key)
+        column.maps[number?].get_mut(key)
     }
 
     /// Sets the value at `key` and returns the one before.
@@ -68,7 +69,7 @@ impl<K: Record + Eq + Hash, V: Record> MapState<K, V> {
     /// Whether there is a value at `key`.
     #[inline]
     pub fn contains(&self, context: &impl Accessor, key: &K) -> bool {
-        self.map(context).contains_key(key)
+        self.map(context).is_some_and(|map| map.contains_key(key))
     }
 
     /// All pairs, in no particular order.
@@ -76,19 +77,19 @@ impl<K: Record + Eq + Hash, V: Record> MapState<K, V> {
         &self,
         context: &'a A,
     ) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V, A> {
-        self.map(context).iter()
+        self.map(context).into_iter().flatten()
     }
 
     /// How many pairs there are.
     #[inline]
     pub fn len(&self, context: &impl Accessor) -> usize {
-        self.map(context).len()
+        self.map(context).map_or(0, HashMap::len)
     }
 
     /// Whether there are no pairs.
     #[inline]
     pub fn is_empty(&self, context: &impl Accessor) -> bool {
-        self.map(context).is_empty()
+        self.len(context) == 0
     }
 
     /// Forgets all pairs. A key without any state takes no memory.
@@ -97,9 +98,9 @@ impl<K: Record + Eq + Hash, V: Record> MapState<K, V> {
     }
 
     #[inline]
-    fn map<'a>(&self, context: &'a impl Accessor) -> &'a HashMap<K, V, RandomState> {
+    fn map<'a>(&self, context: &'a impl Accessor) -> Option<&'a HashMap<K, V, RandomState>> {
         let (column, number) = context.tables().column::<MapColumn<K, V>>(self.slot);
-        &column.maps[number]
+        Some(&column.maps[number?])
     }
 
     #[inline]
@@ -115,10 +116,10 @@ impl<K: Record + Eq + Hash, V: Record> MapState<K, V> {
 }
 
 impl<K: Record + Eq + Hash, V: Record> Declare for MapState<K, V> {
-    fn declare(&mut self, name: &str, declarations: &mut Declarations) {
+    fn declare<Key: StateKey>(&mut self, name: &str, declarations: &mut Declarations<Key>) {
         let schema = Schema::Map(Box::new(K::schema()), Box::new(V::schema()));
         let column = MapColumn::<K, V> { maps: Vec::new(), entries: 0 };
-        self.slot = declarations.add(name, StateKind::Map, schema, Box::new(column));
+        self.slot = declarations.add(name, StateKind::Map, schema, Box::new(column), None);
     }
 }
 
@@ -165,6 +166,10 @@ impl<K: Record + Eq + Hash, V: Record> Column for MapColumn<K, V> {
         self.maps.push(HashMap::default());
     }
 
+    fn prefetch(&self, number: usize) {
+        prefetch(&self.maps, number);
+    }
+
     fn entries(&self) -> usize {
         self.entries
     }
@@ -173,11 +178,11 @@ impl<K: Record + Eq + Hash, V: Record> Column for MapColumn<K, V> {
         size_of::<(K, V)>()
     }
 
-    fn append(&self, number: usize, key: &[u8], out: &mut Vec<u8>) {
+    fn append(&self, number: usize, entries: &mut GroupedEntries) {
         for (map_key, value) in &self.maps[number] {
-            out.extend_from_slice(key);
-            map_key.encode(out);
-            value.encode(out);
+            let entry = entries.entry();
+            map_key.encode(entry);
+            value.encode(entry);
         }
     }
 

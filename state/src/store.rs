@@ -1,22 +1,19 @@
-//! The keyed store of one operator's subtask: the dictionary of its keys and the columns of its states.
+//! The keyed store of one operator's subtask: the states of all its keys.
 //!
-//! Invariants: the dictionary holds exactly the keys that have state (and, while it is selected, not yet the new one);
-//! all of them belong to key groups that the subtask owns.
+//! Invariants: it holds exactly the keys that have state; all of them belong to key groups that the subtask owns.
 
 use std::collections::BTreeMap;
-use std::hash::Hash;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use thalweg_common::graph::StateDescriptor;
 use thalweg_common::key_group::{KeyGroup, KeyGroupRange, key_group, key_hash};
-use thalweg_common::record::{DecodeError, Record};
+use thalweg_common::record::DecodeError;
 use thalweg_common::schema::Schema;
 
 use crate::declare::Declarations;
 use crate::error::{DuplicateState, ForeignKey, RestoreError};
-use crate::snapshot::{Entries, StateSnapshot};
-use crate::tables::{Accessor, Tables};
+use crate::key_table::Found;
+use crate::snapshot::StateSnapshot;
+use crate::tables::{Accessor, GroupedEntries, StateKey, Tables};
 
 /// All keyed state of one subtask of an operator, in memory.
 pub struct KeyedStore<K> {
@@ -25,18 +22,13 @@ pub struct KeyedStore<K> {
     key_schema: Schema,
     max_parallelism: u32,
     owned: KeyGroupRange,
-    keys: HashMap<K, Known, RandomState>,
-    tables: Tables,
+    tables: Tables<K>,
+    /// Where the keys of the last look-up are, and the generation of the tables in which that holds.
+    found: Vec<Found>,
+    generation: u64,
     /// Entries and encoded bytes of the last snapshot or restore: how much an entry takes.
     measured: Measure,
     scratch: Vec<u8>,
-}
-
-/// A key with state.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    number: u32,
-    group: KeyGroup,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,27 +37,27 @@ struct Measure {
     bytes: u64,
 }
 
-impl<K: Record + Eq + Hash> KeyedStore<K> {
+impl<K: StateKey> KeyedStore<K> {
     /// An empty store for the declared states of `operator` (its name, for messages), owning the key groups `owned`.
     ///
     /// # Errors
     /// When two states have the same name.
     pub fn new(
         operator: &str,
-        declarations: Declarations,
+        declarations: Declarations<K>,
         max_parallelism: u32,
         owned: KeyGroupRange,
     ) -> Result<Self, DuplicateState> {
-        let declared = declarations.into_declared()?.into_iter();
-        let (descriptors, columns) = declared.map(|state| (state.descriptor, state.column)).unzip();
+        let declared = declarations.into_declared()?;
         Ok(Self {
             operator: operator.to_string(),
-            descriptors,
+            descriptors: declared.iter().map(|state| state.descriptor.clone()).collect(),
             key_schema: K::schema(),
             max_parallelism,
             owned,
-            keys: HashMap::default(),
-            tables: Tables::new(columns),
+            tables: Tables::new(declared),
+            found: Vec::new(),
+            generation: 0,
             measured: Measure::default(),
             scratch: Vec::new(),
         })
@@ -77,75 +69,91 @@ impl<K: Record + Eq + Hash> KeyedStore<K> {
     /// When the key belongs to a key group that this subtask does not own.
     #[inline]
     pub fn select(&mut self, key: K) -> Result<AtKey<'_, K>, ForeignKey> {
-        let (known, is_new) = match self.keys.get(&key) {
-            Some(known) => (*known, false),
-            // Keys with state were checked when they came; only new ones cost an encoding.
-            None => (self.admit(&key)?, true),
+        let found = self.tables.find(&key);
+        self.go_to(key, found)
+    }
+
+    /// Looks up a batch of keys at once, for [`select_next`](Self::select_next): what lies far away in memory is fetched for all
+    /// of them together.
+    pub fn look_up(&mut self, keys: &[K]) {
+        self.found.clear();
+        self.tables.find_all(keys, &mut self.found);
+        self.generation = self.tables.generation();
+    }
+
+    /// Goes to the key at `index` of the last [`look_up`](Self::look_up), which is `key`.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    #[inline]
+    pub fn select_next(&mut self, index: usize, key: K) -> Result<AtKey<'_, K>, ForeignKey> {
+        let found = match self.found.get(index) {
+            Some(found) if found.position.is_some() && self.generation == self.tables.generation() => *found,
+            // It may have come since, with an earlier record, or may have moved.
+            Some(found) => Found { position: self.tables.position(found.hash, &key), ..*found },
+            None => self.tables.find(&key),
         };
-        self.tables.select(known.number);
-        Ok(AtKey { keys: &mut self.keys, tables: &mut self.tables, key, known, is_new })
+        self.go_to(key, found)
+    }
+
+    #[inline]
+    fn go_to(&mut self, key: K, found: Found) -> Result<AtKey<'_, K>, ForeignKey> {
+        if found.position.is_none() {
+            // Keys with state were checked when they came; only new ones cost an encoding.
+            self.admit(&key)?;
+        }
+        self.tables.select(key, found);
+        Ok(AtKey { tables: &mut self.tables })
     }
 
     #[cold]
-    fn admit(&mut self, key: &K) -> Result<Known, ForeignKey> {
+    fn admit(&mut self, key: &K) -> Result<(), ForeignKey> {
         let group = key_group(key_hash(key, &mut self.scratch), self.max_parallelism);
-        if !self.owned.contains(group) {
-            return Err(ForeignKey { operator: self.operator.clone(), group, owned: self.owned });
+        if self.owned.contains(group) {
+            return Ok(());
         }
-        Ok(Known { number: self.tables.allocate(), group })
+        Err(ForeignKey { operator: self.operator.clone(), group, owned: self.owned })
     }
 
     /// All keys that have state, in no particular order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
-        self.keys.keys()
+        self.tables.keys()
     }
 
     /// How many keys have state.
     pub fn key_count(&self) -> usize {
-        self.keys.len()
+        self.tables.len()
     }
 
     /// About how many bytes the state takes: as many as its snapshot would have, going by the last one; before the first
     /// snapshot, the memory of keys and values without what they hold on the heap.
     pub fn size_bytes(&self) -> u64 {
-        let columns = self.tables.columns();
-        let entries: u64 = columns.iter().map(|column| column.entries() as u64).sum();
-        if self.measured.entries > 0 {
-            let bytes =
-                u128::from(entries) * u128::from(self.measured.bytes) / u128::from(self.measured.entries);
-            return u64::try_from(bytes).unwrap_or(u64::MAX);
+        if self.measured.entries == 0 {
+            return self.tables.bytes();
         }
-        let values: usize = columns.iter().map(|column| column.entries() * column.entry_bytes()).sum();
-        (values + self.keys.len() * size_of::<(K, Known)>()) as u64
+        let entries = u128::from(self.tables.entries());
+        let bytes = entries * u128::from(self.measured.bytes) / u128::from(self.measured.entries);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
     /// All state, by state name.
     pub fn snapshot(&mut self) -> BTreeMap<String, StateSnapshot> {
-        let columns = self.tables.columns();
-        let mut groups: Vec<BTreeMap<KeyGroup, Entries>> = vec![BTreeMap::new(); columns.len()];
-        let mut encoded = std::mem::take(&mut self.scratch);
-        for (key, known) in &self.keys {
-            encoded.clear();
-            key.encode(&mut encoded);
-            for (column, groups) in columns.iter().zip(&mut groups) {
-                let entries = groups.entry(known.group).or_default();
-                column.append(known.number as usize, &encoded, &mut entries.0);
-            }
-        }
-        self.scratch = encoded;
-        for groups in &mut groups {
-            groups.retain(|_, entries| !entries.0.is_empty());
-        }
+        let room = self.size_bytes() / (self.descriptors.len().max(1) as u64);
+        let grouped = || GroupedEntries::new(self.max_parallelism, self.owned.as_range(), room);
+        let mut entries: Vec<_> = self.descriptors.iter().map(|_| grouped()).collect();
+        self.tables.append(&mut entries);
+        let states = self.descriptors.iter().zip(entries).map(|(descriptor, entries)| {
+            let (descriptor, key_schema) = (descriptor.clone(), self.key_schema.clone());
+            let groups = entries.into_groups().collect();
+            (descriptor.name.clone(), StateSnapshot { descriptor, key_schema, groups })
+        });
+        let states: BTreeMap<_, _> = states.collect();
+        let entries = states.values().flat_map(|state| state.groups.values());
         self.measured = Measure {
-            entries: columns.iter().map(|column| column.entries() as u64).sum(),
-            bytes: groups.iter().flat_map(BTreeMap::values).map(|entries| entries.0.len() as u64).sum(),
+            entries: self.tables.entries(),
+            bytes: entries.map(|entries| entries.0.len() as u64).sum(),
         };
-        let state = |(descriptor, groups): (&StateDescriptor, _)| {
-            let state =
-                StateSnapshot { descriptor: descriptor.clone(), key_schema: self.key_schema.clone(), groups };
-            (descriptor.name.clone(), state)
-        };
-        self.descriptors.iter().zip(groups).map(state).collect()
+        states
     }
 
     /// Adds the state of a snapshot, as far as this subtask owns it. After a change of parallelism it is called with
@@ -162,7 +170,7 @@ impl<K: Record + Eq + Hash> KeyedStore<K> {
                 self.measured.bytes += entries.0.len() as u64;
             }
         }
-        self.measured.entries = self.tables.columns().iter().map(|column| column.entries() as u64).sum();
+        self.measured.entries = self.tables.entries();
         Ok(())
     }
 
@@ -201,20 +209,12 @@ impl<K: Record + Eq + Hash> KeyedStore<K> {
         };
         while !bytes.is_empty() {
             let key = K::decode(&mut bytes).map_err(|error| damaged(error, names()))?;
-            let number = match self.keys.get(&key) {
-                Some(known) => known.number,
-                None => {
-                    let now = key_group(key_hash(&key, &mut self.scratch), self.max_parallelism);
-                    if now != group {
-                        let (operator, state) = names();
-                        return Err(RestoreError::OtherGroup { operator, state, found: group, now });
-                    }
-                    let number = self.tables.allocate();
-                    self.keys.insert(key, Known { number, group });
-                    number
-                }
-            };
-            let decoded = self.tables.decode(column, number, &mut bytes);
+            let now = key_group(key_hash(&key, &mut self.scratch), self.max_parallelism);
+            if now != group {
+                let (operator, state) = names();
+                return Err(RestoreError::OtherGroup { operator, state, found: group, now });
+            }
+            let decoded = self.tables.decode(column, key, &mut bytes);
             decoded.map_err(|error| damaged(error, names()))?;
         }
         Ok(())
@@ -222,48 +222,34 @@ impl<K: Record + Eq + Hash> KeyedStore<K> {
 }
 
 /// A store at one of its keys.
-pub struct AtKey<'a, K: Record + Eq + Hash> {
-    keys: &'a mut HashMap<K, Known, RandomState>,
-    tables: &'a mut Tables,
-    key: K,
-    known: Known,
-    /// Whether the key had no state when it was selected.
-    is_new: bool,
+pub struct AtKey<'a, K> {
+    tables: &'a mut Tables<K>,
 }
 
-impl<K: Record + Eq + Hash> AtKey<'_, K> {
+impl<K: StateKey> AtKey<'_, K> {
     /// The key.
+    #[inline]
     pub fn key(&self) -> &K {
-        &self.key
+        self.tables.key()
+    }
+
+    /// The key as a value. The first time it costs no copy, unless the key is new.
+    #[inline]
+    pub fn take_key(&mut self) -> K {
+        self.tables.take_key()
     }
 }
 
-impl<K: Record + Eq + Hash> Accessor for AtKey<'_, K> {
+impl<K: StateKey> Accessor for AtKey<'_, K> {
+    type Key = K;
+
     #[inline]
-    fn tables(&self) -> &Tables {
+    fn tables(&self) -> &Tables<K> {
         self.tables
     }
 
     #[inline]
-    fn tables_mut(&mut self) -> &mut Tables {
+    fn tables_mut(&mut self) -> &mut Tables<K> {
         self.tables
-    }
-}
-
-impl<K: Record + Eq + Hash> Drop for AtKey<'_, K> {
-    /// Enters a key that got state, and forgets one that has none any more.
-    #[inline]
-    fn drop(&mut self) {
-        match (self.is_new, self.tables.is_live(self.known.number)) {
-            (false, true) => {}
-            (true, true) => {
-                self.keys.insert(self.key.clone(), self.known);
-            }
-            (true, false) => self.tables.release(self.known.number),
-            (false, false) => {
-                self.keys.remove(&self.key);
-                self.tables.release(self.known.number);
-            }
-        }
     }
 }

@@ -7,7 +7,12 @@ use thalweg_common::graph::StateKind;
 use thalweg_common::record::{DecodeError, Record};
 
 use crate::declare::{Declarations, Declare, Slot};
-use crate::tables::{Accessor, Change, Column};
+use crate::key_table::KeyTable;
+use crate::prefetch::prefetch;
+use crate::tables::{Accessor, Change, Column, GroupedEntries, InlineTable, StateKey};
+
+/// Largest key and value that lie in one row: the empty rows of a key table should not take much memory.
+const MAX_INLINE_ROW_BYTES: usize = 64;
 
 /// One value per key. Every method works on the key of the context that it is given.
 ///
@@ -23,15 +28,23 @@ impl<T: Record> ValueState<T> {
     /// The value, if there is one.
     #[inline]
     pub fn get<'a>(&self, context: &'a impl Accessor) -> Option<&'a T> {
-        let (column, number) = context.tables().column::<ValueColumn<T>>(self.slot);
-        column.values[number].as_ref()
+        let tables = context.tables();
+        if let Some((table, position)) = tables.inline(self.slot) {
+            return position.map(|position| &table.row(position).1);
+        }
+        let (column, number) = tables.column::<ValueColumn<T>>(self.slot);
+        column.values[number?].as_ref()
     }
 
     /// The value, if there is one, to change it in place.
     #[inline]
     pub fn get_mut<'a>(&self, context: &'a mut impl Accessor) -> Option<&'a mut T> {
-        let (column, number) = context.tables_mut().column_mut::<ValueColumn<T>>(self.slot);
-        column.values[number].as_mut()
+        let tables = context.tables_mut();
+        if tables.is_inline() {
+            return tables.inline_row(self.slot).get();
+        }
+        let (column, number) = tables.column_mut::<ValueColumn<T>>(self.slot);
+        column.values[number?].as_mut()
     }
 
     /// The value, to change it in place. If there is none, `first` makes it.
@@ -42,6 +55,9 @@ impl<T: Record> ValueState<T> {
         first: impl FnOnce() -> T,
     ) -> &'a mut T {
         let tables = context.tables_mut();
+        if tables.is_inline() {
+            return tables.inline_row(self.slot).get_or_insert_with(first);
+        }
         tables.change(self.slot, |column: &mut ValueColumn<T>, number| {
             let is_new = column.values[number].is_none();
             if is_new {
@@ -51,7 +67,8 @@ impl<T: Record> ValueState<T> {
             ((), Change::between(!is_new, true))
         });
         let (column, number) = tables.column_mut::<ValueColumn<T>>(self.slot);
-        column.values[number].as_mut().expect("a value was put there if there was none")
+        let value = number.and_then(|number| column.values[number].as_mut());
+        value.expect("a value was put there if there was none")
     }
 
     /// Sets the value.
@@ -63,25 +80,31 @@ impl<T: Record> ValueState<T> {
     /// Replaces the value by what `update` makes of it; `None` stands for no value on both sides.
     #[inline]
     pub fn update(&self, context: &mut impl Accessor, update: impl FnOnce(Option<T>) -> Option<T>) {
-        context.tables_mut().change(self.slot, |column: &mut ValueColumn<T>, number| {
-            let place = &mut column.values[number];
-            let before = place.take();
-            let was_there = before.is_some();
-            *place = update(before);
-            let change = Change::between(was_there, place.is_some());
-            column.count(change);
-            ((), change)
-        });
+        self.change(context, |before| (update(before), ()));
     }
 
     /// Takes the value out.
     #[inline]
     pub fn take(&self, context: &mut impl Accessor) -> Option<T> {
-        context.tables_mut().change(self.slot, |column: &mut ValueColumn<T>, number| {
-            let value = column.values[number].take();
-            let change = Change::between(value.is_some(), false);
+        self.change(context, |before| (None, before))
+    }
+
+    /// Replaces the value and gives a result.
+    #[inline]
+    fn change<R>(&self, context: &mut impl Accessor, change: impl FnOnce(Option<T>) -> (Option<T>, R)) -> R {
+        let tables = context.tables_mut();
+        if tables.is_inline() {
+            return tables.inline_row(self.slot).update(change);
+        }
+        tables.change(self.slot, |column: &mut ValueColumn<T>, number| {
+            let place = &mut column.values[number];
+            let before = place.take();
+            let was_there = before.is_some();
+            let (after, result) = change(before);
+            *place = after;
+            let change = Change::between(was_there, place.is_some());
             column.count(change);
-            (value, change)
+            (result, change)
         })
     }
 
@@ -93,9 +116,12 @@ impl<T: Record> ValueState<T> {
 }
 
 impl<T: Record> Declare for ValueState<T> {
-    fn declare(&mut self, name: &str, declarations: &mut Declarations) {
+    fn declare<K: StateKey>(&mut self, name: &str, declarations: &mut Declarations<K>) {
         let column = ValueColumn::<T> { values: Vec::new(), entries: 0 };
-        self.slot = declarations.add(name, StateKind::Value, T::schema(), Box::new(column));
+        let inline: fn() -> Box<dyn InlineTable<K>> = || Box::new(KeyTable::<K, T>::default());
+        let fits = size_of::<Option<(K, T)>>() <= MAX_INLINE_ROW_BYTES;
+        self.slot =
+            declarations.add(name, StateKind::Value, T::schema(), Box::new(column), fits.then_some(inline));
     }
 }
 
@@ -138,6 +164,10 @@ impl<T: Record> Column for ValueColumn<T> {
         self.values.push(None);
     }
 
+    fn prefetch(&self, number: usize) {
+        prefetch(&self.values, number);
+    }
+
     fn entries(&self) -> usize {
         self.entries
     }
@@ -146,10 +176,9 @@ impl<T: Record> Column for ValueColumn<T> {
         size_of::<Option<T>>()
     }
 
-    fn append(&self, number: usize, key: &[u8], out: &mut Vec<u8>) {
+    fn append(&self, number: usize, entries: &mut GroupedEntries) {
         if let Some(value) = &self.values[number] {
-            out.extend_from_slice(key);
-            value.encode(out);
+            value.encode(entries.entry());
         }
     }
 

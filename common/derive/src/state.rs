@@ -35,7 +35,10 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #[automatically_derived]
         impl #impl_generics #krate::state::State for #name #type_generics #where_clause {
-            fn declare(&mut self, declarations: &mut #krate::state::Declarations) {
+            fn declare<__Key: #krate::state::StateKey>(
+                &mut self,
+                declarations: &mut #krate::state::Declarations<__Key>,
+            ) {
                 #(#declarations)*
                 let _ = declarations;
             }

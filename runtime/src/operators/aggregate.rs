@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
-use thalweg_state::{Declarations, Declare, State, ValueState};
+use thalweg_state::{Declarations, Declare, State, StateKey, ValueState};
 
 use super::keyed::keyed_process;
 use crate::operator::{Aggregate, Context, Key, KeyedProcess};
@@ -50,7 +50,7 @@ impl<T, C> Reduce<T, C> {
 }
 
 impl<T: Record, C> State for Reduce<T, C> {
-    fn declare(&mut self, declarations: &mut Declarations) {
+    fn declare<K: StateKey>(&mut self, declarations: &mut Declarations<K>) {
         self.value.declare(STATE, declarations);
     }
 }
@@ -97,7 +97,7 @@ impl<In, A: Aggregate<In>> Clone for RunningAggregate<In, A> {
 }
 
 impl<In, A: Aggregate<In>> State for RunningAggregate<In, A> {
-    fn declare(&mut self, declarations: &mut Declarations) {
+    fn declare<K: StateKey>(&mut self, declarations: &mut Declarations<K>) {
         self.value.declare(STATE, declarations);
     }
 }
@@ -114,7 +114,7 @@ where
         let accumulator = self.value.get_or_insert_with(context, || self.aggregate.create());
         self.aggregate.add(accumulator, record);
         let result = self.aggregate.result(accumulator);
-        let key = context.key().clone();
+        let key = context.take_key();
         context.emit((key, result));
         Ok(())
     }

@@ -22,6 +22,10 @@ use crate::task::counters::Gauge;
 /// The operator state of a subtask whose function was told the end of the input.
 const ENDED: &[u8] = &[1];
 
+/// How many keys are looked up together: enough that the ways to memory overlap, few enough that everything that was fetched is
+/// still in the nearest cache when its record comes.
+const KEYS_AHEAD: usize = 64;
+
 /// A stateful function on a stream keyed by `key`.
 pub fn keyed_process<K, In, P, F>(key: F, process: P) -> Arc<dyn OperatorFactory>
 where
@@ -37,6 +41,8 @@ where
 
 struct Keyed<K: Key, F, P, Out> {
     key: F,
+    /// The keys of the next records.
+    keys: Vec<K>,
     process: P,
     store: KeyedStore<K>,
     open: OpenContext,
@@ -71,7 +77,7 @@ where
         P: KeyedProcess<K, In, Out = Out>,
     {
         let name = &context.open.operator_name;
-        let mut declarations = Declarations::default();
+        let mut declarations = Declarations::<K>::default();
         process.declare(&mut declarations);
         let max_parallelism = context.open.max_parallelism;
         let mut store = KeyedStore::new(name, declarations, max_parallelism, context.owned)?;
@@ -87,6 +93,7 @@ where
         let end = if told { End::Told } else { End::Open };
         Ok(Self {
             key,
+            keys: Vec::with_capacity(KEYS_AHEAD),
             process,
             store,
             open: context.open.clone(),
@@ -139,16 +146,23 @@ where
     P: KeyedProcess<K, In>,
 {
     fn process(&mut self, batch: &mut Batch<In>) -> Result<(), Failure> {
-        for record in batch.records.drain(..) {
-            let state = self.store.select((self.key)(&record))?;
-            let mut context = Context::new(state, &mut self.output.records, &self.open);
-            let result = self.process.on_record(record, &mut context);
-            drop(context);
-            result.map_err(|failure| failure.context(&self.open.operator_name))?;
-            if self.output.len() >= BATCH_RECORDS {
-                self.hand_on()?;
+        let mut keys = std::mem::take(&mut self.keys);
+        let mut records = batch.records.drain(..);
+        while !records.as_slice().is_empty() {
+            keys.extend(records.as_slice().iter().take(KEYS_AHEAD).map(&self.key));
+            self.store.look_up(&keys);
+            for (index, (key, record)) in keys.drain(..).zip(&mut records).enumerate() {
+                let state = self.store.select_next(index, key)?;
+                let mut context = Context::new(state, &mut self.output.records, &self.open);
+                let result = self.process.on_record(record, &mut context);
+                result.map_err(|failure| failure.context(&self.open.operator_name))?;
+                if self.output.len() >= BATCH_RECORDS {
+                    self.hand_on()?;
+                }
             }
         }
+        drop(records);
+        self.keys = keys;
         self.state_bytes.set(self.store.size_bytes());
         self.hand_on()
     }
