@@ -82,6 +82,13 @@ pub const MAX_TASK_MANAGERS: usize = 10_000;
 /// Records in a full batch. A batch is sent when it is full or when its producer has nothing more to read.
 pub const BATCH_RECORDS: usize = 1_024;
 
+/// Size at which a batch is full before it has [`BATCH_RECORDS`] records, by the size of its record type in memory: about what
+/// stays in a core's cache between two operators.
+pub const BATCH_TARGET_BYTES: usize = 64 * 1024;
+
+/// Records which a batch has room for, however large they are.
+pub const MIN_BATCH_RECORDS: usize = 64;
+
 /// Size at which the outgoing frame of a remote channel is full.
 pub const FRAME_TARGET_BYTES: usize = 32 * 1024;
 
@@ -97,6 +104,10 @@ pub const MAX_CHANNEL_CREDIT_BYTES: usize = 256 * 1024 * 1024;
 
 /// Batches that wait in a channel between two tasks of the same process.
 pub const LOCAL_CHANNEL_BATCHES: usize = 8;
+
+/// Events for which a full channel between two tasks of the same process still has room. More are kept as well, on a slower
+/// way: of those that follow each other without a batch between, only the last barrier.
+pub const LOCAL_CHANNEL_EVENTS: usize = 4;
 
 /// Largest HTTP/2 frame that a receiver of data frames announces.
 pub const HTTP2_FRAME_BYTES: u32 = 256 * 1024;
@@ -227,6 +238,7 @@ mod tests {
     #[test]
     fn limits_fit_together() {
         const {
+            assert!(MIN_BATCH_RECORDS <= BATCH_RECORDS);
             assert!(FRAME_TARGET_BYTES <= MAX_FRAME_BYTES);
             assert!(MAX_FRAME_BYTES < GRPC_MAX_MESSAGE_BYTES, "a frame and its envelope fit into a message");
             assert!(MAX_PLAN_BYTES < GRPC_MAX_MESSAGE_BYTES, "a plan and its envelope fit into a message");

@@ -6,25 +6,28 @@
 //! of the sending task.
 
 use std::fmt;
+use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::ChannelId;
+use thalweg_common::limits::{LOCAL_CHANNEL_BATCHES, LOCAL_CHANNEL_EVENTS};
 use thalweg_common::record::Record;
 
-use super::local::{self, LocalReceiver, LocalSender};
+use super::local::{self, LocalReceiver, LocalSender, Room};
 use super::queue::Message;
 use super::ready::ReadySignal;
 use super::remote::receiver::RemoteReceiver;
 use super::remote::sender::RemoteSender;
+use super::traffic::Queue;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
 use crate::event::Event;
 
-/// A channel between two tasks of this process, bounded by
-/// [`LOCAL_CHANNEL_BATCHES`](thalweg_common::limits::LOCAL_CHANNEL_BATCHES).
+/// A channel between two tasks of this process, bounded by [`LOCAL_CHANNEL_BATCHES`].
 #[must_use]
 pub fn local_channel<T: Record>(id: ChannelId) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = local::channel(id);
+    let room = Room { batches: LOCAL_CHANNEL_BATCHES, events: LOCAL_CHANNEL_EVENTS };
+    let (sender, receiver) = local::channel(id, room);
     (Sender::new(id, SendingEnd::Local(sender)), Receiver { end: ReceivingEnd::Local(receiver) })
 }
 
@@ -140,10 +143,10 @@ impl<T: Record> Sender<T> {
         }
     }
 
-    /// The empty buffer of a batch that was encoded, to be filled again.
+    /// The empty buffer of a batch that was encoded, or that the receiver has processed, to be filled again.
     pub(super) fn take_spare(&mut self) -> Option<Vec<T>> {
         match &mut self.end {
-            SendingEnd::Local(_) => None,
+            SendingEnd::Local(sender) => sender.take_spare(),
             SendingEnd::Remote(sender) => sender.take_spare(),
         }
     }
@@ -194,6 +197,26 @@ impl<T> Receiver<T> {
         match &self.end {
             ReceivingEnd::Local(receiver) => receiver.attach(signal),
             ReceivingEnd::Remote(receiver) => receiver.attach(signal),
+        }
+    }
+
+    /// Where other threads can read how much waits. A remote channel does not tell.
+    pub(super) fn queue(&self) -> Option<Arc<dyn Queue>> {
+        match &self.end {
+            ReceivingEnd::Local(receiver) => Some(receiver.queue()),
+            ReceivingEnd::Remote(_) => None,
+        }
+    }
+
+    /// Gives the empty buffer of a processed batch back to the sender. A remote sender has no use for it: then the caller
+    /// gets it again, to decode into it.
+    pub(super) fn recycle(&mut self, buffer: Vec<T>) -> Option<Vec<T>> {
+        match &mut self.end {
+            ReceivingEnd::Local(receiver) => {
+                receiver.recycle(buffer);
+                None
+            }
+            ReceivingEnd::Remote(_) => Some(buffer),
         }
     }
 
@@ -252,7 +275,6 @@ mod tests {
     use crate::exchange::ready::{ChannelSet, ReadySet};
     use crate::exchange::waker::TaskParker;
     use std::time::Duration;
-    use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
 
     const ID: ChannelId = ChannelId { edge: 3, from: 1, to: 2 };
 
@@ -281,11 +303,78 @@ mod tests {
 
         for number in 0..LOCAL_CHANNEL_BATCHES as u64 {
             assert_eq!(poll(&mut receiver), Ok(Some(Message::Batch(batch(&[number])))));
-            let is_half = number as usize + 1 == LOCAL_CHANNEL_BATCHES / 2;
+            // The barrier takes the place of a batch.
+            let is_half = number as usize == LOCAL_CHANNEL_BATCHES / 2;
             assert_eq!(parker.park(Duration::ZERO), is_half, "after {number}");
         }
         assert_eq!(poll(&mut receiver), Ok(Some(Message::Event(barrier(1)))));
         assert_eq!(poll(&mut receiver), Ok(None));
+    }
+
+    #[test]
+    fn events_are_never_refused_and_overtake_nothing() {
+        let (mut sender, mut receiver) = local_channel(ID);
+        let mut parker = TaskParker::new();
+        sender.set_waker(parker.waker());
+        let (batches, events) = (LOCAL_CHANNEL_BATCHES as u64, LOCAL_CHANNEL_EVENTS as u64);
+        for number in 0..batches {
+            assert_eq!(sender.try_send(batch(&[number])), Ok(Sent::Done));
+        }
+        // One more than fit into the ring are late, and of late barriers in a row the last one counts.
+        for id in 1..=events + 2 {
+            sender.send_event(barrier(id)).expect("an event needs no room");
+        }
+        for number in 0..batches {
+            assert_eq!(poll(&mut receiver), Ok(Some(Message::Batch(batch(&[number])))));
+        }
+        assert_eq!(sender.try_send(batch(&[99])), Ok(Sent::Full(batch(&[99]))), "it would overtake");
+        sender.send_event(barrier(events + 3)).expect("behind the others");
+        for id in (1..=events).chain([events + 3]) {
+            assert!(!parker.park(Duration::ZERO), "before {id}");
+            assert_eq!(poll(&mut receiver), Ok(Some(Message::Event(barrier(id)))));
+        }
+        assert!(parker.park(Duration::ZERO), "no event is late any more");
+        assert_eq!(sender.try_send(batch(&[99])), Ok(Sent::Done));
+        assert_eq!(poll(&mut receiver), Ok(Some(Message::Batch(batch(&[99])))));
+        assert_eq!(poll(&mut receiver), Ok(None));
+    }
+
+    #[test]
+    fn buffers_come_back_to_the_sender() {
+        let (mut sender, mut receiver) = local_channel::<u64>(ID);
+        assert!(sender.take_spare().is_none());
+        let buffer = Vec::with_capacity(7);
+        let address = buffer.as_ptr();
+        assert_eq!(receiver.recycle(buffer), None);
+        assert_eq!(sender.take_spare().map(|spare| spare.as_ptr()), Some(address));
+        for _ in 0..1_000 {
+            assert_eq!(receiver.recycle(vec![0; 10]), None);
+        }
+        let kept = std::iter::from_fn(|| sender.take_spare()).count();
+        assert!(kept < 2 * LOCAL_CHANNEL_BATCHES, "{kept} buffers are kept");
+    }
+
+    #[test]
+    fn what_the_receiver_leaves_behind_is_freed_while_the_sender_lives() {
+        let (mut sender, receiver) = local_channel(ID);
+        let counted = Arc::new(());
+        #[derive(Clone)]
+        struct Counted {
+            _count: Arc<()>,
+        }
+        impl Record for Counted {
+            fn encode(&self, _: &mut Vec<u8>) {}
+            fn decode(_: &mut &[u8]) -> Result<Self, thalweg_common::record::DecodeError> {
+                Ok(Self { _count: Arc::default() })
+            }
+            fn schema() -> thalweg_common::schema::Schema {
+                u64::schema()
+            }
+        }
+        let batch = Batch::from(vec![Counted { _count: Arc::clone(&counted) }]);
+        assert!(matches!(sender.try_send(batch), Ok(Sent::Done)));
+        drop(receiver);
+        assert_eq!(Arc::strong_count(&counted), 1);
     }
 
     #[test]

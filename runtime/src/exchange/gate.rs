@@ -54,6 +54,9 @@ pub struct InputGate<T> {
     clock: SharedClock,
     /// Runs while an alignment is under way.
     alignment: Option<Stopwatch>,
+    /// The channel whose batch was delivered last.
+    last: usize,
+    /// An empty buffer, to decode a batch into.
     spare: Vec<T>,
     traffic: Arc<Traffic>,
 }
@@ -75,6 +78,7 @@ impl<T: Record> InputGate<T> {
     ) -> Self {
         let channels = receivers.len();
         let arrivals = ReadySet::new(channels, waker);
+        let queues = receivers.iter().filter_map(Receiver::queue).collect();
         for (channel, receiver) in receivers.iter().enumerate() {
             receiver.attach(arrivals.signal(channel));
         }
@@ -87,8 +91,9 @@ impl<T: Record> InputGate<T> {
             aligner: Aligner::new(channels, mode),
             clock,
             alignment: None,
+            last: 0,
             spare: Vec::new(),
-            traffic: Arc::default(),
+            traffic: Arc::new(Traffic::behind(queues)),
         }
     }
 
@@ -115,6 +120,7 @@ impl<T: Record> InputGate<T> {
             match message {
                 Message::Batch(batch) if batch.is_empty() => {}
                 Message::Batch(batch) => {
+                    self.last = channel;
                     self.traffic.add(batch.len() as u64, bytes);
                     return Ok(Input::Batch(batch));
                 }
@@ -137,12 +143,19 @@ impl<T: Record> InputGate<T> {
         self.aligner.abort(checkpoint);
     }
 
-    /// Takes back the buffer of a batch that was processed, to decode a later one into it.
+    /// Takes back the buffer of the batch that was delivered last, or the one that the chain has given in exchange, once it
+    /// was processed: the channel's sender fills it again, or a later batch is decoded into it.
     pub fn recycle(&mut self, mut batch: Batch<T>) {
         batch.records.clear();
         let capacity = batch.records.capacity();
-        if capacity > self.spare.capacity() && capacity <= MAX_SPARE_RECORDS {
-            self.spare = batch.records;
+        if capacity == 0 || capacity > MAX_SPARE_RECORDS {
+            return;
+        }
+        let Some(receiver) = self.receivers.get_mut(self.last) else { return };
+        if let Some(buffer) = receiver.recycle(batch.records)
+            && capacity > self.spare.capacity()
+        {
+            self.spare = buffer;
         }
     }
 

@@ -72,6 +72,25 @@ fn what_was_sent_before_the_gate_existed_is_delivered_and_later_input_wakes() {
 }
 
 #[test]
+fn a_buffer_goes_back_to_the_channel_it_came_from() {
+    let (mut senders, receivers) = channels(2);
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    for channel in [1, 0, 1] {
+        let batch = Batch::from(vec![7u64; 50]);
+        let address = batch.records.as_ptr();
+        assert_eq!(senders[channel].try_send(batch), Ok(Sent::Done));
+        let Ok(Input::Batch(batch)) = gate.poll() else { panic!("a batch was sent") };
+        gate.recycle(batch);
+        let spare = senders[channel].take_spare().expect("it has come back");
+        assert_eq!((spare.len(), spare.as_ptr()), (0, address));
+        assert!(senders[1 - channel].take_spare().is_none());
+    }
+    gate.recycle(Batch::default());
+    gate.recycle(Batch::from(Vec::with_capacity(MAX_SPARE_RECORDS + 1)));
+    assert!(senders[1].take_spare().is_none(), "neither no buffer nor a huge one is kept");
+}
+
+#[test]
 fn a_gate_without_channels_is_idle() {
     let (mut gate, _parker) = gate::<u64>(Vec::new(), CheckpointMode::ExactlyOnce);
     assert_eq!(gate.poll(), Ok(Input::Idle));

@@ -5,7 +5,8 @@
 //! - `output.rs` takes it from the end of a chain. `partitioner.rs` chooses a channel for each record (key group, round
 //!   robin, forward); the output collects a batch per channel and keeps what a full channel does not take.
 //! - `channel.rs` is the channel's two ends as a task sees them: [`Sender`] and [`Receiver`]. Sending never blocks.
-//! - `local.rs` moves the batch itself to a task of the same process through `queue.rs`, the queue in every channel.
+//! - `local.rs` moves the batch itself to a task of the same process, through a ring that takes no lock, and its buffer back.
+//!   `queue.rs` keeps messages wherever else they wait: in an output, and at the ends of a remote channel.
 //! - `remote/` moves it to another process: `frame.rs` encodes it, `sender.rs` queues frames while `credit.rs` allows it and
 //!   feeds the gRPC stream that `client.rs` has opened; on the other side `server.rs` accepts the stream,
 //!   `registry.rs` fences it and finds its receiver, `receiver.rs` checks, queues and decodes the frames.
@@ -30,8 +31,14 @@ mod remote;
 mod traffic;
 mod waker;
 
+#[cfg(test)]
+mod loom_tests;
+#[cfg(test)]
+mod ready_tests;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rtrb as ring;
 use thalweg_common::limits::BATCH_RECORDS;
 
 pub use channel::{Receiver, Sender, Sent, local_channel};
@@ -41,6 +48,12 @@ pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin};
 pub use remote::{ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};
 pub use traffic::Traffic;
 pub use waker::{TaskParker, TaskWaker};
+
+/// What the parts of this folder that share memory between threads without a lock are made of. Tests put loom's in its place.
+mod memory {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+    pub(super) use std::sync::{Mutex, MutexGuard, OnceLock};
+}
 
 /// Largest buffer of a batch that is kept to be used again; a larger one was an exception and is freed.
 const MAX_SPARE_RECORDS: usize = 4 * BATCH_RECORDS;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_common::limits::BATCH_RECORDS;
 use thalweg_common::record::Record;
 
 use super::MAX_SPARE_RECORDS;
@@ -26,8 +25,8 @@ use crate::snapshot::SnapshotBuilder;
 pub struct Output<T> {
     routing: Routing<T>,
     channels: Vec<Channel<T>>,
-    /// How many channels have something pending.
-    blocked: usize,
+    /// Records that do not fill a batch yet, by channel. Apart from the channels, because this is where each record is put.
+    buffers: Vec<Vec<T>>,
     /// Scratch of the partitioner.
     targets: Vec<u32>,
     traffic: Arc<Traffic>,
@@ -42,9 +41,7 @@ enum Routing<T> {
 
 struct Channel<T> {
     sender: Sender<T>,
-    /// Records that do not fill a batch yet.
-    buffer: Vec<T>,
-    /// What the sender did not take, oldest first. `buffer` comes behind it.
+    /// What the sender did not take, oldest first. The channel's buffer comes behind it.
     pending: MessageQueue<Batch<T>>,
     /// Size of the last batch: how much room the next buffer gets.
     last_records: usize,
@@ -67,8 +64,8 @@ impl<T: Record> Output<T> {
     fn build(routing: Routing<T>, senders: Vec<Sender<T>>) -> Self {
         Self {
             routing,
+            buffers: senders.iter().map(|_| Vec::new()).collect(),
             channels: senders.into_iter().map(Channel::new).collect(),
-            blocked: 0,
             targets: Vec::new(),
             traffic: Arc::default(),
         }
@@ -102,19 +99,20 @@ impl<T: Record> Output<T> {
                  one number below {channels} per record"
             )));
         }
-        for (record, target) in batch.records.drain(..).zip(&self.targets) {
-            self.channels[*target as usize].push(record);
+        for (channel, buffer) in self.channels.iter_mut().zip(&mut self.buffers) {
+            channel.prepare(buffer);
         }
-        self.send_buffers(BATCH_RECORDS)
+        for (record, target) in batch.records.drain(..).zip(&self.targets) {
+            self.buffers[*target as usize].push(record);
+        }
+        self.send_buffers(Batch::<T>::FULL_RECORDS)
     }
 
     /// Sends the buffers that hold at least this many records.
     fn send_buffers(&mut self, at_least: usize) -> Result<(), Failure> {
-        for channel in &mut self.channels {
-            if channel.buffer.len() >= at_least {
-                let was_blocked = channel.is_blocked();
-                channel.send_buffer()?;
-                self.blocked += usize::from(channel.is_blocked() && !was_blocked);
+        for (channel, buffer) in self.channels.iter_mut().zip(&mut self.buffers) {
+            if buffer.len() >= at_least {
+                channel.send_buffer(buffer)?;
             }
         }
         Ok(())
@@ -129,8 +127,13 @@ impl<T: Record> Output<T> {
     }
 
     fn count(&mut self, records: u64) {
-        let bytes = self.channels.iter_mut().map(|channel| channel.sender.take_bytes()).sum();
+        let (mut bytes, mut held_back) = (0, 0);
+        for channel in &mut self.channels {
+            bytes += channel.sender.take_bytes();
+            held_back += channel.pending.len();
+        }
         self.traffic.add(records, bytes);
+        self.traffic.set_held_back(held_back);
     }
 }
 
@@ -140,20 +143,18 @@ impl<T: Record> Link<T> for Output<T> {
             return Ok(());
         }
         let records = batch.len() as u64;
-        match (&self.routing, self.channels.as_mut_slice()) {
-            (_, []) => return Err(Failure::internal("an output has no channel to send its records on")),
-            (_, [channel]) => {
-                channel.append(batch);
-                self.send_buffers(BATCH_RECORDS)?;
+        let Some((first, others)) = self.channels.split_first_mut() else {
+            return Err(Failure::internal("an output has no channel to send its records on"));
+        };
+        if !others.is_empty() && matches!(self.routing, Routing::Partitioned(_)) {
+            self.partition(batch)?;
+        } else {
+            for (channel, buffer) in others.iter_mut().zip(&mut self.buffers[1..]) {
+                channel.prepare(buffer);
+                buffer.extend_from_slice(&batch.records);
             }
-            (Routing::Broadcast, [first, others @ ..]) => {
-                for channel in others {
-                    channel.buffer.extend_from_slice(&batch.records);
-                }
-                first.append(batch);
-                self.send_buffers(BATCH_RECORDS)?;
-            }
-            (Routing::Partitioned(_), _) => self.partition(batch)?,
+            first.append(&mut self.buffers[0], batch);
+            self.send_buffers(Batch::<T>::FULL_RECORDS)?;
         }
         self.count(records);
         Ok(())
@@ -176,54 +177,49 @@ impl<T: Record> Link<T> for Output<T> {
     }
 
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
-        if self.blocked > 0 {
-            for channel in self.channels.iter_mut().filter(|channel| channel.is_blocked()) {
-                channel.retry()?;
-                self.blocked -= usize::from(!channel.is_blocked());
-            }
+        for channel in self.channels.iter_mut().filter(|channel| channel.is_blocked()) {
+            channel.retry()?;
         }
         if partial {
             self.send_buffers(1)?;
         }
         self.count(0);
-        Ok(if self.blocked == 0 { Flushed::All } else { Flushed::Blocked })
+        let is_blocked = self.channels.iter().any(Channel::is_blocked);
+        Ok(if is_blocked { Flushed::Blocked } else { Flushed::All })
     }
 }
 
 impl<T: Record> Channel<T> {
     fn new(sender: Sender<T>) -> Self {
-        Self { sender, buffer: Vec::new(), pending: MessageQueue::new(), last_records: 0 }
+        Self { sender, pending: MessageQueue::new(), last_records: 0 }
     }
 
     fn is_blocked(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    fn push(&mut self, record: T) {
-        if self.buffer.capacity() == 0 {
+    /// Gives room to a buffer that has none: that of a batch which has come back, or as much as the last batch needed.
+    fn prepare(&mut self, buffer: &mut Vec<T>) {
+        if buffer.capacity() == 0 {
             let spare = self.sender.take_spare();
-            self.buffer =
-                spare.unwrap_or_else(|| Vec::with_capacity(self.last_records.min(MAX_SPARE_RECORDS)));
+            *buffer = spare.unwrap_or_else(|| Vec::with_capacity(self.last_records.min(MAX_SPARE_RECORDS)));
         }
-        self.buffer.push(record);
     }
 
     /// Takes a whole batch; without a copy if nothing waits before it.
-    fn append(&mut self, batch: &mut Batch<T>) {
-        if self.buffer.is_empty() {
+    fn append(&mut self, buffer: &mut Vec<T>, batch: &mut Batch<T>) {
+        if buffer.is_empty() {
             // The caller gets an empty buffer in exchange and fills it next time.
-            if let Some(spare) = self.sender.take_spare() {
-                self.buffer = spare;
-            }
-            std::mem::swap(&mut self.buffer, &mut batch.records);
+            self.prepare(buffer);
+            std::mem::swap(buffer, &mut batch.records);
         } else {
-            self.buffer.append(&mut batch.records);
+            buffer.append(&mut batch.records);
         }
     }
 
-    fn send_buffer(&mut self) -> Result<(), Failure> {
-        self.last_records = self.buffer.len();
-        let batch = Batch::from(std::mem::take(&mut self.buffer));
+    fn send_buffer(&mut self, buffer: &mut Vec<T>) -> Result<(), Failure> {
+        self.last_records = buffer.len();
+        let batch = Batch::from(std::mem::take(buffer));
         if self.is_blocked() {
             self.pending.push_batch(batch);
             return Ok(());

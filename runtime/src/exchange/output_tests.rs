@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::id::ChannelId;
-use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
+use thalweg_common::limits::{BATCH_RECORDS, LOCAL_CHANNEL_BATCHES, LOCAL_CHANNEL_EVENTS};
 
 use super::*;
 use crate::exchange::channel::{Receiver, local_channel};
@@ -86,6 +86,61 @@ fn one_channel_gets_the_batch_itself() {
 }
 
 #[test]
+fn a_batch_of_large_records_is_full_sooner() {
+    type Large = [u8; 1_024];
+    let (senders, mut gates) = channels::<(Large, u8)>(2);
+    let mut output = Output::new(Box::new(RoundRobin::default()), senders);
+    let full = Batch::<(Large, u8)>::FULL_RECORDS;
+    assert!(full < BATCH_RECORDS / 10);
+    process(&mut output, vec![([0; 1_024], 0); 2 * full - 1]);
+    assert_eq!(receive_all(&mut gates[0]).len(), full);
+    assert_eq!(receive_all(&mut gates[1]).len(), 0);
+}
+
+/// The buffers in which the batches of many rounds arrive, once warm: by address, from each channel.
+fn buffers_in_use<T: Record>(
+    output: &mut Output<T>,
+    gates: &mut [InputGate<T>],
+    records: &[T],
+) -> Vec<usize> {
+    let mut input = Batch::default();
+    let mut addresses = std::collections::BTreeSet::new();
+    for round in 0..100 {
+        input.records.extend_from_slice(records);
+        output.process(&mut input).expect("no channel has failed");
+        assert_eq!(output.flush(true), Ok(Flushed::All));
+        for gate in gates.iter_mut().filter(|_| round % 5 == 4) {
+            while let Input::Batch(batch) = gate.poll().expect("no channel has failed") {
+                if round > 20 {
+                    addresses.insert(batch.records.as_ptr().addr());
+                }
+                gate.recycle(batch);
+            }
+        }
+    }
+    addresses.into_iter().collect()
+}
+
+#[test]
+fn buffers_are_used_again() {
+    // Five batches wait in a channel, one is being filled; a forwarding output's caller has one more.
+    let records: Vec<u64> = (0..100).collect();
+    let (senders, mut gates) = channels(1);
+    let mut output = Output::new(Box::new(Forward), senders);
+    let forward = buffers_in_use(&mut output, &mut gates, &records);
+    let (senders, mut gates) = channels(3);
+    let mut output = Output::new(Box::new(RoundRobin::default()), senders);
+    let partitioned = buffers_in_use(&mut output, &mut gates, &records);
+    let (senders, mut gates) = channels(3);
+    let broadcast = buffers_in_use(&mut Output::broadcast(senders), &mut gates, &records);
+    for (name, buffers, most) in
+        [("forward", forward, 7), ("partitioned", partitioned, 18), ("broadcast", broadcast, 19)]
+    {
+        assert!(buffers.len() <= most, "{name}: {} buffers", buffers.len());
+    }
+}
+
+#[test]
 fn broadcast_sends_all_to_all() {
     let (senders, mut gates) = channels(3);
     let mut output = Output::broadcast(senders);
@@ -134,14 +189,35 @@ fn a_full_channel_blocks_the_flush_and_wakes_the_task() {
     );
     assert_eq!(output.flush(true), Ok(Flushed::Blocked));
     assert!(!parker.park(Duration::ZERO));
+    assert_eq!(output.traffic().queue_length(), 2, "a batch and the barrier behind it");
+    assert_eq!(gates[0].traffic().queue_length(), LOCAL_CHANNEL_BATCHES as u64);
 
     let mut seen = receive_all(&mut gates[0]);
     assert!(parker.park(Duration::ZERO), "there is room again");
     assert_eq!(output.flush(false), Ok(Flushed::All));
+    assert_eq!((output.traffic().queue_length(), gates[0].traffic().queue_length()), (0, 2));
     seen.extend(receive_all(&mut gates[0]));
+    assert_eq!(gates[0].traffic().queue_length(), 0);
     let expected: Vec<_> =
         (0..=LOCAL_CHANNEL_BATCHES as u64).map(Seen::Record).chain([Seen::Barrier(1)]).collect();
     assert_eq!(seen, expected);
+}
+
+/// A source that has told its end parks without another flush: a barrier must not need one, however full the channel is.
+#[test]
+fn barriers_behind_the_end_need_no_flush() {
+    let (senders, mut gates) = channels(1);
+    let mut output = Output::new(Box::new(Forward), senders);
+    for number in 0..LOCAL_CHANNEL_BATCHES as u64 {
+        process(&mut output, vec![number]);
+        assert_eq!(output.flush(true), Ok(Flushed::All));
+    }
+    output.finish().expect("no channel has failed");
+    let checkpoints = 2 * LOCAL_CHANNEL_EVENTS as CheckpointId;
+    (1..=checkpoints).for_each(|id| snapshot(&mut output, id));
+    let seen = receive_all(&mut gates[0]);
+    assert_eq!(seen[LOCAL_CHANNEL_BATCHES], Seen::End);
+    assert_eq!(seen.last(), Some(&Seen::Barrier(checkpoints)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The queue inside every channel: batches and events in the order in which they were sent.
+//! The queue at the ends of a channel: batches and events in the order in which they were sent.
 //!
-//! On a record's way this is where a batch waits: once in a local channel, twice in a remote one (for the network, then
-//! for the receiving task). Invariant: its memory is bounded by its batches, which their owner counts or charges; of the
+//! On a record's way this is where a batch waits: in an output whose channel is full, and twice in a remote channel (for the
+//! network, then for the receiving task). Invariant: its memory is bounded by its batches, which their owner charges; of the
 //! events between two batches at most one barrier before and one behind an end of input are kept, because a later
 //! barrier means that the checkpoint of the earlier one is dead.
 
@@ -22,18 +22,16 @@ pub(super) enum Message<B> {
 #[derive(Debug)]
 pub(super) struct MessageQueue<B> {
     messages: VecDeque<Message<B>>,
-    batches: usize,
 }
 
 impl<B> MessageQueue<B> {
     /// An empty queue.
     pub(super) fn new() -> Self {
-        Self { messages: VecDeque::new(), batches: 0 }
+        Self { messages: VecDeque::new() }
     }
 
     /// Appends a batch.
     pub(super) fn push_batch(&mut self, batch: B) {
-        self.batches += 1;
         self.messages.push_back(Message::Batch(batch));
     }
 
@@ -51,14 +49,11 @@ impl<B> MessageQueue<B> {
 
     /// Takes the oldest message.
     pub(super) fn pop(&mut self) -> Option<Message<B>> {
-        let message = self.messages.pop_front()?;
-        self.batches -= usize::from(matches!(message, Message::Batch(_)));
-        Some(message)
+        self.messages.pop_front()
     }
 
     /// Puts a batch, or what is left of it, back to where it was taken from.
     pub(super) fn return_batch(&mut self, batch: B) {
-        self.batches += 1;
         self.messages.push_front(Message::Batch(batch));
     }
 
@@ -67,9 +62,9 @@ impl<B> MessageQueue<B> {
         self.messages.is_empty()
     }
 
-    /// How many batches wait.
-    pub(super) fn batches(&self) -> usize {
-        self.batches
+    /// How many messages wait.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
     }
 }
 
@@ -93,7 +88,7 @@ mod tests {
         queue.push_event(barrier(2));
         queue.push_event(Event::EndOfInput);
         queue.push_event(barrier(4));
-        assert_eq!(queue.batches(), 1);
+        assert_eq!(queue.len(), 5);
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         let expected = [
             Message::Event(barrier(1)),
@@ -103,6 +98,6 @@ mod tests {
             Message::Event(barrier(4)),
         ];
         assert_eq!(order, expected);
-        assert_eq!(queue.batches(), 0);
+        assert!(queue.is_empty());
     }
 }

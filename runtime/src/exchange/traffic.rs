@@ -1,17 +1,34 @@
-//! Counts what goes through a gate or an output, for metrics and progress.
+//! Counts what goes through a gate or an output and what waits there, for metrics and progress.
 //!
 //! Stands beside a record's way: written once per batch by the task, read by whoever reports.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Records and bytes since the start of a task's attempt.
-#[derive(Debug, Default)]
+/// Records and bytes since the start of a task's attempt, and batches that wait.
+#[derive(Default)]
 pub struct Traffic {
     records: AtomicU64,
     bytes: AtomicU64,
+    /// What its owner holds back.
+    held_back: AtomicU64,
+    /// What waits in front of it.
+    queues: Vec<Arc<dyn Queue>>,
+}
+
+/// A queue whose length any thread may read.
+pub(super) trait Queue: Send + Sync {
+    /// How many messages wait.
+    fn len(&self) -> u64;
 }
 
 impl Traffic {
+    /// The traffic of a gate that reads from these queues.
+    pub(super) fn behind(queues: Vec<Arc<dyn Queue>>) -> Self {
+        Self { queues, ..Self::default() }
+    }
+
     /// Records so far.
     #[must_use]
     pub fn records(&self) -> u64 {
@@ -24,8 +41,36 @@ impl Traffic {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Messages (batches and events) that wait now: in the channels of a gate, or in an output because its channels are full.
+    #[must_use]
+    pub fn queue_length(&self) -> u64 {
+        self.held_back.load(Ordering::Relaxed) + self.queues.iter().map(|queue| queue.len()).sum::<u64>()
+    }
+
     pub(super) fn add(&self, records: u64, bytes: u64) {
-        self.records.fetch_add(records, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        add(&self.records, records);
+        add(&self.bytes, bytes);
+    }
+
+    pub(super) fn set_held_back(&self, messages: usize) {
+        self.held_back.store(messages as u64, Ordering::Relaxed);
+    }
+}
+
+/// Only the task writes, so this needs no atomic addition.
+fn add(total: &AtomicU64, more: u64) {
+    if more > 0 {
+        total.store(total.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Traffic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Traffic")
+            .field("records", &self.records())
+            .field("bytes", &self.bytes())
+            .field("queue_length", &self.queue_length())
+            .finish()
     }
 }
