@@ -4,6 +4,7 @@
 
 pub mod contest;
 pub mod measurement;
+pub mod newest;
 pub mod nexmark;
 pub mod tally;
 pub mod usage;

@@ -94,7 +94,7 @@ impl Tallies {
         })
     }
 
-    fn commit(&self, subtask: u32, tally: Tally) {
+    pub(crate) fn commit(&self, subtask: u32, tally: Tally) {
         self.by_subtask.lock().unwrap_or_else(PoisonError::into_inner).insert(subtask, tally);
     }
 }

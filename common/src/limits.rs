@@ -89,6 +89,16 @@ pub const BATCH_TARGET_BYTES: usize = 64 * 1024;
 /// Records which a batch has room for, however large they are.
 pub const MIN_BATCH_RECORDS: usize = 64;
 
+/// Keys in the table of a combiner: it is emptied when so many wait in it. Small enough for a core's own cache.
+pub const COMBINER_KEYS: usize = 4_096;
+
+/// Records behind the keys in the table of a combiner: it is emptied behind the batch that brings it there, so that
+/// accumulators which grow with every record are bounded too.
+pub const COMBINER_RECORDS: usize = 64 * BATCH_RECORDS;
+
+/// Longest time for which a combiner that has more to read holds a record back, in milliseconds; one that has not holds none.
+pub const COMBINER_LATENCY_MS: u64 = 5;
+
 /// Size at which the outgoing frame of a remote channel is full.
 pub const FRAME_TARGET_BYTES: usize = 32 * 1024;
 

@@ -232,6 +232,9 @@ impl<K: Key, Out> Accessor for Context<'_, K, Out> {
 }
 
 /// A running aggregate of a keyed stream: what it keeps of a key, and what it emits after each record.
+///
+/// If accumulators can be put together, implement [`MergeAggregate`] in place of it: that one is combined before the records
+/// are sent to their keys.
 pub trait Aggregate<In>: Clone + Send + Sync + 'static {
     /// What is kept of a key.
     type Accumulator: Record;
@@ -243,6 +246,32 @@ pub trait Aggregate<In>: Clone + Send + Sync + 'static {
 
     /// Adds a record.
     fn add(&self, accumulator: &mut Self::Accumulator, record: In);
+
+    /// The result so far.
+    fn result(&self, accumulator: &Self::Accumulator) -> Self::Out;
+}
+
+/// An associative aggregate: accumulators of parts of a key's records can be merged into that of all of them.
+///
+/// That promise is what the type says. It allows each subtask in front of `key_by` to aggregate what it reads and send
+/// accumulators in place of records, so that a key with very many records does not hold up the one subtask that owns it.
+/// What must hold: adding records to two accumulators and merging these, in the order of their records, gives the same
+/// as adding all records to one. The order in which accumulators of different subtasks are merged is open, as is the
+/// order of their records.
+pub trait MergeAggregate<In>: Clone + Send + Sync + 'static {
+    /// What is kept of a key, and sent in place of its records.
+    type Accumulator: Record;
+    /// What is emitted.
+    type Out: Record;
+
+    /// The accumulator before the first record.
+    fn create(&self) -> Self::Accumulator;
+
+    /// Adds a record.
+    fn add(&self, accumulator: &mut Self::Accumulator, record: In);
+
+    /// Adds the records of `later`, which come behind those of `accumulator`.
+    fn merge(&self, accumulator: &mut Self::Accumulator, later: Self::Accumulator);
 
     /// The result so far.
     fn result(&self, accumulator: &Self::Accumulator) -> Self::Out;

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::graph::build::build;
 use crate::graph::{NodeSpec, Place};
 use crate::stream::DataStream;
+use crate::two_stages::{AggPhaseStrategy, TwoStages};
 
 /// Makes the code of an edge, when its partitioning is known.
 pub(crate) type EdgeMaker = Box<dyn FnOnce(Partitioning) -> EdgeCode>;
@@ -43,6 +44,7 @@ struct Topology {
     code: Vec<Node>,
     /// Parallel to `nodes`, and inside to each one's inputs.
     edges: Vec<Vec<EdgeMaker>>,
+    two_stages: Vec<TwoStages>,
     configuration: Configuration,
     first_error: Option<Error>,
 }
@@ -167,6 +169,11 @@ impl Environment {
         topology.nodes.len() - 1
     }
 
+    /// Notes that operators which were added are the two stages of an aggregation.
+    pub(crate) fn add_two_stages(&self, stages: TwoStages) {
+        self.topology.borrow_mut().two_stages.push(stages);
+    }
+
     /// Changes a setting of an operator.
     pub(crate) fn change(&self, node: usize, change: impl FnOnce(&mut NodeSpec)) {
         if let Some(spec) = self.topology.borrow_mut().nodes.get_mut(node) {
@@ -188,12 +195,17 @@ impl Environment {
     /// # Errors
     /// The first mistake in the topology, with its file and line.
     pub(crate) fn build(&self, configuration: &Configuration, default_name: &str) -> Result<Program> {
-        let topology = self.topology.take();
+        let mut topology = self.topology.take();
         if let Some(error) = topology.first_error {
             return Err(error);
         }
-        let mut settings = topology.configuration;
+        let mut settings = std::mem::take(&mut topology.configuration);
         settings.merge(configuration);
+        let strategy = AggPhaseStrategy::from_configuration(&settings);
+        // The last first, so that those before keep their numbers.
+        for stages in topology.two_stages.drain(..).rev() {
+            stages.apply(strategy, &mut topology.nodes, &mut topology.code, &mut topology.edges);
+        }
         let built = build(&topology.nodes, &settings, default_name)?;
         let mut makers: Vec<Vec<Option<EdgeMaker>>> =
             topology.edges.into_iter().map(|makers| makers.into_iter().map(Some).collect()).collect();

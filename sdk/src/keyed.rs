@@ -4,16 +4,23 @@ use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use thalweg_common::graph::StateDescriptor;
 use thalweg_common::record::Record;
-use thalweg_runtime::operator::{Aggregate, Key, KeyedProcess};
-use thalweg_runtime::operators::{self, Reduce, RunningAggregate};
-use thalweg_runtime::program::EdgeCode;
+use thalweg_runtime::operator::{Key, KeyedProcess};
+use thalweg_runtime::operators::{
+    self, CombinePolicy, MergedReduce, Reduce, RunningAggregate, Unmerged, combine_reduce,
+};
+use thalweg_runtime::program::{EdgeCode, Node, OperatorFactory};
 use thalweg_state::{Declarations, State};
 
+use crate::aggregates::{Count, sum_of};
+use crate::aggregation::Aggregation;
+use crate::environment::EdgeMaker;
 use crate::graph::{NodeSpec, Place};
 use crate::stream::DataStream;
+use crate::two_stages::TwoStages;
 
 /// A stream of records of type `T`, partitioned by keys of type `K`; made by [`DataStream::key_by`].
 ///
@@ -22,12 +29,14 @@ use crate::stream::DataStream;
 pub struct KeyedStream<K, T, F = fn(&T) -> K> {
     stream: DataStream<T>,
     key: F,
+    combines: bool,
     keys: PhantomData<fn() -> K>,
 }
 
 impl<K, T, F: Clone> Clone for KeyedStream<K, T, F> {
     fn clone(&self) -> Self {
-        Self { stream: self.stream.clone(), key: self.key.clone(), keys: PhantomData }
+        let (stream, key) = (self.stream.clone(), self.key.clone());
+        Self { stream, key, combines: self.combines, keys: PhantomData }
     }
 }
 
@@ -44,35 +53,129 @@ where
     F: Fn(&T) -> K + Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(stream: DataStream<T>, key: F) -> Self {
-        Self { stream, key, keys: PhantomData }
+        Self { stream, key, combines: true, keys: PhantomData }
+    }
+
+    /// Switches combining off for the operator behind this: [`aggregate`](Self::aggregate) and
+    /// [`reduce_associative`](Self::reduce_associative) then emit a new result after every single record. The state of
+    /// the operator stays the same.
+    #[must_use]
+    pub fn without_combining(mut self) -> Self {
+        self.combines = false;
+        self
     }
 
     /// Combines the records of each key one after the other, and emits every new value: `function(value so far, record)`.
     /// A key's first record is its first value.
+    ///
+    /// Where the function is associative, [`reduce_associative`](Self::reduce_associative) does the same faster.
     #[track_caller]
     pub fn reduce(&self, function: impl Fn(T, T) -> T + Clone + Send + Sync + 'static) -> DataStream<T> {
         self.operator("reduce", "Reduce", Reduce::new(function))
     }
 
-    /// Aggregates the records of each key, and emits the key with every new result.
+    /// Combines the records of each key by a function that is associative: `f(f(a, b), c)` is `f(a, f(b, c))`. Minimum,
+    /// maximum, sums and concatenation are; a mean is not.
+    ///
+    /// The records of a key are first combined in each subtask that reads them, and only what comes of it is sent to
+    /// the subtask that owns the key, as in the local-global aggregation of Flink's Table API. So a key with very many
+    /// records holds up nobody. The final values are the same as those of [`reduce`](Self::reduce); on the way to them
+    /// a new value is emitted for each key and combined batch, and not after every record. Nothing is held back when
+    /// there is nothing more to read, and otherwise for about 5 ms. It stays exactly-once: at a barrier everything that
+    /// was combined is sent before it.
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// # fn topology(env: &Environment) {
+    /// env.from_iter([("AMZN", 31), ("TBV", 74), ("AMZN", 28)].map(|(ticker, price)| (ticker.to_string(), price)))
+    ///     .key_by(|(ticker, _)| ticker.clone())
+    ///     .reduce_associative(|lowest, next| if next.1 < lowest.1 { next } else { lowest })
+    ///     .uid("lowest")
+    ///     .print_debug();
+    /// # }
+    /// ```
     #[track_caller]
-    pub fn aggregate<A: Aggregate<T>>(&self, aggregate: A) -> DataStream<(K, A::Out)> {
-        self.operator("aggregate", "Aggregate", RunningAggregate::<T, A>::new(aggregate))
+    pub fn reduce_associative(
+        &self,
+        function: impl Fn(T, T) -> T + Clone + Send + Sync + 'static,
+    ) -> DataStream<T> {
+        let (key, combined) = (self.key.clone(), function.clone());
+        let combiner = move |policy| combine_reduce(key.clone(), combined.clone(), policy);
+        let (plain, merged) = (Reduce::new(function.clone()), MergedReduce::new(function));
+        self.two_stages::<T, _, _>("reduce", "Reduce", plain, merged, combiner)
     }
 
-    /// Counts the records of each key, and emits the key with every new count.
+    /// Aggregates the records of each key, and emits the key with every new result.
+    ///
+    /// How often depends on what the aggregate says of itself. An [`Aggregate`](crate::operator::Aggregate) is asked
+    /// for a result after every record. A [`MergeAggregate`](crate::operator::MergeAggregate), whose accumulators can
+    /// be merged, first aggregates in each subtask that reads the records, and emits a result for each key and combined
+    /// batch; the final results are the same. [`reduce_associative`](Self::reduce_associative) says more about that,
+    /// [`without_combining`](Self::without_combining) switches it off, and so does `table.optimizer.agg-phase-strategy:
+    /// ONE_PHASE` for the whole job. With the same uid the state is found again either way.
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// /// The mean of all numbers so far.
+    /// #[derive(Clone)]
+    /// struct Mean;
+    ///
+    /// impl MergeAggregate<f64> for Mean {
+    ///     type Accumulator = (f64, u64);
+    ///     type Out = f64;
+    ///
+    ///     fn create(&self) -> (f64, u64) {
+    ///         (0.0, 0)
+    ///     }
+    ///
+    ///     fn add(&self, (sum, count): &mut (f64, u64), number: f64) {
+    ///         (*sum, *count) = (*sum + number, *count + 1);
+    ///     }
+    ///
+    ///     fn merge(&self, (sum, count): &mut (f64, u64), later: (f64, u64)) {
+    ///         (*sum, *count) = (*sum + later.0, *count + later.1);
+    ///     }
+    ///
+    ///     fn result(&self, (sum, count): &(f64, u64)) -> f64 {
+    ///         sum / *count as f64
+    ///     }
+    /// }
+    ///
+    /// # fn topology(env: &Environment) {
+    /// env.from_iter([1.0, 2.5, 6.0]).key_by(|number| *number < 2.0).aggregate(Mean).uid("mean").print_debug();
+    /// # }
+    /// ```
+    ///
+    /// A type that is neither is refused, as is one that wants to be both:
+    ///
+    /// ```compile_fail,E0277
+    /// # use thalweg::prelude::*;
+    /// # fn topology(env: &Environment) {
+    /// env.from_iter([1.0, 2.5, 6.0]).key_by(|number| *number < 2.0).aggregate("mean");
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn aggregate<A: Aggregation<T, Kind>, Kind>(&self, aggregate: A) -> DataStream<(K, A::Out)> {
+        aggregate.declare(self)
+    }
+
+    /// Counts the records of each key, and emits the key with every new count, after every record.
+    /// [`aggregate(Count)`](crate::aggregates::Count) counts faster and emits more seldom.
     #[track_caller]
     pub fn count(&self) -> DataStream<(K, u64)> {
-        self.operator("count", "Count", RunningAggregate::<T, _>::new(Sum::new(|_: &T| 1_u64)))
+        self.operator("count", "Count", RunningAggregate::<T, _>::new(Unmerged(Count)))
     }
 
-    /// Adds up a number of each record by key, and emits the key with every new sum.
+    /// Adds up a number of each record by key, and emits the key with every new sum, after every record.
+    /// [`aggregate(sum_of(..))`](crate::aggregates::sum_of) adds up faster and emits more seldom.
     #[track_caller]
     pub fn sum_by<N>(&self, number: impl Fn(&T) -> N + Clone + Send + Sync + 'static) -> DataStream<(K, N)>
     where
         N: Record + AddAssign + Default,
     {
-        self.operator("sum", "Sum", RunningAggregate::<T, _>::new(Sum::new(number)))
+        self.operator("sum", "Sum", RunningAggregate::<T, _>::new(Unmerged(sum_of(number))))
     }
 
     /// Runs a function with state on the records of each key.
@@ -82,7 +185,7 @@ where
     }
 
     #[track_caller]
-    fn operator<P: KeyedProcess<K, T>>(
+    pub(crate) fn operator<P: KeyedProcess<K, T>>(
         &self,
         kind: &'static str,
         name: &str,
@@ -91,11 +194,53 @@ where
         let mut spec = NodeSpec::new(kind, name, Place::caller());
         spec.states = self.declared_states(&mut process, spec.place);
         let factory = operators::keyed_process(self.key.clone(), process);
-        let key = &self.key;
-        self.stream.connect(spec, factory, || {
-            let key = key.clone();
-            Box::new(move |_| EdgeCode::hash(key))
-        })
+        let edge = hash_edge(&self.key);
+        self.stream.connect(spec, factory, edge)
+    }
+
+    /// Declares an aggregation in two stages: `combiner` makes accumulators of the records in front of the hash edge,
+    /// `merged` puts these together behind it. `plain` has the same state and does all at once, for jobs that do not
+    /// combine.
+    #[track_caller]
+    pub(crate) fn two_stages<Accumulator, P, M>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        plain: P,
+        mut merged: M,
+        combiner: impl Fn(CombinePolicy) -> Arc<dyn OperatorFactory>,
+    ) -> DataStream<P::Out>
+    where
+        Accumulator: Record,
+        P: KeyedProcess<K, T>,
+        M: KeyedProcess<K, (K, Accumulator), Out = P::Out>,
+    {
+        if !self.combines {
+            return self.operator(kind, name, plain);
+        }
+        let mut spec = NodeSpec::new(kind, name, Place::caller());
+        spec.states = self.declared_states(&mut merged, spec.place);
+        let one_stage = (
+            self.stream.edge_specs(spec.place),
+            Node::operator::<P::Out>(operators::keyed_process(self.key.clone(), plain)),
+            self.stream.edge_specs(spec.place).iter().map(|_| hash_edge(&self.key)()).collect(),
+        );
+        let mut local = NodeSpec::new("combine", "Combine", spec.place);
+        local.is_combiner = true;
+        let (stream, combiners) =
+            self.stream.combined::<(K, Accumulator)>(&local, &combiner(CombinePolicy::WhilePaying));
+        let key = |pair: &(K, Accumulator)| pair.0.clone();
+        let stream = stream.connect(spec, operators::keyed_process(key, merged), hash_edge(&key));
+        let tireless = || Node::operator::<(K, Accumulator)>(combiner(CombinePolicy::Always));
+        if let Some(merge) = stream.declared_node() {
+            let tireless = combiners.iter().map(|_| tireless()).collect();
+            self.stream.environment().add_two_stages(TwoStages { combiners, tireless, merge, one_stage });
+        }
+        stream
+    }
+
+    pub(crate) fn key(&self) -> &F {
+        &self.key
     }
 
     fn declared_states(&self, state: &mut impl State, place: Place) -> Vec<StateDescriptor> {
@@ -108,36 +253,12 @@ where
     }
 }
 
-/// The sum of a number of each record.
-#[derive(Clone)]
-struct Sum<F, N> {
-    number: F,
-    sum: PhantomData<fn() -> N>,
-}
-
-impl<F, N> Sum<F, N> {
-    fn new(number: F) -> Self {
-        Self { number, sum: PhantomData }
-    }
-}
-
-impl<T, F, N> Aggregate<T> for Sum<F, N>
-where
-    F: Fn(&T) -> N + Clone + Send + Sync + 'static,
-    N: Record + AddAssign + Default,
-{
-    type Accumulator = N;
-    type Out = N;
-
-    fn create(&self) -> N {
-        N::default()
-    }
-
-    fn add(&self, accumulator: &mut N, record: T) {
-        *accumulator += (self.number)(&record);
-    }
-
-    fn result(&self, accumulator: &N) -> N {
-        accumulator.clone()
+/// Makes the code of edges that send records to their keys.
+fn hash_edge<T: Record, K: Key>(
+    key: &(impl Fn(&T) -> K + Clone + Send + Sync + 'static),
+) -> impl Fn() -> EdgeMaker {
+    || {
+        let key = key.clone();
+        Box::new(move |_| EdgeCode::hash(key))
     }
 }

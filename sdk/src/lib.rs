@@ -63,6 +63,8 @@
 // Derived code names this crate by its public path, also from inside it.
 extern crate self as thalweg;
 
+pub mod aggregates;
+mod aggregation;
 mod arguments;
 mod environment;
 mod error;
@@ -73,7 +75,9 @@ mod settings;
 mod stream;
 #[cfg(feature = "local")]
 pub mod testing;
+mod two_stages;
 
+pub use aggregation::{Aggregation, Combined, RecordByRecord};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use keyed::KeyedStream;
@@ -93,7 +97,9 @@ pub mod prelude {
 
     pub use thalweg_common::Timestamp;
     pub use thalweg_common::record::Serde;
-    pub use thalweg_runtime::operator::{Aggregate, Context, KeyedProcess, OpenContext, OrFailure};
+    pub use thalweg_runtime::operator::{
+        Aggregate, Context, KeyedProcess, MergeAggregate, OpenContext, OrFailure,
+    };
     pub use thalweg_runtime::operators::Collected;
     pub use thalweg_state::{MapState, State, ValueState};
 

@@ -237,6 +237,26 @@ impl<T: Record> DataStream<T> {
         DataStream::of_node(self.environment.clone(), node)
     }
 
+    /// Adds an operator behind each of this stream's inputs, and gives their outputs together, distributed as this stream is.
+    pub(crate) fn combined<U: Record>(
+        &self,
+        spec: &NodeSpec,
+        factory: &std::sync::Arc<dyn OperatorFactory>,
+    ) -> (DataStream<U>, Vec<usize>) {
+        let add = |input: &Upstream| {
+            let before = DataStream::<T>::of_node(self.environment.clone(), input.node);
+            let mut spec = spec.clone();
+            spec.inputs = before.edge_specs(spec.place);
+            let code = Node::operator::<U>(std::sync::Arc::clone(factory));
+            self.environment.add(spec, code, vec![Box::new(unkeyed::<T>)])
+        };
+        let nodes: Vec<usize> = self.inputs.iter().map(add).collect();
+        let wishes = self.inputs.iter().map(|input| input.wish);
+        let inputs = nodes.iter().zip(wishes).map(|(node, wish)| Upstream { node: *node, wish }).collect();
+        let environment = self.environment.clone();
+        (DataStream { environment, inputs, node: None, records: PhantomData }, nodes)
+    }
+
     fn end(&self, mut spec: NodeSpec, factory: std::sync::Arc<dyn OperatorFactory>) -> StreamSink {
         spec.inputs = self.edge_specs(spec.place);
         spec.has_output = false;
@@ -245,7 +265,7 @@ impl<T: Record> DataStream<T> {
         StreamSink { environment: self.environment.clone(), node: Some(node) }
     }
 
-    fn edge_specs(&self, place: Place) -> Vec<EdgeSpec> {
+    pub(crate) fn edge_specs(&self, place: Place) -> Vec<EdgeSpec> {
         let schema_fingerprint = T::schema().fingerprint();
         let edge = |input: &Upstream| EdgeSpec {
             from: input.node,
@@ -260,6 +280,11 @@ impl<T: Record> DataStream<T> {
         let wish = Some((partitioning, place));
         let inputs = self.inputs.iter().map(|input| Upstream { node: input.node, wish }).collect();
         Self { environment: self.environment.clone(), inputs, node: None, records: PhantomData }
+    }
+
+    /// The operator that settings such as `uid` are for.
+    pub(crate) fn declared_node(&self) -> Option<usize> {
+        self.node
     }
 
     pub(crate) fn environment(&self) -> &Environment {

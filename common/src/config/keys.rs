@@ -227,6 +227,11 @@ keys! {
     PIPELINE_OPERATOR_CHAINING: "pipeline.operator-chaining.enabled" | "pipeline.operator-chaining",
         ValueKind::Boolean, default "true";
 
+    /// Whether associative aggregates are combined before their records are sent to their keys: `AUTO` as long as it pays,
+    /// `TWO_PHASE` always, `ONE_PHASE` never.
+    AGG_PHASE_STRATEGY: "table.optimizer.agg-phase-strategy",
+        ValueKind::Choice(&[&["AUTO"], &["TWO_PHASE", "two-phase"], &["ONE_PHASE", "one-phase"]]), default "AUTO";
+
     /// Slots of a task manager: tasks of one job that it runs beside each other.
     TASK_SLOTS: "taskmanager.numberOfTaskSlots", ValueKind::Integer { min: 1, max: MAX_TASK_SLOTS as i64 }, default "1";
     /// Host name or address under which others reach a task manager.

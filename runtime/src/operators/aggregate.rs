@@ -32,8 +32,8 @@ where
     keyed_process(key, RunningAggregate::<In, A>::new(aggregate))
 }
 
-/// The name of the one state of these operators, as the plan shows it.
-const STATE: &str = "value";
+/// The name of the one state of these operators and of those that merge what was combined, as the plan shows it.
+pub(super) const STATE: &str = "value";
 
 /// What [`reduce`] runs; its `declare` gives the states of the plan.
 #[derive(Clone)]

@@ -95,9 +95,11 @@ fn resolve(nodes: &[NodeSpec], configuration: &Configuration) -> Result<Vec<Reso
         (number(&keys::PARALLELISM_DEFAULT).unwrap_or(1), number(&keys::PIPELINE_MAX_PARALLELISM));
     let mut all: Vec<Resolved> = Vec::with_capacity(nodes.len());
     for node in nodes {
-        let parallelism = node.parallelism.unwrap_or(parallelism);
-        let max_parallelism = node
-            .max_parallelism
+        let followed = node.inputs.first().filter(|_| node.is_combiner).and_then(|edge| all.get(edge.from));
+        let parallelism = followed.map_or(node.parallelism.unwrap_or(parallelism), |input| input.parallelism);
+        let max_parallelism = followed
+            .map(|input| input.max_parallelism)
+            .or(node.max_parallelism)
             .or(max_parallelism)
             .unwrap_or_else(|| default_max_parallelism(parallelism.min(MAX_PARALLELISM)));
         if parallelism == 0 || parallelism > max_parallelism.min(MAX_PARALLELISM) {
@@ -227,15 +229,20 @@ fn edges(
 }
 
 /// The stable names of the operators: by uid; sources and sinks that the author named by that name; others by their
-/// place in the topology.
+/// place in the topology, in which combiners do not count.
 fn operator_ids(nodes: &[NodeSpec]) -> Vec<OperatorId> {
     let hash = |words: (&str, &str, u32)| {
         OperatorId(key_hash(&(words.0.to_string(), words.1.to_string(), words.2), &mut Vec::new()))
     };
-    let ids = nodes.iter().zip(0u32..).map(|(node, position)| match &node.uid {
-        Some(uid) => hash(("uid", uid, 0)),
-        None if is_found_by_name(nodes, node) => hash((node.kind, &node.name, 0)),
-        None => hash((node.kind, &node.name, position + 1)),
+    let mut place = 0;
+    let ids = nodes.iter().zip(1u32..).map(|(node, number)| {
+        place += u32::from(!node.is_combiner);
+        match &node.uid {
+            Some(uid) => hash(("uid", uid, 0)),
+            None if is_found_by_name(nodes, node) => hash((node.kind, &node.name, 0)),
+            None if node.is_combiner => hash((node.kind, &node.name, number)),
+            None => hash((node.kind, &node.name, place)),
+        }
     });
     ids.collect()
 }

@@ -68,6 +68,9 @@ pub(crate) struct NodeSpec {
     pub(crate) states: Vec<StateDescriptor>,
     /// Whether it has an output that somebody should read.
     pub(crate) has_output: bool,
+    /// Whether it is the local stage of an aggregation: nobody has declared it, so it runs as its only input does and
+    /// counts in no one's place.
+    pub(crate) is_combiner: bool,
 }
 
 impl NodeSpec {
@@ -86,6 +89,7 @@ impl NodeSpec {
             inputs: Vec::new(),
             states: Vec::new(),
             has_output: true,
+            is_combiner: false,
         }
     }
 }
