@@ -21,6 +21,20 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// How many per second: `1,234,567`; below ten with a digit behind the point: `0.3`.
+pub(crate) fn rate(per_second: f64) -> String {
+    if per_second >= 9.95 || per_second == 0.0 {
+        count(per_second.round() as u64)
+    } else {
+        format!("{per_second:.1}")
+    }
+}
+
+/// A part of every second as a share of it: `38 %`.
+pub(crate) fn share(ms_per_second: u64) -> String {
+    format!("{} %", (ms_per_second + 5) / 10)
+}
+
 /// A size in the largest binary unit of which there is at least one: `512 B`, `1.2 MiB`.
 pub(crate) fn bytes(size_bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -135,6 +149,16 @@ mod tests {
         ] {
             assert_eq!(count(number), text);
         }
+    }
+
+    #[test]
+    fn small_rates_have_a_digit_behind_the_point() {
+        for (per_second, text) in
+            [(0.0, "0"), (0.04, "0.0"), (0.3, "0.3"), (9.94, "9.9"), (9.96, "10"), (1_234_567.4, "1,234,567")]
+        {
+            assert_eq!(rate(per_second), text);
+        }
+        assert_eq!([0, 4, 5, 995, 1_000].map(share), ["0 %", "0 %", "1 %", "100 %", "100 %"]);
     }
 
     #[test]

@@ -178,15 +178,29 @@ async fn describe_tells_everything() {
     let cluster = Cluster::start(one_job()).await;
     let ended = cluster.run(&["describe", "word_count"]).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for part in
-        ["source -> split", "1,234,567", "1.2 MiB", "tm-1", "3 completed", "killed by signal 9", "last line"]
-    {
+    for part in [
+        "source -> split",
+        "1,234,567",
+        "1.2 MiB",
+        "tm-1",
+        "busy up to 80 %, back-pressured up to 20 % (LOW)",
+        "256.0 KiB",
+        "3 completed",
+        "killed by signal 9",
+        "last line",
+    ] {
         assert!(ended.stdout.contains(part), "{part} is missing in {}", ended.stdout);
     }
     let details = json_of(&cluster.run(&["describe", ID, "--output", "json"]).await.stdout);
     assert_eq!(details["job_id"], ID);
     assert_eq!(details["vertices"][0]["subtasks"][0]["records_in"], 1_234_567);
     assert_eq!(details["vertices"][0]["subtasks"][0]["task_manager"], "tm-1");
+    let metrics = &details["vertices"][0]["subtasks"][0]["metrics"];
+    assert_eq!(metrics["numRecordsInPerSecond"], 200_000.0);
+    assert_eq!(metrics["busyTimeMsPerSecond"], 800);
+    assert_eq!(metrics["backPressuredTimeMsPerSecond"], 200);
+    assert_eq!(metrics["backpressureLevel"], "LOW");
+    assert_eq!(metrics["inputQueueLength"], 8);
     assert_eq!(details["checkpoints"]["latest"]["id"], 3);
     assert_eq!(details["failures"][0]["failure"]["message"], "killed by signal 9");
 }

@@ -8,6 +8,7 @@ pub mod blob;
 pub mod client;
 pub mod convert;
 pub mod leader;
+pub mod metrics;
 pub mod model;
 pub mod route;
 pub mod transport;

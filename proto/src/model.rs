@@ -14,6 +14,7 @@ use thalweg_common::status::{JobStatus, TaskStatus};
 
 use crate::blob::BlobHash;
 use crate::convert::{Malformed, WireId, failure, job_status, required, subtask, task_status};
+use crate::metrics::TaskMetrics;
 use crate::v1;
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -157,7 +158,7 @@ impl TryFrom<v1::JobDetails> for JobDetails {
 }
 
 /// A vertex of the job graph and its tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VertexDetails {
     /// Its number.
     pub vertex: VertexId,
@@ -186,11 +187,13 @@ impl TryFrom<v1::VertexDetails> for VertexDetails {
 }
 
 /// One subtask and where it runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SubtaskDetails {
     /// What it has done so far.
     #[serde(flatten)]
     pub counters: TaskCounters,
+    /// The same as metrics, with rates over the time between the last two reports of it.
+    pub metrics: TaskMetrics,
     /// Where it runs; empty without a slot.
     pub task_manager: String,
     /// Its execution attempt.
@@ -201,8 +204,11 @@ impl TryFrom<v1::SubtaskDetails> for SubtaskDetails {
     type Error = Malformed;
 
     fn try_from(details: v1::SubtaskDetails) -> Result<Self, Malformed> {
+        let counters = required("subtask.counters", details.counters)?.try_into()?;
+        let earlier = details.earlier.map(TaskCounters::try_from).transpose()?;
         Ok(Self {
-            counters: required("subtask.counters", details.counters)?.try_into()?,
+            metrics: TaskMetrics::between(earlier.as_ref(), &counters),
+            counters,
             task_manager: details.task_manager,
             attempt: details.attempt,
         })
@@ -226,6 +232,18 @@ pub struct TaskCounters {
     pub bytes_out: u64,
     /// Size of its state.
     pub state_bytes: u64,
+    /// Time in which it had something to do. The three times add up to the time since it began to run.
+    pub busy_ns: u64,
+    /// Time in which there was nothing to read.
+    pub idle_ns: u64,
+    /// Time in which an output was full.
+    pub back_pressured_ns: u64,
+    /// Batches that wait to be read.
+    pub input_queue_length: u64,
+    /// Batches that wait because their channel is full.
+    pub output_queue_length: u64,
+    /// Bytes that the receivers of its remote channels together have room for.
+    pub available_credit_bytes: u64,
 }
 
 impl TryFrom<v1::TaskCounters> for TaskCounters {
@@ -240,6 +258,12 @@ impl TryFrom<v1::TaskCounters> for TaskCounters {
             bytes_in: counters.bytes_in,
             bytes_out: counters.bytes_out,
             state_bytes: counters.state_bytes,
+            busy_ns: counters.busy_ns,
+            idle_ns: counters.idle_ns,
+            back_pressured_ns: counters.back_pressured_ns,
+            input_queue_length: counters.input_queue_length,
+            output_queue_length: counters.output_queue_length,
+            available_credit_bytes: counters.available_credit_bytes,
         })
     }
 }

@@ -91,6 +91,8 @@ async fn a_slow_consumer_is_bounded_by_its_credit_and_hurts_no_other() {
         taken + 16 * (FRAME_OVERHEAD_BYTES as u64) >= SETTINGS.channel_credit_bytes,
         "all credit is used"
     );
+    assert_eq!(slow.traffic().credit(), 0);
+    assert!(slow.traffic().queue_length() > 0, "what has no credit waits");
 
     // Beside it, over the same connection, the fast one moves a hundred times the credit.
     let sending = on_thread(&pair.scope, move || send_all(fast_sender, FAST_BATCHES));

@@ -122,13 +122,21 @@ async fn a_job_from_its_start_to_its_end() {
 async fn counters_travel_with_heartbeats() {
     let mut leader = JobManager::leader();
     let (_node, mut session, _worker, attached) = running(&mut leader).await;
-    let task = v1::TaskCounters { subtask: Some(TASK.into()), records_in: 42, ..Default::default() };
+    let task = v1::TaskCounters {
+        subtask: Some(TASK.into()),
+        records_in: 42,
+        busy_ns: 43,
+        output_queue_length: 44,
+        ..Default::default()
+    };
     let counters = v1::JobCounters { job_id: JOB.to_wire(), attempt: 1, tasks: vec![task] };
     attached.say(Said::Counters(counters)).await;
     loop {
         if let Some(News::Heartbeat(heartbeat)) = session.any().await
-            && heartbeat.jobs.iter().any(|job| job.tasks.iter().any(|task| task.records_in == 42))
+            && let Some(told) =
+                heartbeat.jobs.iter().flat_map(|job| &job.tasks).find(|task| task.records_in == 42)
         {
+            assert_eq!((told.busy_ns, told.output_queue_length), (43, 44));
             break;
         }
     }

@@ -5,7 +5,7 @@ use thalweg_proto::model::{
     CheckpointSummary, FailureRecord, JobDetails, StatusChange, SubtaskDetails, VertexDetails,
 };
 
-use super::Session;
+use super::{Session, load};
 use crate::exit::Exit;
 use crate::human::{ago, bytes, count, date_time, duration, indented, one_line, span_ms};
 use crate::table::{Align, Table, properties};
@@ -80,7 +80,7 @@ fn vertex(vertex: &VertexDetails) -> String {
         ("STATE", Align::Right),
     ])
     .indented("    ");
-    for SubtaskDetails { counters, task_manager, attempt } in &vertex.subtasks {
+    for SubtaskDetails { counters, task_manager, attempt, .. } in &vertex.subtasks {
         table.row([
             counters.subtask.index.to_string(),
             counters.status.to_string(),
@@ -94,13 +94,14 @@ fn vertex(vertex: &VertexDetails) -> String {
         ]);
     }
     let heading = format!(
-        "  {}: {} (parallelism {}, at most {})\n",
+        "  {}: {} (parallelism {}, at most {}){}\n",
         vertex.vertex,
         one_line(&vertex.name),
         count(vertex.parallelism.into()),
-        count(vertex.max_parallelism.into())
+        count(vertex.max_parallelism.into()),
+        load::summary(vertex)
     );
-    if vertex.subtasks.is_empty() { heading } else { heading + &table.render() }
+    if vertex.subtasks.is_empty() { heading } else { heading + &table.render() + &load::table(vertex) }
 }
 
 fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
@@ -174,6 +175,7 @@ mod tests {
     use thalweg_common::failure::Failure;
     use thalweg_common::id::{JobId, SubtaskId};
     use thalweg_common::status::{JobStatus, TaskStatus};
+    use thalweg_proto::metrics::TaskMetrics;
     use thalweg_proto::model::{CompletedCheckpoint, JobSummary, TaskCounters};
 
     use super::*;
@@ -181,16 +183,24 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn subtask(index: u32, task_manager: &str) -> SubtaskDetails {
+        let counters = TaskCounters {
+            subtask: SubtaskId { vertex: 0, index },
+            status: TaskStatus::Running,
+            records_in: 1_234_567,
+            records_out: 7,
+            bytes_in: 1_258_291,
+            bytes_out: 0,
+            state_bytes: 1_536,
+            busy_ns: 3_800_000_000,
+            idle_ns: 0,
+            back_pressured_ns: 6_200_000_000,
+            input_queue_length: 8,
+            output_queue_length: 1,
+            available_credit_bytes: 0,
+        };
         SubtaskDetails {
-            counters: TaskCounters {
-                subtask: SubtaskId { vertex: 0, index },
-                status: TaskStatus::Running,
-                records_in: 1_234_567,
-                records_out: 7,
-                bytes_in: 1_258_291,
-                bytes_out: 0,
-                state_bytes: 1_536,
-            },
+            metrics: TaskMetrics::between(None, &counters),
+            counters,
             task_manager: task_manager.into(),
             attempt: 2,
         }
@@ -273,10 +283,13 @@ Warnings
   main.rs:7: `reduce` has no uid
 
 Vertices
-  0: source -> split (parallelism 2, at most 128)
+  0: source -> split (parallelism 2, at most 128), busy up to 38 %, back-pressured up to 62 % (HIGH)
     SUBTASK  STATUS   TASK MANAGER  ATTEMPT  RECORDS IN  RECORDS OUT  BYTES IN  BYTES OUT    STATE
           0  RUNNING  tm-1                2   1,234,567            7   1.2 MiB        0 B  1.5 KiB
           1  RUNNING  -                   2   1,234,567            7   1.2 MiB        0 B  1.5 KiB
+    SUBTASK  BUSY  IDLE  BACK-PRESSURED  LEVEL  RECORDS IN/S  RECORDS OUT/S  BYTES IN/S  BYTES OUT/S  QUEUED IN  QUEUED OUT  CREDIT
+          0  38 %   0 %            62 %  HIGH        123,457            0.7   122.9 KiB          0 B          8           1       -
+          1  38 %   0 %            62 %  HIGH        123,457            0.7   122.9 KiB          0 B          8           1       -
 
 Checkpoints
   3 completed, 1 failed, one in progress
@@ -294,6 +307,26 @@ History
   2023-11-14 22:12:20 UTC  CREATED  RUNNING        1
 ";
         assert_eq!(text(&details(), NOW), expected);
+    }
+
+    #[test]
+    fn tasks_that_do_not_run_have_no_load() {
+        let mut details = details();
+        for (index, subtask) in details.vertices[0].subtasks.iter_mut().enumerate() {
+            if index == 0 {
+                subtask.metrics.available_credit_bytes = 262_144;
+            } else {
+                subtask.metrics.rates = None;
+            }
+        }
+        let loads = load::table(&details.vertices[0]);
+        assert_eq!(loads.lines().count(), 2, "{loads}");
+        assert!(loads.ends_with(" 256.0 KiB\n"), "{loads}");
+        details.vertices[0].subtasks.remove(0);
+        assert_eq!(
+            (load::table(&details.vertices[0]), load::summary(&details.vertices[0])),
+            Default::default()
+        );
     }
 
     #[test]

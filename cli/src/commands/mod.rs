@@ -8,6 +8,7 @@ mod cluster;
 mod describe;
 mod follow;
 mod list;
+mod load;
 mod logs;
 mod submit;
 mod watch;

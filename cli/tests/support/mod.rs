@@ -170,6 +170,20 @@ pub fn details(id: u128) -> v1::JobDetails {
         bytes_in: 1_258_291,
         bytes_out: 0,
         state_bytes: 1_536,
+        busy_ns: 4_000_000_000,
+        idle_ns: 1_000_000_000,
+        back_pressured_ns: 1_000_000_000,
+        input_queue_length: 8,
+        output_queue_length: 0,
+        available_credit_bytes: 262_144,
+    };
+    let second_ns = 1_000_000_000;
+    let earlier = v1::TaskCounters {
+        records_in: 234_567,
+        busy_ns: 0,
+        back_pressured_ns: 0,
+        idle_ns: second_ns,
+        ..counters
     };
     v1::JobDetails {
         summary: Some(summary(id, "word_count", JobStatus::Running)),
@@ -182,6 +196,7 @@ pub fn details(id: u128) -> v1::JobDetails {
                 counters: Some(counters),
                 task_manager: "tm-1".into(),
                 attempt: 1,
+                earlier: Some(earlier),
             }],
         }],
         checkpoints: Some(v1::CheckpointSummary { completed: 3, latest_id: 3, ..Default::default() }),

@@ -11,6 +11,7 @@
 mod actor;
 mod connections;
 mod logs;
+mod samples;
 mod term;
 mod views;
 mod wire;

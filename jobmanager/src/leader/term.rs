@@ -19,6 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use super::connections::{Connections, TaskManager};
 use super::logs::LogRequests;
+use super::samples::Samples;
 use super::views::{LiveJob, LogPiece, TaskManagerView};
 use super::wire::{self, Said};
 use super::work::{self, Done, Work};
@@ -36,8 +37,8 @@ struct Job {
     submitted_ms: i64,
     /// Commands that are not in the log yet; the first is being proposed.
     proposals: VecDeque<Command>,
-    /// As last reported, for the present attempt.
-    counters: BTreeMap<SubtaskId, v1::TaskCounters>,
+    /// What was reported of the present attempt.
+    counters: BTreeMap<SubtaskId, Samples>,
     /// Reports that were refused because they belong to another attempt.
     refused: u64,
 }
@@ -385,7 +386,7 @@ impl Term {
             }
             for task in counters.tasks {
                 if let Ok(id) = subtask("subtask", task.subtask) {
-                    job.counters.insert(id, task);
+                    job.counters.entry(id).or_default().add(task);
                 }
             }
         }

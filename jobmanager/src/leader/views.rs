@@ -7,6 +7,7 @@ use thalweg_common::id::{Attempt, SubtaskId, TaskManagerId};
 use thalweg_common::status::TaskStatus;
 use thalweg_proto::v1;
 
+use super::samples::Samples;
 use crate::job::JobCore;
 
 /// The live side of a job.
@@ -27,15 +28,18 @@ pub(crate) struct LiveTask {
     pub(crate) status: TaskStatus,
     /// As last reported.
     pub(crate) counters: v1::TaskCounters,
+    /// As reported before that.
+    pub(crate) earlier: Option<v1::TaskCounters>,
 }
 
 impl LiveJob {
-    pub(super) fn new(core: &JobCore, counters: &BTreeMap<SubtaskId, v1::TaskCounters>) -> Self {
+    pub(super) fn new(core: &JobCore, samples: &BTreeMap<SubtaskId, Samples>) -> Self {
         let task = |(subtask, task_manager, status): (SubtaskId, &TaskManagerId, TaskStatus)| {
-            let mut counters = counters.get(&subtask).cloned().unwrap_or_default();
+            let Samples { latest: mut counters, earlier } =
+                samples.get(&subtask).copied().unwrap_or_default();
             counters.subtask = Some(subtask.into());
             counters.set_status(status.into());
-            (subtask, LiveTask { task_manager: task_manager.clone(), status, counters })
+            (subtask, LiveTask { task_manager: task_manager.clone(), status, counters, earlier })
         };
         Self {
             waits_for: core.waits_for().to_string(),

@@ -71,6 +71,7 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
     let task_manager = known.map(|task| &task.task_manager).or(placed);
     v1::SubtaskDetails {
         counters: Some(counters),
+        earlier: known.and_then(|task| task.earlier),
         task_manager: task_manager.map(ToString::to_string).unwrap_or_default(),
         attempt: live.map_or(job.attempt, |live| live.attempt),
     }

@@ -6,6 +6,8 @@ use thalweg_common::failure::Fault;
 use thalweg_common::id::JobId;
 use thalweg_common::status::{JobStatus, TaskStatus};
 use thalweg_proto::convert::WireId;
+use thalweg_proto::metrics::BackPressure;
+use thalweg_proto::model::SubtaskDetails;
 use thalweg_proto::v1;
 use thalweg_proto::v1::TaskStatus as Reported;
 use thalweg_proto::v1::task_manager_message::Message as Says;
@@ -31,19 +33,29 @@ async fn a_bounded_job_runs_to_its_end() {
         manager.status(job, 1, Reported::Running).await;
     }
     job_is(&client, job, "all tasks running", |job| job.tasks_running == 4).await;
-    let counters = v1::TaskCounters {
-        subtask: Some(v1::SubtaskId { vertex: 0, index: 0 }),
-        status: Reported::Running.into(),
-        records_out: 42,
-        ..v1::TaskCounters::default()
-    };
-    let jobs = vec![v1::JobCounters { job_id: job.to_wire(), attempt: 1, tasks: vec![counters] }];
-    a.say(Says::Heartbeat(v1::Heartbeat { jobs })).await;
-    let told = a.try_next().await.unwrap().unwrap();
-    assert!(matches!(told, v1::job_manager_message::Message::HeartbeatAnswer(_)), "{told:?}");
-    let details = client.describe(job).await.unwrap();
-    let source = details.vertices[0].subtasks.iter().find(|task| task.counters.records_out == 42).unwrap();
-    assert_eq!((source.task_manager.as_str(), source.counters.status), ("a", TaskStatus::Running));
+    // The second report repeats the first: rates are still those since the beginning.
+    for (records_out, back_pressured_ms, per_second) in [(42, 0, 42.0), (42, 0, 42.0), (45, 200, 15.0)] {
+        let counters = v1::TaskCounters {
+            subtask: Some(v1::SubtaskId { vertex: 0, index: 0 }),
+            status: Reported::Running.into(),
+            records_out,
+            busy_ns: 1_000_000_000,
+            back_pressured_ns: back_pressured_ms * 1_000_000,
+            ..v1::TaskCounters::default()
+        };
+        let jobs = vec![v1::JobCounters { job_id: job.to_wire(), attempt: 1, tasks: vec![counters] }];
+        a.say(Says::Heartbeat(v1::Heartbeat { jobs })).await;
+        let told = a.try_next().await.unwrap().unwrap();
+        assert!(matches!(told, v1::job_manager_message::Message::HeartbeatAnswer(_)), "{told:?}");
+        let details = client.describe(job).await.unwrap();
+        let is_it = |task: &&SubtaskDetails| task.counters.records_out == records_out;
+        let source = details.vertices[0].subtasks.iter().find(is_it).unwrap();
+        assert_eq!((source.task_manager.as_str(), source.counters.status), ("a", TaskStatus::Running));
+        let rates = source.metrics.rates.unwrap();
+        assert_eq!(rates.num_records_out_per_second, per_second);
+        let is_high = rates.back_pressure_level == BackPressure::High;
+        assert_eq!(is_high, back_pressured_ms > 0);
+    }
 
     for manager in [&a, &b] {
         manager.status(job, 1, Reported::Drained).await;

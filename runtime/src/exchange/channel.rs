@@ -151,6 +151,14 @@ impl<T: Record> Sender<T> {
         }
     }
 
+    /// Credit that the last batch left; none inside a process.
+    pub(super) fn credit(&self) -> u64 {
+        match &self.end {
+            SendingEnd::Local(_) => 0,
+            SendingEnd::Remote(sender) => sender.credit(),
+        }
+    }
+
     /// Bytes encoded since the last call; none inside a process.
     pub(super) fn take_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.bytes)
@@ -200,11 +208,11 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Where other threads can read how much waits. A remote channel does not tell.
-    pub(super) fn queue(&self) -> Option<Arc<dyn Queue>> {
+    /// Where other threads can read how much waits.
+    pub(super) fn queue(&self) -> Arc<dyn Queue> {
         match &self.end {
-            ReceivingEnd::Local(receiver) => Some(receiver.queue()),
-            ReceivingEnd::Remote(_) => None,
+            ReceivingEnd::Local(receiver) => receiver.queue(),
+            ReceivingEnd::Remote(receiver) => receiver.queue(),
         }
     }
 

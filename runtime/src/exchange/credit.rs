@@ -43,6 +43,11 @@ impl SenderCredit {
         self.available > 0
     }
 
+    /// Bytes that are left; none when a frame has overdrawn them.
+    pub(super) fn available(&self) -> u64 {
+        u64::try_from(self.available).unwrap_or(0)
+    }
+
     /// A frame of this cost is sent.
     pub(super) fn spend(&mut self, cost: u64) {
         self.available = self.available.saturating_sub_unsigned(cost);

@@ -78,7 +78,7 @@ impl<T: Record> InputGate<T> {
     ) -> Self {
         let channels = receivers.len();
         let arrivals = ReadySet::new(channels, waker);
-        let queues = receivers.iter().filter_map(Receiver::queue).collect();
+        let queues = receivers.iter().map(Receiver::queue).collect();
         for (channel, receiver) in receivers.iter().enumerate() {
             receiver.attach(arrivals.signal(channel));
         }

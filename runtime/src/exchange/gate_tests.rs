@@ -60,6 +60,22 @@ fn channels_are_served_in_turn() {
 }
 
 #[test]
+fn what_waits_is_counted() {
+    let (mut senders, receivers) = channels(2);
+    for sender in &mut senders {
+        (0..3).for_each(|number| send(sender, number));
+    }
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    let traffic = gate.traffic();
+    let mut queued = Vec::new();
+    while let Input::Batch(_) = gate.poll().expect("no channel has failed") {
+        queued.push(traffic.queue_length());
+    }
+    assert_eq!(queued, [5, 4, 3, 2, 1, 0]);
+    assert_eq!(traffic.queue_length(), 0);
+}
+
+#[test]
 fn what_was_sent_before_the_gate_existed_is_delivered_and_later_input_wakes() {
     let (mut senders, receivers) = channels(2);
     send(&mut senders[1], 'a');

@@ -127,12 +127,14 @@ impl<T: Record> Output<T> {
     }
 
     fn count(&mut self, records: u64) {
-        let (mut bytes, mut held_back) = (0, 0);
+        let (mut bytes, mut credit, mut held_back) = (0, 0, 0);
         for channel in &mut self.channels {
             bytes += channel.sender.take_bytes();
+            credit += channel.sender.credit();
             held_back += channel.pending.len();
         }
         self.traffic.add(records, bytes);
+        self.traffic.set_credit(credit);
         self.traffic.set_held_back(held_back);
     }
 }

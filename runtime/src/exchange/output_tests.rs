@@ -73,6 +73,19 @@ fn a_batch_leaves_when_it_is_full_or_asked_for() {
 }
 
 #[test]
+fn what_no_channel_takes_is_counted() {
+    let (senders, mut gates) = channels(1);
+    let mut output = Output::new(Box::new(Forward), senders);
+    for _ in 0..LOCAL_CHANNEL_BATCHES + 2 {
+        process(&mut output, vec![7_u64; BATCH_RECORDS]);
+    }
+    assert_eq!(output.traffic().queue_length(), 2);
+    receive_all(&mut gates[0]);
+    assert_eq!(output.flush(false), Ok(Flushed::All));
+    assert_eq!((output.traffic().queue_length(), output.traffic().credit()), (0, 0));
+}
+
+#[test]
 fn one_channel_gets_the_batch_itself() {
     let (senders, mut gates) = channels(1);
     let mut output = Output::new(Box::new(Forward), senders);

@@ -13,6 +13,8 @@ pub struct Traffic {
     bytes: AtomicU64,
     /// What its owner holds back.
     held_back: AtomicU64,
+    /// Credit that its remote channels have left.
+    credit: AtomicU64,
     /// What waits in front of it.
     queues: Vec<Arc<dyn Queue>>,
 }
@@ -47,6 +49,16 @@ impl Traffic {
         self.held_back.load(Ordering::Relaxed) + self.queues.iter().map(|queue| queue.len()).sum::<u64>()
     }
 
+    /// Bytes of credit that are left to the remote channels of an output together, as the task saw it with its last batch.
+    #[must_use]
+    pub fn credit(&self) -> u64 {
+        self.credit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_credit(&self, bytes: u64) {
+        self.credit.store(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn add(&self, records: u64, bytes: u64) {
         add(&self.records, records);
         add(&self.bytes, bytes);
@@ -71,6 +83,7 @@ impl fmt::Debug for Traffic {
             .field("records", &self.records())
             .field("bytes", &self.bytes())
             .field("queue_length", &self.queue_length())
+            .field("credit", &self.credit())
             .finish()
     }
 }

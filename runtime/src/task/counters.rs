@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::times::{Activity, Times};
 use crate::exchange::Traffic;
 
 /// The counters of one task. Clones count together.
@@ -15,6 +17,7 @@ pub(crate) struct Counters {
 struct Shared {
     /// Records which a source has read; other tasks count in their gate.
     records_read: AtomicU64,
+    times: Times,
     /// Only locked when the task is built and when the worker reports.
     parts: Mutex<Parts>,
 }
@@ -36,12 +39,45 @@ pub(crate) struct Counted {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) state_bytes: u64,
+    /// Time in which it had something to do: it ran, or waited for its turn to run. The three times add up to the time since
+    /// the task began to run.
+    pub(crate) busy_ns: u64,
+    /// Time in which there was nothing to read.
+    pub(crate) idle_ns: u64,
+    /// Time in which an output was full.
+    pub(crate) back_pressured_ns: u64,
+    /// Batches that wait to be read.
+    pub(crate) input_queue_length: u64,
+    /// Batches that wait because their channel is full.
+    pub(crate) output_queue_length: u64,
+    /// What the receivers of its remote channels still have room for.
+    pub(crate) available_credit_bytes: u64,
 }
 
 impl Counters {
     /// Adds records that a source has read.
     pub(crate) fn add_records_read(&self, records: usize) {
         self.shared.records_read.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// Adds time in which the task had something to do.
+    pub(crate) fn add_busy(&self, time: Duration) {
+        self.shared.times.add(Activity::Busy, time);
+    }
+
+    /// Adds time in which there was nothing to read.
+    pub(crate) fn add_idle(&self, time: Duration) {
+        self.shared.times.add(Activity::Idle, time);
+    }
+
+    /// Adds time in which an output was full.
+    pub(crate) fn add_back_pressured(&self, time: Duration) {
+        self.shared.times.add(Activity::BackPressured, time);
+    }
+
+    /// How the task spends its time.
+    pub(super) fn times(&self) -> &Times {
+        &self.shared.times
     }
 
     /// Counts what comes through a gate.
@@ -63,13 +99,22 @@ impl Counters {
 
     pub(crate) fn read(&self) -> Counted {
         let parts = self.parts();
-        let records = |side: &[Arc<Traffic>]| side.iter().map(|traffic| traffic.records()).sum::<u64>();
-        let bytes = |side: &[Arc<Traffic>]| side.iter().map(|traffic| traffic.bytes()).sum();
+        let spent = self.shared.times.read();
+        let sum = |side: &[Arc<Traffic>], of: fn(&Traffic) -> u64| -> u64 {
+            side.iter().map(|traffic| of(traffic)).sum()
+        };
+        let records_read = self.shared.records_read.load(Ordering::Relaxed);
         Counted {
-            records_in: self.shared.records_read.load(Ordering::Relaxed) + records(&parts.inputs),
-            records_out: records(&parts.outputs),
-            bytes_in: bytes(&parts.inputs),
-            bytes_out: bytes(&parts.outputs),
+            records_in: sum(&parts.inputs, Traffic::records).saturating_add(records_read),
+            records_out: sum(&parts.outputs, Traffic::records),
+            bytes_in: sum(&parts.inputs, Traffic::bytes),
+            bytes_out: sum(&parts.outputs, Traffic::bytes),
+            busy_ns: spent.busy_ns,
+            idle_ns: spent.idle_ns,
+            back_pressured_ns: spent.back_pressured_ns,
+            input_queue_length: sum(&parts.inputs, Traffic::queue_length),
+            output_queue_length: sum(&parts.outputs, Traffic::queue_length),
+            available_credit_bytes: sum(&parts.outputs, Traffic::credit),
             state_bytes: parts.state.iter().map(|gauge| gauge.value.load(Ordering::Relaxed)).sum(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! On a record's way this is what moves it: the loop reads a batch from the head and runs it through the chain, again and again.
 //! `core` decides what comes next, `mailbox` brings the control mail, `panics` turns a panic of user code into a failure,
-//! `upload` writes snapshots while the task goes on, `counters` tells how far it is.
+//! `upload` writes snapshots while the task goes on, `counters` tells how far it is, `times` how it spends its time.
 //!
 //! Invariants: everything the worker learns comes as a [`Report`], in order; a task that has failed closes its channels
 //! only when it is cancelled, so that the failure which is reported first is the cause of all others.
@@ -11,6 +11,7 @@ pub(crate) mod core;
 pub(crate) mod counters;
 pub(crate) mod mailbox;
 pub(crate) mod panics;
+pub(crate) mod times;
 pub(crate) mod upload;
 
 use std::time::Duration;
@@ -24,10 +25,13 @@ use thalweg_common::status::TaskStatus;
 use tokio::sync::mpsc;
 
 use self::core::{Step, TaskCore};
+use self::counters::Counters;
 use self::mailbox::Inbox;
+use self::times::{Activity, Timesheet};
 use crate::chain::{self, ChainParts};
 use crate::event::Barrier;
 use crate::exchange::TaskParker;
+use crate::link::Flushed;
 use crate::program::{Head, NodeCode, Program};
 use crate::snapshot::{SnapshotBuilder, TaskSnapshot};
 
@@ -118,7 +122,7 @@ impl Task {
             let is_source = is_source(program, parts.subtask);
             let head = head.insert(chain::build(program, &mut parts)?);
             self.reporter.report(News::Status(TaskStatus::Running));
-            self.drive(is_source, head.as_mut())
+            self.drive(is_source, &parts.counters, head.as_mut())
         });
         let status = match outcome {
             // What goes wrong once the attempt is being cancelled is a consequence of that.
@@ -144,17 +148,27 @@ impl Task {
         }
     }
 
-    fn drive(&mut self, is_source: bool, head: &mut dyn Head) -> Result<End, Failure> {
+    fn drive(&mut self, is_source: bool, counters: &Counters, head: &mut dyn Head) -> Result<End, Failure> {
         let mut core = TaskCore::new(is_source);
+        let mut timesheet = Timesheet::start(counters, &self.clock);
+        let mut waits = Activity::Idle;
         loop {
             if self.inbox.is_cancelled() {
                 return Ok(End::Canceled);
             }
             match core.next(self.inbox.next()) {
                 Step::Poll => core.polled(head.poll()?),
-                Step::Flush { partial } => core.flushed(head.flush(partial)?),
+                Step::Flush { partial } => {
+                    let flushed = head.flush(partial)?;
+                    // It parks only behind a flush, and for what that flush has met.
+                    waits =
+                        if flushed == Flushed::Blocked { Activity::BackPressured } else { Activity::Idle };
+                    core.flushed(flushed);
+                }
                 Step::Park(timeout) => {
+                    timesheet.enter(waits);
                     self.parker.park(timeout.map_or(LONGEST_PARK, |timeout| timeout.min(LONGEST_PARK)));
+                    timesheet.enter(Activity::Busy);
                 }
                 Step::Snapshot { barrier, alignment } => self.snapshot(head, barrier, alignment)?,
                 Step::Finish => head.finish()?,

@@ -176,6 +176,12 @@ pub(crate) fn counters(
         bytes_in: counted.bytes_in,
         bytes_out: counted.bytes_out,
         state_bytes: counted.state_bytes,
+        busy_ns: counted.busy_ns,
+        idle_ns: counted.idle_ns,
+        back_pressured_ns: counted.back_pressured_ns,
+        input_queue_length: counted.input_queue_length,
+        output_queue_length: counted.output_queue_length,
+        available_credit_bytes: counted.available_credit_bytes,
     });
     let job_id = job_id.to_wire();
     message(worker_message::Message::Counters(v1::JobCounters { job_id, attempt, tasks: tasks.collect() }))
@@ -183,4 +189,47 @@ pub(crate) fn counters(
 
 pub(crate) fn message(message: worker_message::Message) -> v1::WorkerMessage {
     v1::WorkerMessage { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thalweg_proto::model::TaskCounters;
+
+    #[test]
+    fn counters_are_told_as_they_were_read() {
+        let subtask = SubtaskId { vertex: 3, index: 4 };
+        let counted = Counted {
+            records_in: 1,
+            records_out: 2,
+            bytes_in: 3,
+            bytes_out: 4,
+            state_bytes: 5,
+            busy_ns: 6,
+            idle_ns: 7,
+            back_pressured_ns: u64::MAX,
+            input_queue_length: 8,
+            output_queue_length: 9,
+            available_credit_bytes: 10,
+        };
+        let sent = counters(JobId(7), 2, std::iter::once((subtask, TaskStatus::Running, counted)));
+        let Some(worker_message::Message::Counters(told)) = sent.message else { panic!("{sent:?}") };
+        assert_eq!((told.job_id, told.attempt), (JobId(7).to_wire(), 2));
+        let expected = TaskCounters {
+            subtask,
+            status: TaskStatus::Running,
+            records_in: 1,
+            records_out: 2,
+            bytes_in: 3,
+            bytes_out: 4,
+            state_bytes: 5,
+            busy_ns: 6,
+            idle_ns: 7,
+            back_pressured_ns: u64::MAX,
+            input_queue_length: 8,
+            output_queue_length: 9,
+            available_credit_bytes: 10,
+        };
+        assert_eq!(TaskCounters::try_from(told.tasks[0]), Ok(expected));
+    }
 }

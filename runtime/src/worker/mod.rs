@@ -293,6 +293,8 @@ fn microseconds(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
+mod metrics_tests;
+#[cfg(test)]
 mod test_manager;
 #[cfg(test)]
 #[path = "worker_tests.rs"]

@@ -28,6 +28,7 @@ use crate::exchange::credit::{CreditViolation, ReceiverCredit, frame_cost};
 use crate::exchange::lock;
 use crate::exchange::queue::{Message, MessageQueue};
 use crate::exchange::ready::ReadySignal;
+use crate::exchange::traffic::Queue;
 
 /// A sender did what no sender may do.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +147,12 @@ impl Inbound {
     }
 }
 
+impl Queue for Inbound {
+    fn len(&self) -> u64 {
+        lock(&self.state).queue.len() as u64
+    }
+}
+
 impl State {
     fn accept(&mut self, frame: v1::Frame) -> Result<(), Violation> {
         if frame.sequence != self.next_sequence {
@@ -242,6 +249,11 @@ impl<T> RemoteReceiver<T> {
 
     pub(in crate::exchange) fn id(&self) -> ChannelId {
         self.inbound.id
+    }
+
+    /// Where others can read how much waits.
+    pub(in crate::exchange) fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.inbound) as Arc<dyn Queue>
     }
 
     /// Tells the connection whom to wake. Must be called before the first poll; a second call has no effect.

@@ -97,12 +97,12 @@ impl Outbound {
         }
     }
 
-    /// Whether a frame may be put in. If not, the task is woken when it may.
-    fn is_open(&self) -> Result<bool, Failure> {
+    /// The credit that is left. Without any no frame may be put in, and the task is woken when one may.
+    fn credit(&self) -> Result<u64, Failure> {
         let mut state = lock(&self.state);
         state.check()?;
         state.task_waits = !state.credit.is_open();
-        Ok(!state.task_waits)
+        Ok(state.credit.available())
     }
 
     fn put(&self, put: impl FnOnce(&mut State)) -> Result<(), Failure> {
@@ -177,6 +177,8 @@ pub(in crate::exchange) struct RemoteSender<T> {
     /// Keeps the connection while one of its channels is in use.
     _peer: Arc<Peer>,
     target_bytes: usize,
+    /// Credit that was left behind the last frame, or when it was last asked for.
+    credit: u64,
     payload: Vec<u8>,
     /// The empty buffer of the last batch.
     spare: Option<Vec<T>>,
@@ -184,7 +186,7 @@ pub(in crate::exchange) struct RemoteSender<T> {
 
 impl<T> RemoteSender<T> {
     pub(super) fn new(outbound: Arc<Outbound>, peer: Arc<Peer>, target_bytes: usize) -> Self {
-        Self { outbound, _peer: peer, target_bytes, payload: Vec::new(), spare: None }
+        Self { outbound, _peer: peer, target_bytes, credit: 0, payload: Vec::new(), spare: None }
     }
 
     pub(in crate::exchange) fn set_waker(&mut self, waker: TaskWaker) {
@@ -199,6 +201,11 @@ impl<T> RemoteSender<T> {
     pub(in crate::exchange) fn close(&mut self) {
         // An error says that the channel is closed already.
         let _ = self.outbound.put(|state| state.closed = true);
+    }
+
+    /// Credit that was left behind the last frame, or when it was last asked for.
+    pub(in crate::exchange) fn credit(&self) -> u64 {
+        self.credit
     }
 
     pub(in crate::exchange) fn take_spare(&mut self) -> Option<Vec<T>> {
@@ -225,7 +232,8 @@ impl<T: Record> RemoteSender<T> {
     ) -> Result<Option<Batch<T>>, Failure> {
         let mut sent = 0;
         while sent < batch.len() {
-            if !self.outbound.is_open()? {
+            self.credit = self.outbound.credit()?;
+            if self.credit == 0 {
                 batch.records.drain(..sent);
                 return Ok(Some(batch));
             }
@@ -235,6 +243,7 @@ impl<T: Record> RemoteSender<T> {
             *bytes += payload.len() as u64;
             self.outbound.put(|state| {
                 state.credit.spend(frame_cost(payload.len()));
+                self.credit = state.credit.available();
                 state.queue.push_batch(payload);
             })?;
         }
