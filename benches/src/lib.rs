@@ -2,9 +2,15 @@
 //!
 //! Every measurement is repeated; what is reported is the median with its spread, so that a busy machine shows.
 
+pub mod byte_stream;
 pub mod contest;
+pub mod latencies;
 pub mod measurement;
+pub mod monotonic;
 pub mod newest;
 pub mod nexmark;
+pub mod progress;
+pub mod schedule;
+pub mod submitted;
 pub mod tally;
 pub mod usage;

@@ -28,8 +28,23 @@ pub fn cpu_seconds(process: ProcessId) -> Result<f64> {
 /// # Errors
 /// When the process is gone.
 pub fn resident_mib(process: ProcessId) -> Result<f64> {
+    memory_mib(process, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in MiB.
+///
+/// # Errors
+/// When the process is gone.
+pub fn peak_resident_mib(process: ProcessId) -> Result<f64> {
+    memory_mib(process, "VmHWM:")
+}
+
+fn memory_mib(process: ProcessId, field: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", process.0))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .with_context(|| format!("process {} has no {field}", process.0))?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib / 1024.0)
 }
