@@ -1,28 +1,31 @@
 //! A job beside the plain single-threaded loop that does the same: both run in this process, take turns, and must come to
 //! the same result.
 //!
-//! What is reported is events per CPU second of the whole process, so that work on other threads counts too.
+//! What is reported is events per CPU second of the whole process, so that work on other threads counts too, and the peak of
+//! its memory.
 
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, ensure};
 use thalweg::Environment;
 use thalweg::testing::LocalCluster;
-use thalweg_chaos_tests::process::ProcessId;
 use thalweg_common::clock::{Stopwatch, SystemClock};
 
 use crate::measurement::Measurement;
 use crate::tally::{Tallies, Tally};
 use crate::usage;
 
-/// The kernel counts CPU time in ticks of this length; a run that is shorter counts as one.
-const TICK_SECONDS: f64 = 0.01;
+/// What is less than this counts as this, so that nothing is divided by zero.
+const SHORTEST_CPU_SECONDS: f64 = 1e-6;
 
 /// What a run has cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
-    /// CPU seconds of all threads of this process, at least one tick.
+    /// CPU seconds of all threads of this process.
     pub cpu_seconds: f64,
+    /// The highest resident memory of this process meanwhile, in MiB: whatever it holds, also what the allocator keeps of
+    /// earlier work. Unknown where the kernel does not let a process forget its earlier peak.
+    pub peak_mib: Option<f64>,
     /// From its beginning to its end.
     pub elapsed: Duration,
 }
@@ -32,13 +35,14 @@ pub struct Cost {
 /// # Errors
 /// When the work fails or the kernel's accounts cannot be read.
 pub fn measured<R>(work: impl FnOnce() -> Result<R>) -> Result<(R, Cost)> {
-    let process = ProcessId(std::process::id());
+    let forgotten = usage::reset_own_peak().is_ok();
     let watch = Stopwatch::start(&SystemClock::shared());
-    let before = usage::cpu_seconds(process)?;
+    let before = usage::own_cpu_seconds();
     let result = work()?;
     let elapsed = watch.elapsed();
-    let cpu_seconds = (usage::cpu_seconds(process)? - before).max(TICK_SECONDS);
-    Ok((result, Cost { cpu_seconds, elapsed }))
+    let cpu_seconds = (usage::own_cpu_seconds() - before).max(SHORTEST_CPU_SECONDS);
+    let peak_mib = if forgotten { Some(usage::own_peak_mib()?) } else { None };
+    Ok((result, Cost { cpu_seconds, peak_mib, elapsed }))
 }
 
 /// Runs a job in this process.
@@ -86,23 +90,40 @@ impl Case<'_> {
     /// # Errors
     /// When a job fails, or comes to another result than the loop.
     pub fn run(&self, plain: impl Fn() -> Tally, topology: impl Fn(&Environment) -> Tallies) -> Result<()> {
-        let (mut plain_rates, mut rates) = (Vec::new(), [Vec::new(), Vec::new()]);
+        let (mut plain_costs, mut costs) = (Vec::new(), [Vec::new(), Vec::new()]);
         for _ in 0..self.runs.max(1) {
             let (expected, cost) = measured(|| Ok(std::hint::black_box(plain())))?;
-            plain_rates.push(self.rate(cost));
-            for (interval, rates) in [None, Some(self.checkpoint_interval)].into_iter().zip(&mut rates) {
+            plain_costs.push(cost);
+            for (interval, costs) in [None, Some(self.checkpoint_interval)].into_iter().zip(&mut costs) {
                 let job = || run_job(1, interval, &topology);
                 let (tally, cost) = measured(job).with_context(|| format!("the job {} failed", self.work))?;
                 self.check(tally, expected)?;
-                rates.push(self.rate(cost));
+                costs.push(cost);
             }
         }
-        let baseline = Measurement::median(self.bench, "", "", &plain_rates).value;
-        for (name, rates) in [&self.without_checkpoints, &self.exactly_once].into_iter().zip(&rates) {
-            let measurement = Measurement::median(self.bench, name, "events/cpu s", rates);
-            measurement.against(baseline).print(self.json)?;
+        for (name, costs) in [&self.without_checkpoints, &self.exactly_once].into_iter().zip(&costs) {
+            self.report(name, costs, &plain_costs)?;
         }
         Ok(())
+    }
+
+    /// Events per CPU second and peak memory of a job, each beside the loop's.
+    fn report(&self, name: &str, job: &[Cost], plain: &[Cost]) -> Result<()> {
+        let rates = |costs: &[Cost]| {
+            costs.iter().map(|cost| self.events as f64 / cost.cpu_seconds).collect::<Vec<_>>()
+        };
+        let peaks = |costs: &[Cost]| costs.iter().filter_map(|cost| cost.peak_mib).collect::<Vec<_>>();
+        self.figure(name, "events/cpu s", &rates(job), &rates(plain))?;
+        let (job_peaks, plain_peaks) = (peaks(job), peaks(plain));
+        if job_peaks.is_empty() || plain_peaks.is_empty() {
+            return Ok(());
+        }
+        self.figure(&format!("{name}_peak_mib"), "MiB", &job_peaks, &plain_peaks)
+    }
+
+    fn figure(&self, name: &str, unit: &'static str, job: &[f64], plain: &[f64]) -> Result<()> {
+        let baseline = Measurement::median(self.bench, "", "", plain).value;
+        Measurement::median(self.bench, name, unit, job).against(baseline).print(self.json)
     }
 
     /// Fails unless a job has come to the expected result.
@@ -116,10 +137,6 @@ impl Case<'_> {
             self.work
         );
         Ok(())
-    }
-
-    fn rate(&self, cost: Cost) -> f64 {
-        self.events as f64 / cost.cpu_seconds
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod byte_stream;
 pub mod contest;
+pub mod flink;
 pub mod latencies;
 pub mod measurement;
 pub mod monotonic;
@@ -12,5 +13,6 @@ pub mod nexmark;
 pub mod progress;
 pub mod schedule;
 pub mod submitted;
+pub mod table;
 pub mod tally;
 pub mod usage;

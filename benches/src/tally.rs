@@ -1,15 +1,18 @@
 //! What a job and a plain loop are compared by: how many records came out, and a sum over all of them.
 //!
 //! Stands at the end of a record's way. [`TallySink`] reads every field of every record, so that no work in front of it
-//! can be left out. Invariant: what [`Tallies`] shows is exactly what completed checkpoints cover.
+//! can be left out. Invariant: what is shown, in this process or in files, is exactly what completed checkpoints cover.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::{Context, ensure};
 use thalweg::Record;
 use thalweg::batch::Batch;
 use thalweg::operator::{Sink, SinkContext};
-use thalweg::prelude::Failure;
+use thalweg::prelude::{Failure, OrFailure};
 use thalweg_common::id::CheckpointId;
 
 /// A number that depends on everything in a record.
@@ -71,9 +74,40 @@ impl Tally {
         self.count += 1;
         self.sum = self.sum.wrapping_add(record.digest());
     }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { count: self.count + other.count, sum: self.sum.wrapping_add(other.sum) }
+    }
+
+    /// What the subtasks of a [`TallySink::in_directory`] have written there, together.
+    ///
+    /// # Errors
+    /// When there is nothing, or a file cannot be read or holds something else.
+    pub fn of_directory(directory: &Path) -> anyhow::Result<Self> {
+        let mut total = None;
+        for entry in
+            fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?
+        {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == FILE_EXTENSION) {
+                let text = fs::read_to_string(&path)?;
+                let tally = Self::parse(&text).with_context(|| format!("{} is no tally", path.display()))?;
+                total = Some(tally.and(total.unwrap_or_default()));
+            }
+        }
+        total.with_context(|| format!("{} holds no tally; has the job ended?", directory.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let numbers = text.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        ensure!(numbers.len() == 2, "it has {} numbers instead of two", numbers.len());
+        Ok(Self { count: numbers[0], sum: numbers[1] })
+    }
 }
 
-/// The committed tallies of a job's sink, of each subtask. Clones show the same ones.
+/// The committed tallies of a job's sink in this process, of each subtask. Clones show the same ones.
 #[derive(Debug, Clone, Default)]
 pub struct Tallies {
     by_subtask: Arc<Mutex<BTreeMap<u32, Tally>>>,
@@ -82,16 +116,13 @@ pub struct Tallies {
 impl Tallies {
     /// The sink that fills it.
     pub fn sink(&self) -> TallySink {
-        TallySink { tallies: self.clone(), subtask: 0, tally: Tally::default(), prepared: BTreeMap::new() }
+        TallySink::committing_to(Ledger::Memory(self.clone()))
     }
 
     /// All subtasks together.
     pub fn total(&self) -> Tally {
         let by_subtask = self.by_subtask.lock().unwrap_or_else(PoisonError::into_inner);
-        by_subtask.values().fold(Tally::default(), |total, tally| Tally {
-            count: total.count + tally.count,
-            sum: total.sum.wrapping_add(tally.sum),
-        })
+        by_subtask.values().copied().fold(Tally::default(), Tally::and)
     }
 
     pub(crate) fn commit(&self, subtask: u32, tally: Tally) {
@@ -99,15 +130,65 @@ impl Tallies {
     }
 }
 
-/// Counts and sums up what it is given; for jobs in this process.
+/// The files of tallies are `<subtask>.tally`.
+const FILE_EXTENSION: &str = "tally";
+
+/// Where committed tallies go.
+#[derive(Debug, Clone)]
+enum Ledger {
+    /// To whoever asks in this process.
+    Memory(Tallies),
+    /// Into a file for each subtask, which the next commit replaces.
+    Directory(PathBuf),
+}
+
+impl Ledger {
+    fn commit(&self, subtask: u32, tally: Tally) -> Result<(), Failure> {
+        match self {
+            Self::Memory(tallies) => tallies.commit(subtask, tally),
+            Self::Directory(directory) => {
+                let path = directory.join(format!("{subtask}.{FILE_EXTENSION}"));
+                let unfinished = path.with_extension("unfinished");
+                let written = fs::create_dir_all(directory)
+                    .and_then(|()| fs::write(&unfinished, format!("{} {}\n", tally.count, tally.sum)))
+                    .and_then(|()| fs::rename(&unfinished, &path));
+                written.or_failure(format_args!("cannot write the tally {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts and sums up what it is given.
 #[derive(Debug, Clone)]
 pub struct TallySink {
-    tallies: Tallies,
+    ledger: Ledger,
+    reads_records: bool,
     subtask: u32,
     /// Of everything since the job began.
     tally: Tally,
     /// The tally at each barrier that is not committed.
     prepared: BTreeMap<CheckpointId, Tally>,
+}
+
+impl TallySink {
+    /// Keeps the tally of each subtask in a file below `directory`, where [`Tally::of_directory`] finds it: for jobs on a
+    /// cluster whose task managers share that directory. Use a directory of its own for each job.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self::committing_to(Ledger::Directory(directory.into()))
+    }
+
+    /// Only counts records and drops them, which leaves the sum at zero: what a comparison needs whose other side has a
+    /// sink that reads nothing.
+    #[must_use]
+    pub fn counting_only(mut self) -> Self {
+        self.reads_records = false;
+        self
+    }
+
+    fn committing_to(ledger: Ledger) -> Self {
+        Self { ledger, reads_records: true, subtask: 0, tally: Tally::default(), prepared: BTreeMap::new() }
+    }
 }
 
 impl<T: Digest> Sink<T> for TallySink {
@@ -117,11 +198,15 @@ impl<T: Digest> Sink<T> for TallySink {
             Some(mut bytes) => Tally::decode(&mut bytes)?,
             None => Tally::default(),
         };
-        self.tallies.commit(self.subtask, self.tally);
-        Ok(())
+        self.ledger.commit(self.subtask, self.tally)
     }
 
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
+        if !self.reads_records {
+            self.tally.count += batch.len() as u64;
+            batch.records.clear();
+            return Ok(());
+        }
         let mut tally = self.tally;
         for record in batch.records.drain(..) {
             tally.add(&record);
@@ -139,10 +224,10 @@ impl<T: Digest> Sink<T> for TallySink {
 
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
         let later = self.prepared.split_off(&(checkpoint + 1));
-        if let Some((_, tally)) = std::mem::replace(&mut self.prepared, later).pop_last() {
-            self.tallies.commit(self.subtask, tally);
+        match std::mem::replace(&mut self.prepared, later).pop_last() {
+            Some((_, tally)) => self.ledger.commit(self.subtask, tally),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -180,5 +265,33 @@ mod tests {
         assert_eq!(tallies.total(), Tally { count: 1, sum: 10 });
         Sink::<u64>::commit(&mut sink, 3).unwrap();
         assert_eq!(tallies.total(), Tally { count: 2, sum: 30 });
+    }
+
+    #[test]
+    fn a_directory_shows_the_last_commit_of_every_subtask() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Tally::of_directory(directory.path()).is_err(), "nothing is there");
+        for (subtask, numbers) in [(0, 0..10_u64), (1, 10..100)] {
+            let mut sink = TallySink { subtask, ..TallySink::in_directory(directory.path()) };
+            for number in numbers {
+                sink.write(&mut vec![number].into()).unwrap();
+                Sink::<u64>::prepare(&mut sink, number).unwrap();
+                Sink::<u64>::commit(&mut sink, number).unwrap();
+            }
+        }
+        assert_eq!(Tally::of_directory(directory.path()).unwrap(), Tally { count: 100, sum: 4_950 });
+        fs::write(directory.path().join("2.tally"), "12").unwrap();
+        let error = Tally::of_directory(directory.path()).unwrap_err();
+        assert!(error.to_string().contains("2.tally is no tally"), "{error}");
+    }
+
+    #[test]
+    fn a_sink_that_only_counts_reads_nothing() {
+        let tallies = Tallies::default();
+        let mut sink = tallies.sink().counting_only();
+        sink.write(&mut vec![7_u64, 8].into()).unwrap();
+        Sink::<u64>::prepare(&mut sink, 1).unwrap();
+        Sink::<u64>::commit(&mut sink, 1).unwrap();
+        assert_eq!(tallies.total(), Tally { count: 2, sum: 0 });
     }
 }

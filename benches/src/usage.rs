@@ -1,9 +1,34 @@
 //! What processes have used: CPU seconds and resident memory, from the kernel's own accounts.
+//!
+//! Of other processes the kernel tells CPU time in ticks of 10 ms, of this one in nanoseconds.
 
 use std::fs;
 
 use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
 use thalweg_chaos_tests::process::ProcessId;
+
+/// CPU seconds of all threads of this process, those that have ended too, but not of its children.
+pub fn own_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Forgets this process's highest resident memory so far: it is what is resident now, until it grows again.
+///
+/// # Errors
+/// When the kernel does not allow it, as in some containers.
+pub fn reset_own_peak() -> Result<()> {
+    fs::write("/proc/self/clear_refs", "5").context("cannot reset the peak of the resident memory")
+}
+
+/// This process's highest resident memory since [`reset_own_peak`], in MiB.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn own_peak_mib() -> Result<f64> {
+    peak_resident_mib(ProcessId(std::process::id()))
+}
 
 /// CPU seconds of this process's children that have ended and been waited for.
 ///
@@ -59,4 +84,25 @@ fn stat(process: &str) -> Result<Vec<String>> {
 fn ticks(fields: &[String], field: usize) -> Result<f64> {
     let ticks: f64 = fields.get(field).context("an unknown form of /proc/<pid>/stat")?.parse()?;
     Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_uses_time_and_memory_shows_in_the_peak_until_it_is_forgotten() {
+        let before = own_cpu_seconds();
+        let bytes = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
+        assert_eq!(sum, 64 << 20);
+        assert!(own_cpu_seconds() > before);
+        let peak = own_peak_mib().expect("the kernel tells");
+        assert!(peak >= 64.0, "{peak}");
+        drop(bytes);
+        if reset_own_peak().is_ok() {
+            let now = own_peak_mib().expect("the kernel tells");
+            assert!(now < peak, "{now} MiB after {peak} MiB");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cargo::Cargo;
 use crate::clock::{Stopwatch, seconds};
-use crate::exit::Usage;
+use crate::exit::{MachineLacks, Usage};
 use crate::program::Built;
 use crate::setup;
 use crate::workspace::Workspace;
@@ -32,8 +32,13 @@ Measurements:
              memory; CPU of a job that has nothing to do
   backpressure
              what a slow sink does to memory, to the pipeline beside it and to checkpoints
-  nexmark    events per CPU second of Nexmark queries, beside the same queries as plain loops; cost of
-             the event generator
+  nexmark    events per CPU second and memory of Nexmark queries, beside the same queries as plain
+             loops; cost of the event generator
+  compare-flink
+             events per CPU second of the same work on Apache Flink, in turn with ours; needs a JDK and
+             the directory of the peers (--peers, THALWEG_PEERS, or ../shared/peers)
+  tables     no measurement: makes Markdown tables of files with JSON lines; `--into BENCHMARKS.md`
+             puts them there
 
 Options:
       --json      one JSON object a line
@@ -45,9 +50,13 @@ Examples:
   cargo xtask bench smoke
   cargo xtask bench smoke --json --runs 9 > smoke.jsonl
   cargo xtask bench failover
+  cargo xtask bench nexmark --json > nexmark.jsonl && cargo xtask bench tables nexmark.jsonl
 
 Exit codes: 0 measured, 1 failed, 2 bad arguments, 3 the machine lacks something.
 ";
+
+/// The exit code of a measurement that the machine lacks something for.
+const LACKING: i32 = 3;
 
 /// `cargo xtask bench`.
 pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
@@ -66,15 +75,22 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
     if !known.contains(&name) {
         return Err(Usage(format!("there is no measurement `{name}`; there are {}", known.join(", "))).into());
     }
+    let program = name.replace('-', "_");
     let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
     let built = Built::release(&cargo)?;
     eprintln!("==> bench {name}");
     let stopwatch = Stopwatch::start();
-    let status = Command::new(built.find(&name)?)
+    let status = Command::new(built.find(&program)?)
         .args(rest)
         .current_dir(&workspace.root)
         .status()
         .with_context(|| format!("cannot start the measurement `{name}`"))?;
+    if status.code() == Some(LACKING) {
+        return Err(MachineLacks(format!(
+            "the machine lacks what the measurement `{name}` needs, see above"
+        ))
+        .into());
+    }
     if !status.success() {
         bail!("the measurement `{name}` failed ({status}) after {}", seconds(stopwatch.elapsed()));
     }
@@ -82,14 +98,14 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
     Ok(())
 }
 
-/// The names of the programs in this directory, sorted.
+/// What the programs in this directory measure, sorted: their names, with dashes as commands have them.
 fn measurements(directory: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut names: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.replace('_', "-")))
         .collect();
     names.sort();
     Ok(names)
@@ -105,11 +121,8 @@ mod tests {
         let names = measurements(&workspace.root.join("benches/src/bin")).expect("readable");
         assert!(names.contains(&"smoke".to_owned()), "{names:?}");
         for name in names {
-            assert!(
-                HELP.lines()
-                    .any(|line| line.split_whitespace().next() == Some(&name) && line.starts_with("  ")),
-                "{name} is not described"
-            );
+            let described = [format!("\n  {name} "), format!("\n  {name}\n")];
+            assert!(described.iter().any(|line| HELP.contains(line)), "{name} is not described");
         }
     }
 

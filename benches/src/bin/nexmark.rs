@@ -9,6 +9,7 @@ use thalweg_benches::contest::{Case, measured};
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::nexmark::generator::Generator;
 use thalweg_benches::nexmark::queries::Query;
+use thalweg_benches::tally::Tallies;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,7 +20,7 @@ const BENCH: &str = "nexmark";
 /// With guarantees there is a checkpoint this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Measures Nexmark queries: events per CPU second of the job, and of a plain loop as the baseline.
+/// Measures Nexmark queries: events per CPU second and peak memory of the job, and of a plain loop as the baseline.
 #[derive(Parser)]
 struct Options {
     /// One JSON object a line.
@@ -29,7 +30,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// How many events each query reads.
-    #[arg(long, default_value_t = 20_000_000)]
+    #[arg(long, default_value_t = 50_000_000)]
     events: u64,
     /// The queries, with commas between them.
     #[arg(long, value_delimiter = ',', default_values_t = Query::ALL)]
@@ -54,7 +55,11 @@ fn main() -> Result<()> {
         };
         case.run(
             || query.plain(generator, options.events),
-            |env| query.topology(env, generator, options.events),
+            |env| {
+                let tallies = Tallies::default();
+                query.topology(env, generator, options.events, tallies.sink());
+                tallies
+            },
         )?;
     }
     Ok(())

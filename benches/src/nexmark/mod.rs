@@ -4,5 +4,6 @@
 //! with. Both read the same events and must come to the same [`Tally`](crate::tally::Tally).
 
 pub mod generator;
+mod new_users;
 pub mod queries;
 pub mod text;

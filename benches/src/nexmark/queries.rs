@@ -11,8 +11,9 @@ use hashbrown::HashMap;
 use thalweg::prelude::*;
 
 use super::generator::{Auction, Bid, Event, Generator, Person};
+use super::new_users::{NewUsers, Newcomer, plain_new_users};
 use super::text::Text;
-use crate::tally::{Digest, Tallies, Tally, digest_of};
+use crate::tally::{Digest, Tally, TallySink, digest_of};
 
 /// Q1 turns dollars into euros at this rate, in thousandths.
 const EUROS_PER_1000_DOLLARS: u64 = 908;
@@ -37,13 +38,15 @@ pub enum Query {
     Q2,
     /// Who sells in category 10 in Oregon, Idaho or California: auctions joined with their sellers, incrementally.
     Q3,
+    /// Who registered and put something up for sale in the same ten seconds: new users, window by window.
+    Q8,
     /// How many bids each bidder has made so far.
     Q12Count,
 }
 
 impl Query {
     /// All of them, in order.
-    pub const ALL: [Self; 5] = [Self::Q0, Self::Q1, Self::Q2, Self::Q3, Self::Q12Count];
+    pub const ALL: [Self; 6] = [Self::Q0, Self::Q1, Self::Q2, Self::Q3, Self::Q8, Self::Q12Count];
 
     /// The name by which it is chosen and reported.
     pub fn name(self) -> &'static str {
@@ -52,36 +55,42 @@ impl Query {
             Self::Q1 => "q1",
             Self::Q2 => "q2",
             Self::Q3 => "q3",
+            Self::Q8 => "q8",
             Self::Q12Count => "q12_count",
         }
     }
 
-    /// Declares the query as a job that reads the first `events` events; its results are in what is returned.
-    pub fn topology(self, env: &Environment, generator: Generator, events: u64) -> Tallies {
-        let tallies = Tallies::default();
+    /// Declares the query as a job that reads the first `events` events and gives its results to `sink`.
+    pub fn topology(self, env: &Environment, generator: Generator, events: u64, sink: TallySink) {
         let events = env.generate(None, Some(events), move |number| generator.event(number)).uid("events");
-        match self {
-            Self::Q0 => events.flat_map(Event::bid).sink("bids", tallies.sink()),
-            Self::Q1 => events.flat_map(Event::bid).map(in_euros).sink("bids", tallies.sink()),
+        let results = match self {
+            Self::Q0 => events.flat_map(Event::bid).sink("bids", sink),
+            Self::Q1 => events.flat_map(Event::bid).map(in_euros).sink("bids", sink),
             Self::Q2 => events
                 .flat_map(Event::bid)
                 .filter(is_chosen)
                 .map(|bid| (bid.auction, bid.price))
-                .sink("prices", tallies.sink()),
+                .sink("prices", sink),
             Self::Q3 => events
                 .flat_map(Side::of)
                 .key_by(Side::seller)
                 .process(Join::default())
                 .uid("join")
-                .sink("sales", tallies.sink()),
+                .sink("sales", sink),
+            Self::Q8 => events
+                .flat_map(Newcomer::of)
+                .key_by(Newcomer::shard)
+                .process(NewUsers::default())
+                .uid("new-users")
+                .sink("new users", sink),
             Self::Q12Count => events
-                .flat_map(Event::bid)
-                .key_by(|bid| bid.bidder)
+                .flat_map(|event| event.bid().map(|bid| bid.bidder))
+                .key_by(|bidder| *bidder)
                 .count()
                 .uid("count")
-                .sink("counts", tallies.sink()),
+                .sink("counts", sink),
         };
-        tallies
+        results.uid("results");
     }
 
     /// The same as a loop in one thread, as one would write it by hand.
@@ -96,6 +105,7 @@ impl Query {
                 chosen.for_each(|bid| tally.add(&(bid.auction, bid.price)));
             }
             Self::Q3 => plain_join(events, &mut tally),
+            Self::Q8 => plain_new_users(events, &mut tally),
             Self::Q12Count => {
                 let mut counts: HashMap<u64, u64, FixedState> = HashMap::default();
                 for bid in events.filter_map(Event::bid) {
@@ -250,6 +260,7 @@ fn plain_join(events: impl Iterator<Item = Event>, tally: &mut Tally) {
 mod tests {
     use super::*;
     use crate::contest::run_job;
+    use crate::tally::Tallies;
 
     const EVENTS: u64 = 30_000;
 
@@ -259,18 +270,26 @@ mod tests {
             assert_eq!(query.to_string().parse(), Ok(query));
         }
         let error = Query::from_str("q99").expect_err("no such query");
-        assert_eq!(error, "there is no query `q99`; there are q0, q1, q2, q3, q12_count");
+        assert_eq!(error, "there is no query `q99`; there are q0, q1, q2, q3, q8, q12_count");
     }
+
+    /// Three windows of ten seconds.
+    const SLOW: Generator = Generator { base_time_ms: 1_600_000_000_000, delay_ns: 1_000_000 };
 
     #[test]
     fn a_job_and_its_loop_agree_at_every_parallelism() {
         for query in Query::ALL {
-            let generator = Generator::default();
-            let expected = query.plain(generator, EVENTS);
-            for (parallelism, interval) in [(1, None), (1, Some(millis(20))), (2, None)] {
-                let job = |env: &Environment| query.topology(env, generator, EVENTS);
-                let tally = run_job(parallelism, interval, job).expect("the job ends");
-                assert_eq!(tally, expected, "{query} at parallelism {parallelism}");
+            for generator in [Generator::default(), SLOW] {
+                let expected = query.plain(generator, EVENTS);
+                for (parallelism, interval) in [(1, None), (1, Some(millis(20))), (2, None)] {
+                    let job = |env: &Environment| {
+                        let tallies = Tallies::default();
+                        query.topology(env, generator, EVENTS, tallies.sink());
+                        tallies
+                    };
+                    let tally = run_job(parallelism, interval, job).expect("the job ends");
+                    assert_eq!(tally, expected, "{query} at parallelism {parallelism}");
+                }
             }
         }
     }

@@ -78,7 +78,7 @@ impl Text {
 
     /// Letters without meaning: `length` of them, at most [`LONGEST`]; `bits` choose which.
     #[inline]
-    pub(crate) fn filling(bits: u64, length: u64) -> Self {
+    pub fn filling(bits: u64, length: u64) -> Self {
         let start = FILLING + bits as usize % STARTS;
         Self { start: start as u16, length: length.min(LONGEST as u64) as u16 }
     }
