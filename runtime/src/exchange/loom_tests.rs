@@ -17,10 +17,18 @@ use crate::batch::Batch;
 use crate::event::{Barrier, Event};
 
 #[path = "local.rs"]
-#[allow(dead_code, reason = "the models need only the part that orders")]
+#[allow(
+    clippy::duplicate_mod,
+    dead_code,
+    reason = "on purpose; and the models need only the part that orders"
+)]
 mod local;
 #[path = "ready.rs"]
-#[allow(dead_code, reason = "the models need only the part that orders")]
+#[allow(
+    clippy::duplicate_mod,
+    dead_code,
+    reason = "on purpose; and the models need only the part that orders"
+)]
 mod ready;
 
 mod memory {
