@@ -14,10 +14,9 @@ use crate::record::Record;
 pub type KeyGroup = u32;
 
 /// The stable hash of a key. `scratch` is reused between calls and keeps no meaning.
+#[inline]
 pub fn key_hash<K: Record>(key: &K, scratch: &mut Vec<u8>) -> u64 {
-    scratch.clear();
-    key.encode(scratch);
-    xxhash_rust::xxh3::xxh3_64(scratch)
+    key.key_hash(scratch)
 }
 
 /// The group of a key with this hash.
@@ -104,6 +103,27 @@ mod tests {
                 }
             }
             prop_assert_eq!(next, max);
+        }
+    }
+
+    proptest! {
+        /// The short way of numbers leads where the long one does.
+        #[test]
+        fn the_hash_of_a_number_is_that_of_its_encoding(number: u128) {
+            fn check<K: Record>(key: K) -> Result<(), TestCaseError> {
+                let mut encoded = Vec::new();
+                key.encode(&mut encoded);
+                prop_assert_eq!(key_hash(&key, &mut Vec::new()), xxhash_rust::xxh3::xxh3_64(&encoded));
+                Ok(())
+            }
+            check(number as u8)?;
+            check(number as i16)?;
+            check(number as u32)?;
+            check(number as u64)?;
+            check(number as i64)?;
+            check(number)?;
+            check(number as usize)?;
+            check(f64::from_bits(number as u64))?;
         }
     }
 

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec;
 use crate::schema::Schema;
@@ -69,6 +70,15 @@ pub trait Record: Clone + Send + Sync + 'static {
 
     /// The structure of this type, for the plan. A type that contains itself has none: wrap it in [`Serde`].
     fn schema() -> Schema;
+
+    /// The hash of this value as a key: xxh3 of its encoding, never anything else, because it decides where state lives.
+    /// A type of fixed width may leave out the way through `scratch`; everything else keeps this.
+    #[inline]
+    fn key_hash(&self, scratch: &mut Vec<u8>) -> u64 {
+        scratch.clear();
+        self.encode(scratch);
+        xxh3_64(scratch)
+    }
 }
 
 /// Takes `N` bytes from the front.
@@ -113,6 +123,11 @@ macro_rules! number {
 
             fn schema() -> Schema {
                 Schema::primitive(stringify!($type))
+            }
+
+            #[inline]
+            fn key_hash(&self, _scratch: &mut Vec<u8>) -> u64 {
+                xxh3_64(&self.to_le_bytes())
             }
         }
     )*};
