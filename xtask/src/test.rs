@@ -14,14 +14,16 @@ use crate::workspace::Workspace;
 
 const TEST_HELP: &str = "\
 Everything that must pass before a change is merged: setup, format, structure, lints, dependencies,
-the real programs, all tests (those that kill processes too) and the examples in the documentation.
+the real programs, all tests (those that kill processes too), the examples in the documentation, and
+jobs that are compiled as users compile them.
 
 Usage: cargo xtask test [OPTIONS]
 
 Options:
       --no-setup     do not look for what the machine lacks; use the environment as it is
       --only <STEP>  only this step; may be repeated
-                     (format, structure, lints, dependencies, advisories, programs, tests, documentation)
+                     (format, structure, lints, dependencies, advisories, programs, tests, documentation,
+                     release)
   -h, --help         print this help
 
 Examples:
@@ -67,6 +69,23 @@ const QUICK_TESTS: [&str; 5] = [
 ];
 const DOCUMENTATION: [&str; 3] = ["test", "--doc", "--workspace"];
 
+/// Counts by key as jobs beside plain loops, which must agree: what users run is compiled with optimisation, which once
+/// broke code that every test had passed.
+const RELEASE: [&str; 12] = [
+    "run",
+    "--release",
+    "--package",
+    "thalweg-benches",
+    "--bin",
+    "local",
+    "--",
+    "--runs",
+    "1",
+    "--scale",
+    "0.02",
+    "--json",
+];
+
 /// `cargo xtask test`.
 pub fn run_test(arguments: &mut lexopt::Parser) -> Result<()> {
     let steps = [
@@ -78,6 +97,7 @@ pub fn run_test(arguments: &mut lexopt::Parser) -> Result<()> {
         Step::Cargo("programs", &PROGRAMS),
         Step::Cargo("tests", &ALL_TESTS),
         Step::Cargo("documentation", &DOCUMENTATION),
+        Step::Cargo("release", &RELEASE),
     ];
     run(arguments, TEST_HELP, &[Tool::Rustfmt, Tool::Clippy, Tool::Nextest, Tool::Deny], &steps)
 }

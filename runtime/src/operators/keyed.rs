@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_common::limits::BATCH_RECORDS;
 use thalweg_state::{Declarations, KeyedStore};
 
 use super::factory;
@@ -122,7 +121,7 @@ where
             if self.next.flush(false)? == Flushed::Blocked {
                 return Ok(Flushed::Blocked);
             }
-            for key in keys.by_ref().take(BATCH_RECORDS) {
+            for key in keys.by_ref().take(Batch::<Out>::FULL_RECORDS) {
                 let mut context = Context::new(self.store.select(key)?, &mut self.output.records, &self.open);
                 let result = self.process.on_end(&mut context);
                 result.map_err(|failure| failure.context(&self.open.operator_name))?;
@@ -156,7 +155,7 @@ where
                 let mut context = Context::new(state, &mut self.output.records, &self.open);
                 let result = self.process.on_record(record, &mut context);
                 result.map_err(|failure| failure.context(&self.open.operator_name))?;
-                if self.output.len() >= BATCH_RECORDS {
+                if self.output.len() >= Batch::<P::Out>::FULL_RECORDS {
                     self.hand_on()?;
                 }
             }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_common::limits::BATCH_RECORDS;
 
 use crate::batch::Batch;
 use crate::event::Barrier;
@@ -57,12 +56,11 @@ impl<S: Source> SourceHead<S> {
 
 impl<S: Source> Head for SourceHead<S> {
     fn poll(&mut self) -> Result<Polled, Failure> {
-        let status =
-            self.source.poll(&mut self.output, BATCH_RECORDS).map_err(|failure| self.named(failure))?;
+        let max = Batch::<S::Out>::FULL_RECORDS;
+        let status = self.source.poll(&mut self.output, max).map_err(|failure| self.named(failure))?;
         let records = self.output.len();
-        if records > BATCH_RECORDS {
-            let message =
-                format!("gave {records} records at once where {BATCH_RECORDS} are allowed; respect `max`");
+        if records > max {
+            let message = format!("gave {records} records at once where {max} are allowed; respect `max`");
             return Err(self.named(Failure::user(message)));
         }
         if records > 0 {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_common::limits::BATCH_RECORDS;
 use thalweg_common::task_scope::BoxError;
 
 use super::factory;
@@ -246,7 +245,7 @@ where
             for out in produced {
                 self.output.records.push(out);
                 // One record may become very many: they leave in batches of the usual size.
-                if self.output.len() >= BATCH_RECORDS {
+                if self.output.len() >= Batch::<Out>::FULL_RECORDS {
                     hand_on(&mut self.output, next)?;
                 }
             }
