@@ -19,6 +19,7 @@ pub mod operator;
 pub mod operators;
 pub mod program;
 mod record_type;
+mod slot;
 pub mod snapshot;
 mod task;
 pub mod testing;

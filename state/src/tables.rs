@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::hash::Hash;
 
-use thalweg_common::key_group::{KeyGroup, key_group, key_hash};
+use thalweg_common::key_group::{KeyGroup, encoded_key_hash, key_group};
 use thalweg_common::record::{DecodeError, Record};
 
 use crate::declare::{Declared, Slot};
@@ -483,7 +483,9 @@ impl GroupedEntries {
 
     /// Goes to a key. Only keys of owned groups are in a store.
     pub(crate) fn key<K: Record>(&mut self, key: &K) {
-        let group = key_group(key_hash(key, &mut self.key), self.max_parallelism);
+        self.key.clear();
+        key.encode(&mut self.key);
+        let group = key_group(encoded_key_hash(&self.key), self.max_parallelism);
         self.group = (group - self.first) as usize;
     }
 

@@ -10,11 +10,11 @@
 //! - `remote/` moves it to another process: `frame.rs` encodes it, `sender.rs` queues frames while `credit.rs` allows it and
 //!   feeds the gRPC stream that `client.rs` has opened; on the other side `server.rs` accepts the stream,
 //!   `registry.rs` fences it and finds its receiver, `receiver.rs` checks, queues and decodes the frames.
-//! - `ready.rs` marks the channel as readable and `waker.rs` wakes the receiving task's thread.
+//! - `ready.rs` marks the channel as readable and `waker/` wakes the receiving task.
 //! - `gate.rs` takes batches from all channels of a task in turn and returns their credit; `aligner.rs` decides which
 //!   channels must wait for a barrier. The gate's batches enter the next chain. `traffic.rs` counts them.
 //!
-//! Invariants: tasks are plain threads and never wait for the network; everything that queues is bounded, by batches
+//! Invariants: tasks run on plain threads and never wait for the network; everything that queues is bounded, by batches
 //! inside a process and by bytes of credit between processes; one slow channel holds up no other; order is kept in
 //! every channel, for records and events alike; what breaks a rule fails the task and never yields a wrong result.
 
@@ -47,6 +47,7 @@ pub use output::Output;
 pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin};
 pub use remote::{ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};
 pub use traffic::Traffic;
+pub(crate) use waker::SlotParker;
 pub use waker::{TaskParker, TaskWaker};
 
 /// What the parts of this folder that share memory between threads without a lock are made of. Tests put loom's in its place.

@@ -21,8 +21,10 @@ pub(crate) enum Step {
     Poll,
     /// Send what is held back, and tell [`TaskCore::flushed`].
     Flush { partial: bool },
-    /// Sleep until woken, or this long.
+    /// Sleep until woken, or this long: there is nothing to read.
     Park(Option<Duration>),
+    /// Sleep until woken: a channel is full.
+    AwaitRoom,
     /// Take the snapshot of the chain and pass the barrier on.
     Snapshot { barrier: Barrier, alignment: Duration },
     /// Tell the chain the end of its input.
@@ -156,7 +158,7 @@ impl TaskCore {
             Turn::Poll if self.is_source && self.phase == Phase::Drained => (Step::Park(None), Turn::Poll),
             Turn::Poll => (Step::Poll, Turn::Poll),
             Turn::Flush { partial, .. } => (Step::Flush { partial }, self.turn),
-            Turn::Blocked { partial, then } => (Step::Park(None), Turn::Flush { partial, then }),
+            Turn::Blocked { partial, then } => (Step::AwaitRoom, Turn::Flush { partial, then }),
             Turn::Idle(retry_after) => (Step::Park(retry_after), Turn::Poll),
             Turn::Snapshot { barrier, alignment } => {
                 (Step::Snapshot { barrier, alignment }, Turn::Flush { partial: false, then: Then::Poll })

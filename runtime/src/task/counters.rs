@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use thalweg_common::clock::Stopwatch;
+
 use super::times::{Activity, Times};
 use crate::exchange::Traffic;
 
@@ -60,24 +62,19 @@ impl Counters {
         self.shared.records_read.fetch_add(records as u64, Ordering::Relaxed);
     }
 
-    /// Adds time in which the task had something to do.
-    pub(crate) fn add_busy(&self, time: Duration) {
-        self.shared.times.add(Activity::Busy, time);
+    /// The task begins to run, and `total` with it.
+    pub(crate) fn begin(&self, total: Stopwatch) {
+        self.shared.times.begin(total);
     }
 
-    /// Adds time in which there was nothing to read.
-    pub(crate) fn add_idle(&self, time: Duration) {
-        self.shared.times.add(Activity::Idle, time);
+    /// Adds time that the task has spent.
+    pub(crate) fn add_time(&self, activity: Activity, time: Duration) {
+        self.shared.times.add(activity, time);
     }
 
-    /// Adds time in which an output was full.
-    pub(crate) fn add_back_pressured(&self, time: Duration) {
-        self.shared.times.add(Activity::BackPressured, time);
-    }
-
-    /// How the task spends its time.
-    pub(super) fn times(&self) -> &Times {
-        &self.shared.times
+    /// What the task does from now on. The time until now has been added.
+    pub(crate) fn enter(&self, activity: Activity) {
+        self.shared.times.enter(activity);
     }
 
     /// Counts what comes through a gate.

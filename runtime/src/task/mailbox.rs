@@ -85,6 +85,11 @@ impl Inbox {
         self.receiver.try_recv().ok()
     }
 
+    /// Takes all messages out, unread.
+    pub(crate) fn discard(&mut self) {
+        while self.next().is_some() {}
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancellation.is_cancelled.load(Ordering::Acquire)
     }

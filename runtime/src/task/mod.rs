@@ -1,11 +1,12 @@
-//! Tasks: one subtask of a vertex, on a thread of its own.
+//! Tasks: one subtask of a vertex, turn by turn on the thread of its slot.
 //!
-//! On a record's way this is what moves it: the loop reads a batch from the head and runs it through the chain, again and again.
+//! On a record's way this is what moves it: a turn reads a batch from the head and runs it through the chain, again and again.
 //! `core` decides what comes next, `mailbox` brings the control mail, `panics` turns a panic of user code into a failure,
 //! `upload` writes snapshots while the task goes on, `counters` tells how far it is, `times` how it spends its time.
 //!
 //! Invariants: everything the worker learns comes as a [`Report`], in order; a task that has failed closes its channels
-//! only when it is cancelled, so that the failure which is reported first is the cause of all others.
+//! only when it is cancelled, so that the failure which is reported first is the cause of all others; only user code and
+//! a worker that is slow to read reports keep a turn from its end: what a task waits for, it waits for between its turns.
 
 pub(crate) mod core;
 pub(crate) mod counters;
@@ -14,6 +15,7 @@ pub(crate) mod panics;
 pub(crate) mod times;
 pub(crate) mod upload;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,16 +29,10 @@ use tokio::sync::mpsc;
 use self::core::{Step, TaskCore};
 use self::counters::Counters;
 use self::mailbox::Inbox;
-use self::times::{Activity, Timesheet};
 use crate::chain::{self, ChainParts};
 use crate::event::Barrier;
-use crate::exchange::TaskParker;
-use crate::link::Flushed;
 use crate::program::{Head, NodeCode, Program};
 use crate::snapshot::{SnapshotBuilder, TaskSnapshot};
-
-/// A task sleeps no longer than this without a look around. Nothing depends on it: whatever concerns a task wakes it.
-const LONGEST_PARK: Duration = Duration::from_secs(60);
 
 /// How long a task whose neighbour is gone waits for the cause to be reported by others.
 pub(crate) const CONSEQUENCE_GRACE: Duration = Duration::from_millis(CONSEQUENCE_GRACE_MS);
@@ -58,7 +54,7 @@ pub(crate) enum News {
     Failed(Failure),
     /// It has taken its snapshot.
     Snapshot(TakenSnapshot),
-    /// Its thread has ended; nothing of it is left and nothing more is reported.
+    /// It has ended; nothing of it is left and nothing more is reported.
     Gone,
 }
 
@@ -73,12 +69,62 @@ pub(crate) struct TakenSnapshot {
     pub(crate) sync: Duration,
 }
 
-/// Everything a task thread owns beside its chain.
+/// A task, from its deployment to its end.
 pub(crate) struct Task {
-    pub(crate) inbox: Inbox,
-    pub(crate) parker: TaskParker,
-    pub(crate) clock: SharedClock,
-    pub(crate) reporter: Reporter,
+    inbox: Inbox,
+    reporter: Reporter,
+    program: Arc<Program>,
+    parts: ChainParts,
+    stage: Stage,
+}
+
+/// How far a task is.
+enum Stage {
+    /// Its chain is not built yet; what it restores.
+    Deployed(Vec<Bytes>),
+    Running(Running),
+    /// Its neighbour is gone: it waits until then to be cancelled, as the cause is reported by others.
+    Bereft {
+        failure: Failure,
+        deadline: Deadline,
+        chain: Option<Running>,
+    },
+    /// It has failed, and waits to be cancelled.
+    Failed {
+        /// Kept for its channels, which stay open.
+        _chain: Option<Running>,
+    },
+}
+
+/// A chain that runs.
+struct Running {
+    core: TaskCore,
+    head: Box<dyn Head>,
+}
+
+/// How a turn has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The task can go on at once.
+    Ready,
+    /// It can go on when it is woken or this time has passed.
+    Parked {
+        /// For what it waits.
+        wait: Wait,
+        /// The longest time to wait.
+        timeout: Option<Duration>,
+    },
+    /// It has nothing more to do: [`Task::end`] is called next.
+    Done(TaskStatus),
+}
+
+/// What a parked task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Something to read.
+    Input,
+    /// Room in an output.
+    Room,
 }
 
 /// Sends a task's reports.
@@ -90,7 +136,7 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports from the task's thread. Waits while the worker has many reports to read; it always reads on.
+    /// Reports from the slot's thread. Waits while the worker has many reports to read; it always reads on.
     fn report(&self, news: News) {
         let report = Report { attempt: self.attempt, subtask: self.subtask, news };
         // A worker that reads no more is gone, and its tasks were cancelled.
@@ -104,109 +150,149 @@ impl Reporter {
     }
 }
 
-/// How a task ended, unless it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Finished,
-    Canceled,
-}
-
 impl Task {
-    /// The whole life of a task: decodes what it restores, builds its chain, drives it, and reports how it ended. Runs on the
-    /// task's thread.
-    pub(crate) fn run(mut self, program: &Program, mut parts: ChainParts, restored: &[Bytes]) {
-        let mut head = None;
-        let outcome = panics::guard(|| {
-            self.reporter.report(News::Status(TaskStatus::Initializing));
-            parts.restored = upload::decode(restored)?;
-            let is_source = is_source(program, parts.subtask);
-            let head = head.insert(chain::build(program, &mut parts)?);
-            self.reporter.report(News::Status(TaskStatus::Running));
-            self.drive(is_source, &parts.counters, head.as_mut())
-        });
-        let status = match outcome {
-            // What goes wrong once the attempt is being cancelled is a consequence of that.
-            _ if self.inbox.is_cancelled() => TaskStatus::Canceled,
-            Ok(End::Finished) => TaskStatus::Finished,
-            Ok(End::Canceled) => TaskStatus::Canceled,
-            Err(failure) if failure.is_consequence && self.await_cancellation(Some(CONSEQUENCE_GRACE)) => {
-                TaskStatus::Canceled
+    /// A task that has not begun yet.
+    pub(crate) fn new(
+        inbox: Inbox,
+        reporter: Reporter,
+        program: Arc<Program>,
+        parts: ChainParts,
+        restored: Vec<Bytes>,
+    ) -> Self {
+        Self { inbox, reporter, program, parts, stage: Stage::Deployed(restored) }
+    }
+
+    /// Counts what the task does.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.parts.counters
+    }
+
+    /// Does what there is to do for about one batch.
+    pub(crate) fn turn(&mut self) -> Turn {
+        if self.inbox.is_cancelled() {
+            // A failure was reported; one that was not is a consequence of this.
+            let has_failed = matches!(self.stage, Stage::Failed { .. });
+            return Turn::Done(if has_failed { TaskStatus::Failed } else { TaskStatus::Canceled });
+        }
+        let Self { inbox, reporter, program, parts, stage } = self;
+        let outcome = match stage {
+            Stage::Deployed(restored) => {
+                let started = panics::guard(|| Running::start(reporter, program, parts, restored));
+                started.map(|running| {
+                    *stage = Stage::Running(running);
+                    Turn::Ready
+                })
             }
-            Err(failure) => {
-                self.reporter.report(News::Failed(failure));
-                self.await_cancellation(None);
-                TaskStatus::Failed
+            Stage::Running(running) => panics::guard(|| running.turn(inbox, reporter, &parts.clock)),
+            Stage::Bereft { failure, deadline, chain } => {
+                inbox.discard();
+                let left = deadline.remaining();
+                if left.is_zero() {
+                    let (failure, chain) = (failure.clone(), chain.take());
+                    return self.fail(failure, chain);
+                }
+                Ok(Turn::Parked { wait: Wait::Input, timeout: Some(left) })
+            }
+            Stage::Failed { .. } => {
+                inbox.discard();
+                Ok(Turn::Parked { wait: Wait::Input, timeout: None })
             }
         };
-        // The destructors of user code may panic as well, when there is nothing left that could suffer from it.
-        let _ = panics::guard(move || {
-            drop((head, parts));
-            Ok(())
-        });
-        if status != TaskStatus::Failed {
-            self.reporter.report(News::Status(status));
+        match outcome {
+            Ok(turn) => turn,
+            // What goes wrong once the attempt is being cancelled is a consequence of that.
+            Err(_) if self.inbox.is_cancelled() => Turn::Done(TaskStatus::Canceled),
+            Err(failure) => self.go_wrong(failure),
         }
     }
 
-    fn drive(&mut self, is_source: bool, counters: &Counters, head: &mut dyn Head) -> Result<End, Failure> {
-        let mut core = TaskCore::new(is_source);
-        let mut timesheet = Timesheet::start(counters, &self.clock);
-        let mut waits = Activity::Idle;
+    /// Drops everything, and reports how the task has ended.
+    pub(crate) fn end(self, status: TaskStatus) {
+        let Self { reporter, parts, stage, .. } = self;
+        // The destructors of user code may panic, when there is nothing left that could suffer from it.
+        let _ = panics::guard(move || {
+            drop((stage, parts));
+            Ok(())
+        });
+        // That it has failed was reported when it happened.
+        if status != TaskStatus::Failed {
+            reporter.report(News::Status(status));
+        }
+    }
+
+    fn go_wrong(&mut self, failure: Failure) -> Turn {
+        let chain = match std::mem::replace(&mut self.stage, Stage::Failed { _chain: None }) {
+            Stage::Running(running) => Some(running),
+            _ => None,
+        };
+        if !failure.is_consequence {
+            return self.fail(failure, chain);
+        }
+        let deadline = deadline_in(&self.parts.clock, CONSEQUENCE_GRACE);
+        self.stage = Stage::Bereft { failure, deadline, chain };
+        Turn::Parked { wait: Wait::Input, timeout: Some(CONSEQUENCE_GRACE) }
+    }
+
+    fn fail(&mut self, failure: Failure, chain: Option<Running>) -> Turn {
+        self.stage = Stage::Failed { _chain: chain };
+        self.reporter.report(News::Failed(failure));
+        Turn::Parked { wait: Wait::Input, timeout: None }
+    }
+}
+
+impl Running {
+    /// Decodes what the task restores and builds its chain.
+    fn start(
+        reporter: &Reporter,
+        program: &Program,
+        parts: &mut ChainParts,
+        restored: &[Bytes],
+    ) -> Result<Self, Failure> {
+        reporter.report(News::Status(TaskStatus::Initializing));
+        parts.restored = upload::decode(restored)?;
+        let core = TaskCore::new(is_source(program, parts.subtask));
+        let head = chain::build(program, parts)?;
+        reporter.report(News::Status(TaskStatus::Running));
+        Ok(Self { core, head })
+    }
+
+    /// Follows the core until it has read a batch and wants to read another one, or until there is nothing to do.
+    fn turn(&mut self, inbox: &mut Inbox, reporter: &Reporter, clock: &SharedClock) -> Result<Turn, Failure> {
+        let Self { core, head } = self;
+        let mut has_polled = false;
         loop {
-            if self.inbox.is_cancelled() {
-                return Ok(End::Canceled);
+            if inbox.is_cancelled() {
+                return Ok(Turn::Ready);
             }
-            match core.next(self.inbox.next()) {
-                Step::Poll => core.polled(head.poll()?),
-                Step::Flush { partial } => {
-                    let flushed = head.flush(partial)?;
-                    // It parks only behind a flush, and for what that flush has met.
-                    waits =
-                        if flushed == Flushed::Blocked { Activity::BackPressured } else { Activity::Idle };
-                    core.flushed(flushed);
+            match core.next(inbox.next()) {
+                // The core wants the same again when its turn comes.
+                Step::Poll if has_polled => return Ok(Turn::Ready),
+                Step::Poll => {
+                    has_polled = true;
+                    core.polled(head.poll()?);
                 }
-                Step::Park(timeout) => {
-                    timesheet.enter(waits);
-                    self.parker.park(timeout.map_or(LONGEST_PARK, |timeout| timeout.min(LONGEST_PARK)));
-                    timesheet.enter(Activity::Busy);
+                Step::Flush { partial } => core.flushed(head.flush(partial)?),
+                Step::Park(timeout) => return Ok(Turn::Parked { wait: Wait::Input, timeout }),
+                Step::AwaitRoom => return Ok(Turn::Parked { wait: Wait::Room, timeout: None }),
+                Step::Snapshot { barrier, alignment } => {
+                    let stopwatch = Stopwatch::start(clock);
+                    let mut builder = SnapshotBuilder::default();
+                    head.snapshot(barrier, &mut builder)?;
+                    let (snapshot, sync) = (builder.build(), stopwatch.elapsed());
+                    reporter.report(News::Snapshot(TakenSnapshot { barrier, snapshot, alignment, sync }));
                 }
-                Step::Snapshot { barrier, alignment } => self.snapshot(head, barrier, alignment)?,
                 Step::Finish => head.finish()?,
-                Step::ReportDrained => self.reporter.report(News::Status(TaskStatus::Drained)),
+                Step::ReportDrained => reporter.report(News::Status(TaskStatus::Drained)),
                 Step::Complete { checkpoint, ends } => {
                     head.completed(checkpoint)?;
                     if ends {
-                        return Ok(End::Finished);
+                        return Ok(Turn::Done(TaskStatus::Finished));
                     }
                 }
                 Step::Abort { checkpoint } => head.aborted(checkpoint)?,
                 Step::Fail(failure) => return Err(failure),
             }
         }
-    }
-
-    fn snapshot(&self, head: &mut dyn Head, barrier: Barrier, alignment: Duration) -> Result<(), Failure> {
-        let stopwatch = Stopwatch::start(&self.clock);
-        let mut builder = SnapshotBuilder::default();
-        head.snapshot(barrier, &mut builder)?;
-        let taken =
-            TakenSnapshot { barrier, snapshot: builder.build(), alignment, sync: stopwatch.elapsed() };
-        self.reporter.report(News::Snapshot(taken));
-        Ok(())
-    }
-
-    /// Waits to be cancelled, as long as is given; says whether that came.
-    fn await_cancellation(&mut self, within: Option<Duration>) -> bool {
-        let deadline = within.map(|within| deadline_in(&self.clock, within));
-        while !self.inbox.is_cancelled() {
-            let left = deadline.as_ref().map_or(LONGEST_PARK, Deadline::remaining);
-            if left.is_zero() {
-                return false;
-            }
-            while self.inbox.next().is_some() {}
-            self.parker.park(left.min(LONGEST_PARK));
-        }
-        true
     }
 }
 

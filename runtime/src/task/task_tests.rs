@@ -1,4 +1,4 @@
-//! Tasks in one process: real threads, real channels, and a test in the place of the worker and the job manager.
+//! Tasks in one process: real slots with their threads, real channels, and a test in the place of the worker and the job manager.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -16,11 +16,13 @@ use super::mailbox::{Cancellation, Mail, Mailbox, mailbox};
 use super::*;
 use crate::batch::Batch;
 use crate::erased::{AnyReceiver, AnySender};
+use crate::exchange::TaskWaker;
 use crate::fixtures::{Pair, SOURCES, SUMS, expected_sums, final_sums, pairs, program, sums};
 use crate::link::Flushed;
 use crate::operator::{Source, SourceContext, SourceStatus};
 use crate::operators::{self, Collected, CollectionSource};
 use crate::program::{AnyLink, OperatorContext, Polled, SourceFactory};
+use crate::slot;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -64,9 +66,28 @@ impl Source for Gated {
 /// A snapshot of all tasks, as bytes.
 type Checkpoint = BTreeMap<SubtaskId, Bytes>;
 
+/// What a task is built from, without channels.
+fn parts(attempt: Attempt, subtask: SubtaskId, waker: TaskWaker) -> ChainParts {
+    ChainParts {
+        job_id: JobId(1),
+        attempt,
+        subtask,
+        is_local: true,
+        clock: SystemClock::shared(),
+        waker,
+        counters: Counters::default(),
+        restored: Vec::new(),
+        receivers: Vec::new(),
+        senders: BTreeMap::new(),
+        kept_open: Vec::new(),
+    }
+}
+
 /// The tasks of a program.
 struct Running {
-    tasks: BTreeMap<SubtaskId, (Mailbox, ThreadHandle, Counters)>,
+    tasks: BTreeMap<SubtaskId, (Mailbox, Counters)>,
+    /// One for each slot.
+    threads: Vec<ThreadHandle>,
     reports: mpsc::Receiver<Report>,
     cancellation: Cancellation,
     /// Ends of channels whose task does not run.
@@ -95,35 +116,41 @@ impl Running {
         let scope = TaskScope::with_policy("test", ErrorPolicy::LogOnly);
         let (reports_sender, reports) = mpsc::channel(1_024);
         let (cancellation, mut tasks) = (Cancellation::default(), BTreeMap::new());
+        let mut slots = BTreeMap::<_, Vec<_>>::new();
         for subtask in program.graph.subtasks().filter(|subtask| vertices.contains(&subtask.vertex)) {
-            let parker = TaskParker::new();
-            let (mailbox, inbox) = mailbox(parker.waker(), cancellation.clone());
-            let counters = Counters::default();
+            slots.entry(subtask.index).or_default().push(subtask);
+        }
+        let (mut threads, mut seats) = (Vec::new(), BTreeMap::new());
+        for (index, subtasks) in slots {
+            let (slot, taken) = slot::slot(subtasks.len(), SystemClock::shared());
+            threads.push(scope.spawn_thread(&format!("slot {index}"), move || slot.run()));
+            seats.extend(subtasks.into_iter().zip(taken));
+        }
+        let subtasks: Vec<SubtaskId> = seats.keys().copied().collect();
+        for subtask in subtasks {
+            let seat = seats.remove(&subtask).unwrap();
+            let (mailbox, inbox) = mailbox(seat.waker(), cancellation.clone());
             let parts = ChainParts {
-                job_id: JobId(1),
-                attempt,
-                subtask,
-                is_local: true,
-                clock: SystemClock::shared(),
-                waker: parker.waker(),
-                counters: counters.clone(),
-                restored: Vec::new(),
                 receivers: receivers.remove(&subtask).unwrap_or_default(),
                 senders: senders.remove(&subtask).unwrap_or_default(),
-                kept_open: Vec::new(),
+                ..parts(attempt, subtask, seat.waker())
             };
+            let counters = parts.counters.clone();
             let reporter = Reporter { attempt, subtask, reports: reports_sender.clone() };
-            let task = Task { inbox, parker, clock: SystemClock::shared(), reporter };
             let restored: Vec<Bytes> = restored.get(&subtask).cloned().into_iter().collect();
-            let program = Arc::clone(program);
-            let thread = scope.spawn_thread("task", move || task.run(&program, parts, &restored));
-            tasks.insert(subtask, (mailbox, thread, counters));
+            drop(seat.take(Task::new(inbox, reporter, Arc::clone(program), parts, restored)));
+            tasks.insert(subtask, (mailbox, counters));
         }
-        Self { tasks, reports, cancellation, _loose: loose, _scope: scope }
+        Self { tasks, threads, reports, cancellation, _loose: loose, _scope: scope }
     }
 
     fn all(program: &Arc<Program>, attempt: Attempt, restored: &Checkpoint) -> Self {
         Self::start(program, attempt, restored, &[SOURCES, SUMS])
+    }
+
+    /// The counters of the first subtask of a vertex.
+    fn counters(&self, vertex: u32) -> Counters {
+        self.tasks[&SubtaskId { vertex, index: 0 }].1.clone()
     }
 
     async fn report(&mut self) -> Report {
@@ -146,7 +173,7 @@ impl Running {
     }
 
     fn tell(&self, mail: Mail) {
-        for (subtask, (mailbox, ..)) in &self.tasks {
+        for (subtask, (mailbox, _)) in &self.tasks {
             if subtask.vertex == SOURCES || !matches!(mail, Mail::Trigger(_)) {
                 mailbox.send(mail).unwrap();
             }
@@ -184,7 +211,7 @@ impl Running {
 
     fn request_cancellation(&self) {
         self.cancellation.cancel();
-        self.tasks.values().for_each(|(mailbox, ..)| mailbox.wake());
+        self.tasks.values().for_each(|(mailbox, _)| mailbox.wake());
     }
 
     async fn cancel(mut self) {
@@ -194,7 +221,7 @@ impl Running {
     }
 
     async fn join(self) {
-        for (_, thread, _) in self.tasks.values() {
+        for thread in &self.threads {
             tokio::time::timeout(DEADLINE, thread.join()).await.expect("threads end").unwrap();
         }
     }
@@ -215,7 +242,7 @@ impl Running {
         self.tasks
             .iter()
             .filter(move |(subtask, _)| subtask.vertex == vertex)
-            .map(|(_, (.., counters))| counters.read())
+            .map(|(_, (_, counters))| counters.read())
     }
 }
 
@@ -361,6 +388,136 @@ async fn a_blocked_task_emits_barriers_and_can_be_cancelled() {
     running.all_are(TaskStatus::Running).await;
     running.checkpoint(1, false).await;
     running.cancel().await;
+}
+
+#[tokio::test]
+async fn a_slot_without_a_thread_loses_its_tasks_with_a_word() {
+    let program = Arc::new(sums(CollectionSource::new(pairs(1)), 1, &Collected::default()));
+    let (slot, mut seats) = slot::slot(1, SystemClock::shared());
+    let seat = seats.remove(0);
+    let (_mailbox, inbox) = mailbox(seat.waker(), Cancellation::default());
+    let (reports, _reports) = mpsc::channel(1);
+    let subtask = SubtaskId { vertex: SOURCES, index: 0 };
+    let reporter = Reporter { attempt: 1, subtask, reports };
+    let parts = parts(1, subtask, seat.waker());
+    drop(slot);
+    let ended = seat.take(Task::new(inbox, reporter, program, parts, Vec::new()));
+    ended.await.expect_err("nobody has run the task");
+}
+
+/// Its first subtask does not return from its first poll until the test says so; the second one gives pairs without end.
+#[derive(Clone)]
+struct Stuck {
+    released: Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>,
+    pairs: CollectionSource<Pair>,
+    is_stuck: bool,
+}
+
+impl Source for Stuck {
+    type Out = Pair;
+
+    fn open(&mut self, context: &SourceContext, _: Option<&[u8]>) -> Result<(), Failure> {
+        self.is_stuck = context.subtask_index == 0;
+        self.pairs.open(context, None)
+    }
+
+    fn poll(&mut self, out: &mut Batch<Pair>, max: usize) -> Result<SourceStatus, Failure> {
+        if self.is_stuck {
+            let (released, called) = &*self.released;
+            drop(called.wait_while(released.lock().unwrap(), |released| !*released).unwrap());
+        }
+        self.pairs.poll(out, max)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, Failure> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_blocks_holds_up_its_own_slot_only() {
+    let released = Arc::<(std::sync::Mutex<bool>, std::sync::Condvar)>::default();
+    // More than what waits in the channel to the slot that does not read.
+    let source = Stuck {
+        released: Arc::clone(&released),
+        pairs: CollectionSource::new(pairs(2_000)),
+        is_stuck: false,
+    };
+    let program = Arc::new(sums(source, 2, &Collected::default()));
+    let mut running = Running::all(&program, 1, &NOTHING);
+    let slot_of = |subtask: SubtaskId| subtask.index;
+    // The other slot comes to the end of its input, and its sums arrive.
+    while running.report().await.news != News::Status(TaskStatus::Drained) {}
+    let sum = SubtaskId { vertex: SUMS, index: 1 };
+    let wait = async {
+        while running.tasks[&sum].1.read().records_in == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect("records go on in the other slot");
+    // It takes a snapshot of its source and can be cancelled.
+    running.tell(Mail::Trigger(Barrier { id: 1, timestamp_ms: 0, is_final: false }));
+    let (mut canceled, mut has_snapshot) = (0, false);
+    while canceled < 2 {
+        let Report { subtask, news, .. } = running.report().await;
+        match news {
+            News::Snapshot(_) => {
+                assert_eq!((subtask.vertex, slot_of(subtask)), (SOURCES, 1));
+                has_snapshot = true;
+                running.request_cancellation();
+            }
+            News::Status(TaskStatus::Canceled) => {
+                assert_eq!(slot_of(subtask), 1);
+                canceled += 1;
+            }
+            News::Status(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(has_snapshot);
+    *released.0.lock().unwrap() = true;
+    released.1.notify_all();
+    while canceled < 4 {
+        canceled += usize::from(running.report().await.news == News::Status(TaskStatus::Canceled));
+    }
+    running.join().await;
+}
+
+#[tokio::test]
+async fn time_is_accounted() {
+    let program = Arc::new(sums(CollectionSource::new(pairs(1_000_000)), 1, &Collected::default()));
+    // Nobody reads what the source sends: it fills the channel and then waits.
+    let mut running = Running::start(&program, 1, &NOTHING, &[SOURCES]);
+    running.all_are(TaskStatus::Running).await;
+    let counters = running.counters(SOURCES);
+    for id in 1.. {
+        // The mail ends its wait, whose time is accounted then.
+        running.checkpoint(id, false).await;
+        if counters.read().back_pressured_ns > 0 {
+            break;
+        }
+    }
+    running.cancel().await;
+    let counted = counters.read();
+    assert!(counted.busy_ns > 0 && counted.back_pressured_ns > 0, "{counted:?}");
+    assert_eq!(counted.idle_ns, 0, "it always had something to read");
+
+    let source = Gated::new(1, 0);
+    let program = Arc::new(sums(source, 1, &Collected::default()));
+    let mut running = Running::all(&program, 1, &NOTHING);
+    running.all_are(TaskStatus::Running).await;
+    let counters = [running.counters(SOURCES), running.counters(SUMS)];
+    for id in 1.. {
+        running.checkpoint(id, false).await;
+        if counters.iter().all(|counters| counters.read().idle_ns > 0) {
+            break;
+        }
+    }
+    running.cancel().await;
+    for counted in counters.map(|counters| counters.read()) {
+        assert!(counted.busy_ns > 0 && counted.idle_ns > 0, "{counted:?}");
+        assert_eq!(counted.back_pressured_ns, 0, "{counted:?}");
+    }
 }
 
 /// A head that a test writes, to look at the loop alone.

@@ -1,7 +1,8 @@
-//! Deploys the tasks of an attempt: connects their channels, fetches what they restore, and starts their threads.
+//! Deploys the tasks of an attempt: connects their channels, fetches what they restore, and brings them to the threads of
+//! their slots.
 //!
 //! Channels between two tasks of this worker are made here and pass batches as they are; the others go through the
-//! exchange. Invariants: every channel of a deployed task exists before its thread starts; whatever goes wrong is reported
+//! exchange. Invariants: every channel of a deployed task exists before the task begins; whatever goes wrong is reported
 //! in the task's name, and its other channels stay open until it is cancelled; `Gone` is each task's last report.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, EdgeId, JobId, SubtaskId};
 use thalweg_common::status::TaskStatus;
 use thalweg_common::storage;
-use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use thalweg_common::task_scope::{ErrorPolicy, TaskScope, ThreadHandle};
 use thalweg_proto::convert::SnapshotHandle;
 use tokio::sync::mpsc;
 
@@ -22,8 +23,9 @@ use super::messages::Deployment;
 use super::wiring::{self, Ends, Outgoing};
 use crate::chain::ChainParts;
 use crate::erased::{AnyReceiver, AnySender};
-use crate::exchange::{ExchangeClient, ExchangeServer, TaskParker};
+use crate::exchange::{ExchangeClient, ExchangeServer, TaskWaker};
 use crate::program::Program;
+use crate::slot::{self, Seat, SlotId};
 use crate::task::counters::Counters;
 use crate::task::mailbox::{Cancellation, Inbox, Mailbox, mailbox};
 use crate::task::upload::{self, Directory};
@@ -67,9 +69,12 @@ impl Running {
     }
 }
 
-/// One task on its way to its thread.
+/// One task on its way to the thread of its slot.
 struct Deploying {
-    task: Task,
+    seat: Seat,
+    thread: ThreadHandle,
+    inbox: Inbox,
+    reporter: Reporter,
     parts: ChainParts,
     mailbox: Mailbox,
     cancellation: Cancellation,
@@ -92,16 +97,28 @@ impl Deployer {
             Err(failure) => (wiring::broken(&deployment, &failure), None),
         };
         let cancellation = Cancellation::default();
+        let mut seats = self.start_slots(&deployment, &threads);
         let mut tasks = BTreeMap::new();
         for (subtask, snapshots) in deployment.tasks {
+            let Some((seat, thread)) = seats.remove(&subtask) else { continue };
             let Ends { receivers, outgoing, defect } = wired.remove(&subtask).unwrap_or_default();
-            let parker = TaskParker::new();
-            let (mailbox, inbox) = mailbox(parker.waker(), cancellation.clone());
-            let parts = self.parts(attempt, subtask, receivers, &parker);
+            let (mailbox, inbox) = mailbox(seat.waker(), cancellation.clone());
+            let parts = self.parts(attempt, subtask, receivers, seat.waker());
             let running = RunningTask { mailbox: mailbox.clone(), counters: parts.counters.clone() };
-            let task = self.task(attempt, subtask, inbox, parker);
+            let reporter = Reporter { attempt, subtask, reports: self.reports.clone() };
             let cancellation = cancellation.clone();
-            let deploying = Deploying { task, parts, mailbox, cancellation, snapshots, outgoing, defect };
+            let deploying = Deploying {
+                seat,
+                thread,
+                inbox,
+                reporter,
+                parts,
+                mailbox,
+                cancellation,
+                snapshots,
+                outgoing,
+                defect,
+            };
             let deployed = deploying.run(Arc::clone(&self.program), directory.clone(), threads.clone());
             scope.spawn(&format!("task {subtask}"), deployed);
             tasks.insert(subtask, running);
@@ -109,12 +126,35 @@ impl Deployer {
         Running { tasks, directory, cancellation, scope }
     }
 
+    /// Starts a thread for each slot, and gives each task its seat: those of earlier vertices first.
+    fn start_slots(
+        &self,
+        deployment: &Deployment,
+        threads: &TaskScope,
+    ) -> BTreeMap<SubtaskId, (Seat, ThreadHandle)> {
+        let graph = &self.program.graph;
+        let parts = slot::connected_parts(graph);
+        let mut slots = BTreeMap::<_, Vec<SubtaskId>>::new();
+        for subtask in deployment.tasks.keys() {
+            slots.entry(SlotId::of(graph, &parts, *subtask)).or_default().push(*subtask);
+        }
+        let mut all = BTreeMap::new();
+        for subtasks in slots.into_values() {
+            let (slot, seats) = slot::slot(subtasks.len(), Arc::clone(&self.clock));
+            let name = subtasks.first().map_or_else(String::new, |first| format!("slot {}", first.index));
+            let thread = threads.spawn_thread(&name, move || slot.run());
+            let seats = seats.into_iter().map(|seat| (seat, thread.clone()));
+            all.extend(subtasks.into_iter().zip(seats));
+        }
+        all
+    }
+
     fn parts(
         &self,
         attempt: Attempt,
         subtask: SubtaskId,
         receivers: Vec<AnyReceiver>,
-        parker: &TaskParker,
+        waker: TaskWaker,
     ) -> ChainParts {
         ChainParts {
             job_id: self.job_id,
@@ -122,7 +162,7 @@ impl Deployer {
             subtask,
             is_local: self.is_local,
             clock: Arc::clone(&self.clock),
-            waker: parker.waker(),
+            waker,
             counters: Counters::default(),
             restored: Vec::new(),
             receivers,
@@ -130,17 +170,12 @@ impl Deployer {
             kept_open: Vec::new(),
         }
     }
-
-    fn task(&self, attempt: Attempt, subtask: SubtaskId, inbox: Inbox, parker: TaskParker) -> Task {
-        let reporter = Reporter { attempt, subtask, reports: self.reports.clone() };
-        Task { inbox, parker, clock: Arc::clone(&self.clock), reporter }
-    }
 }
 
 impl Deploying {
-    /// Brings the task to its thread and waits for its end.
+    /// Brings the task to the thread of its slot and waits for its end.
     async fn run(mut self, program: Arc<Program>, directory: Directory, threads: TaskScope) {
-        let reporter = self.task.reporter.clone();
+        let reporter = self.reporter.clone();
         let cancelled = threads.token();
         let prepared = tokio::select! {
             biased;
@@ -150,7 +185,7 @@ impl Deploying {
         match prepared {
             None => reporter.report_async(News::Status(TaskStatus::Canceled)).await,
             Some(Ok(restored)) => {
-                if let Err(failure) = self.run_thread(program, restored, &threads).await {
+                if let Err(failure) = self.run_in_slot(program, restored, &threads).await {
                     reporter.report_async(News::Failed(failure)).await;
                 }
             }
@@ -193,25 +228,29 @@ impl Deploying {
         failed.map_or(fetched, Err)
     }
 
-    /// Runs the task on its thread, to its end.
-    async fn run_thread(
+    /// Lets the task run in its slot, to its end.
+    async fn run_in_slot(
         self,
         program: Arc<Program>,
         restored: Vec<Bytes>,
         threads: &TaskScope,
     ) -> Result<(), Failure> {
-        let Self { task, parts, mailbox, cancellation, .. } = self;
-        let name = format!("task {}", parts.subtask);
-        let thread = threads.spawn_thread(&name, move || task.run(&program, parts, &restored));
-        tokio::select! {
+        let Self { seat, thread, inbox, reporter, parts, mailbox, cancellation, .. } = self;
+        let mut ended = seat.take(Task::new(inbox, reporter, program, parts, restored));
+        let ended = tokio::select! {
             biased;
             () = threads.cancelled() => {
                 cancellation.cancel();
                 mailbox.wake();
+                ended.await
             }
-            _ = thread.join() => {}
+            has_ended = &mut ended => has_ended,
+        };
+        if ended.is_ok() {
+            return Ok(());
         }
-        thread.join().await.map_err(|message| Failure::internal(format!("its thread {message}")))
+        let reason = thread.join().await.err().unwrap_or_else(|| "ended before its tasks".to_string());
+        Err(Failure::internal(format!("the thread of its slot {reason}")))
     }
 }
 

@@ -43,7 +43,7 @@ const HOST: &str = "127.0.0.1";
 /// The number of the only job manager.
 const JOB_MANAGER_ID: u64 = 1;
 
-/// Threads for network and control; each task has a thread of its own.
+/// Threads for network and control; the tasks of a slot have a thread of their own.
 const CONTROL_THREADS: usize = 2;
 
 /// How long the parts may take to end after the job.

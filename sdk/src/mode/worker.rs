@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 use super::{EXIT_REFUSED, declare_for_cluster, exit};
 
-/// Threads for network and control; each task has a thread of its own.
+/// Threads for network and control; the tasks of a slot have a thread of their own.
 const NETWORK_THREADS: usize = 2;
 
 /// The exit code of a worker that ended because of a failure.

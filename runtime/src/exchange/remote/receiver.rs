@@ -1,4 +1,4 @@
-//! The receiving end of a remote channel: checks frames as they come, queues them, decodes them on the task's thread.
+//! The receiving end of a remote channel: checks frames as they come, queues them, decodes them when the task reads them.
 //!
 //! On a record's way this stands between the gRPC stream and the gate. Invariants: the stream is always read, so a
 //! channel whose task is slow holds up no other channel of its connection; what waits here costs at most the

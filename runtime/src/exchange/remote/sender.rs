@@ -1,6 +1,6 @@
 //! The sending end of a remote channel: encodes batches into frames and queues them for the connection.
 //!
-//! On a record's way this stands between an output and the gRPC stream. The task's thread puts frames in, the
+//! On a record's way this stands between an output and the gRPC stream. The task puts frames in, the
 //! connection takes them out and hands them to HTTP/2, another task on the network runtime brings in the grants.
 //! Invariants: the task never waits; frames are taken in only while there is credit, so what waits here costs at most the
 //! window and one frame; frames are numbered in the order in which they leave, from 0 and without gaps.
