@@ -100,16 +100,26 @@ pub const COMBINER_RECORDS: usize = 64 * BATCH_RECORDS;
 pub const COMBINER_LATENCY_MS: u64 = 5;
 
 /// Size at which the outgoing frame of a remote channel is full.
-pub const FRAME_TARGET_BYTES: usize = 32 * 1024;
+pub const FRAME_TARGET_BYTES: usize = 64 * 1024;
 
 /// Largest frame at all. A single record that does not fit fails its task with a message that names this limit.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes which the receiver of a remote channel grants its sender in advance (default of
+/// Bytes that the receiver of a remote channel always has for it alone (default of
 /// `taskmanager.network.memory.channel-credit`).
 pub const CHANNEL_CREDIT_BYTES: usize = 256 * 1024;
 
-/// Largest credit that may be configured for one remote channel.
+/// Bytes that a worker lends to remote channels which need more than that (default of
+/// `taskmanager.network.memory.floating-credit`).
+pub const FLOATING_CREDIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most of them that one channel borrows: more makes nothing faster, unless far away.
+pub const MAX_CHANNEL_FLOATING_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Least that buffer debloating leaves on its way in a remote channel, and what it begins with.
+pub const MIN_CHANNEL_WINDOW_BYTES: u64 = 1024;
+
+/// Largest credit of one remote channel, its own and borrowed; also the most that may be configured.
 pub const MAX_CHANNEL_CREDIT_BYTES: usize = 256 * 1024 * 1024;
 
 /// Batches that wait in a channel between two tasks of the same process.

@@ -7,6 +7,7 @@ use thalweg_common::graph::{Edge, JobGraph, Operator, PROTOCOL_VERSION, Partitio
 use thalweg_common::id::OperatorId;
 use thalweg_common::record::Record;
 
+use crate::exchange::ExchangeSettings;
 use crate::operator::Source;
 use crate::operators::{self, Collected};
 use crate::program::{EdgeCode, Node, OperatorFactory, Program, SourceFactory};
@@ -63,6 +64,7 @@ pub(crate) fn program(
         graph,
         nodes: vec![Node::source::<Pair>(source), Node::operator::<Pair>(keyed), Node::sink(sink)],
         edges: vec![EdgeCode::hash(|pair: &Pair| pair.0)],
+        exchange: ExchangeSettings::default(),
     }
 }
 

@@ -16,6 +16,7 @@ use thalweg_common::key_group::KeyGroupRange;
 use thalweg_common::record::Record;
 
 use crate::event::Barrier;
+use crate::exchange::ExchangeSettings;
 use crate::link::Flushed;
 use crate::operator::OpenContext;
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
@@ -33,6 +34,8 @@ pub struct Program {
     pub nodes: Vec<Node>,
     /// The code of the edges, parallel to those of the graph.
     pub edges: Vec<EdgeCode>,
+    /// How its workers exchange records with each other.
+    pub exchange: ExchangeSettings,
 }
 
 /// The code of one operator.

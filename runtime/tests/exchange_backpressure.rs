@@ -4,18 +4,29 @@
 
 mod exchange_support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use exchange_support::*;
 use thalweg_common::limits::FRAME_OVERHEAD_BYTES;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::event::{Barrier, Event};
-use thalweg_runtime::exchange::{ExchangeSettings, Forward, Input, InputGate, Output, Sender, TaskParker};
+use thalweg_runtime::exchange::{
+    Compression, ExchangeSettings, Forward, Input, InputGate, Output, Sender, TaskParker,
+};
 use thalweg_runtime::link::{Flushed, Link};
 use thalweg_runtime::snapshot::SnapshotBuilder;
 
 const RECORD_BYTES: usize = 1_000;
 const BATCH_RECORDS: usize = 100;
-const SETTINGS: ExchangeSettings =
-    ExchangeSettings { channel_credit_bytes: 256 * 1024, frame_target_bytes: 32 * 1024 };
+const SETTINGS: ExchangeSettings = ExchangeSettings {
+    channel_credit_bytes: 256 * 1024,
+    floating_credit_bytes: 0,
+    debloat_target: None,
+    frame_target_bytes: 32 * 1024,
+    compression: Compression::None,
+};
 
 fn batch(number: usize) -> Batch<String> {
     let record = |index| format!("{:01$}", number * BATCH_RECORDS + index, RECORD_BYTES - 8);
@@ -153,5 +164,45 @@ async fn an_event_passes_without_credit_but_not_before_data() {
     assert_eq!(order[0], Input::Batch(Batch::from(vec![record])));
     assert!(matches!(order[1], Input::Barrier { barrier: Barrier { id: 1, .. }, .. }));
     assert_eq!(order[2], Input::EndOfInput);
+    pair.shutdown().await;
+}
+
+/// A consumer of 100 records a second behind a sender that could give millions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_waits_for_a_slow_consumer_with_debloating() {
+    const CONSUMED: usize = 100;
+    let pair =
+        Pair::start(ExchangeSettings { debloat_target: Some(Duration::from_secs(1)), ..SETTINGS }).await;
+    let (sender, receiver) = pair.channel::<u64>(0).await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let sending = pair.scope.spawn_thread("sender", move || {
+        let (mut sender, mut parker) = (sender, TaskParker::new());
+        sender.set_waker(parker.waker());
+        // One record at a time: what was taken is then exactly what is on its way. Ends with the receiver.
+        while send(&mut sender, &mut parker, vec![1]).is_ok() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let most = on_thread(&pair.scope, move || {
+        let (mut gate, mut parker) = gate(receiver);
+        let (mut consumed, mut most, mut work) = (0, 0, TaskParker::new());
+        while consumed < CONSUMED {
+            let Input::Batch(batch) = next(&mut gate, &mut parker).unwrap() else {
+                panic!("only batches come")
+            };
+            for _ in &batch.records {
+                most = most.max(sent.load(Ordering::Relaxed).saturating_sub(consumed));
+                consumed += 1;
+                // Nobody calls it: this is how slow the consumer is.
+                work.park(Duration::from_millis(10));
+            }
+            gate.recycle(batch);
+        }
+        most
+    })
+    .await;
+    assert!(most < 200, "{most} records were on their way, more than the consumer takes in two seconds");
+    tokio::time::timeout(DEADLINE, sending.join()).await.expect("the sender hears of it").unwrap();
     pair.shutdown().await;
 }

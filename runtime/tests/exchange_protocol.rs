@@ -38,11 +38,11 @@ fn open_frame(to: u32) -> Frame {
         to,
         plan_fingerprint: PLAN,
     };
-    Frame { sequence: 0, message: Some(frame::Message::Open(open)) }
+    Frame { sequence: 0, message: Some(frame::Message::Open(open)), backlog: 0 }
 }
 
 fn data(sequence: u64, payload: impl Into<Bytes>) -> Frame {
-    Frame { sequence, message: Some(frame::Message::Data(payload.into())) }
+    Frame { sequence, message: Some(frame::Message::Data(payload.into())), backlog: 0 }
 }
 
 impl RawSender {
@@ -75,7 +75,8 @@ async fn connect(pair: &Pair) -> Channel {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_protocol_fails_one_channel_and_no_other() {
-    let settings = ExchangeSettings { channel_credit_bytes: 1_000, ..ExchangeSettings::default() };
+    let settings =
+        ExchangeSettings { channel_credit_bytes: 1_000, debloat_target: None, ..ExchangeSettings::default() };
     let pair = Pair::start(settings).await;
     let connection = connect(&pair).await;
     let (mut bystander, bystander_receiver) = pair.channel::<u64>(99).await;
@@ -88,10 +89,10 @@ async fn a_broken_protocol_fails_one_channel_and_no_other() {
         ),
         (vec![data(1, vec![0; 2_000]), data(2, vec![0; 4])], "without credit"),
         (
-            vec![Frame { sequence: 1, message: Some(frame::Message::Event(vec![9; 9].into())) }],
+            vec![Frame { sequence: 1, message: Some(frame::Message::Event(vec![9; 9].into())), backlog: 0 }],
             "cannot decode",
         ),
-        (vec![Frame { sequence: 1, message: None }], "unknown kind"),
+        (vec![Frame { sequence: 1, message: None, backlog: 0 }], "unknown kind"),
         (vec![data(1, vec![0; MAX_FRAME_BYTES + 100])], "the limit is 16777216"),
         (vec![Frame { sequence: 1, ..open_frame(0) }], "opened a second time"),
     ];
@@ -133,7 +134,7 @@ async fn a_channel_must_be_opened_first() {
     let pair = Pair::start(ExchangeSettings::default()).await;
     let connection = connect(&pair).await;
     let bad_id = v1::OpenChannel { job_id: Bytes::from_static(b"short"), ..Default::default() };
-    let bad_id = Frame { sequence: 0, message: Some(frame::Message::Open(bad_id)) };
+    let bad_id = Frame { sequence: 0, message: Some(frame::Message::Open(bad_id)), backlog: 0 };
     for first in [data(0, vec![0; 4]), Frame { sequence: 1, ..open_frame(0) }, bad_id] {
         let Err(status) = RawSender::open(connection.clone(), first).await else { panic!("it was let in") };
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
@@ -148,7 +149,7 @@ impl ExchangeService for Generous {
     type OpenStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<CreditGrant, Status>> + Send>>;
 
     async fn open(&self, _request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
-        let grant = tokio_stream::once(Ok(CreditGrant { bytes: self.0 }));
+        let grant = tokio_stream::once(Ok(CreditGrant { bytes: self.0, window: self.0 }));
         Ok(Response::new(Box::pin(grant.chain(tokio_stream::pending()))))
     }
 }

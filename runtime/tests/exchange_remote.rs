@@ -4,6 +4,8 @@
 
 mod exchange_support;
 
+use std::time::Duration;
+
 use exchange_support::*;
 use thalweg_common::failure::Fault;
 use thalweg_common::id::JobId;
@@ -11,10 +13,18 @@ use thalweg_common::limits::MAX_FRAME_BYTES;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::event::{Barrier, Event};
-use thalweg_runtime::exchange::{ExchangeClient, ExchangeSettings, Input, OpenChannel, Sent, TaskParker};
+use thalweg_runtime::exchange::{
+    Compression, ExchangeClient, ExchangeSettings, Input, OpenChannel, Sent, TaskParker,
+};
 use tokio::net::{TcpListener, TcpStream};
 
-const SMALL: ExchangeSettings = ExchangeSettings { channel_credit_bytes: 4_096, frame_target_bytes: 512 };
+const SMALL: ExchangeSettings = ExchangeSettings {
+    channel_credit_bytes: 4_096,
+    floating_credit_bytes: 16_384,
+    debloat_target: Some(Duration::from_secs(1)),
+    frame_target_bytes: 512,
+    compression: Compression::None,
+};
 
 fn barrier(id: u64) -> Barrier {
     Barrier { id, timestamp_ms: 3, is_final: false }

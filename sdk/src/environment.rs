@@ -12,6 +12,7 @@ use thalweg_common::config::{ConfigError, Configuration, keys};
 use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind};
 use thalweg_common::record::Record;
 use thalweg_common::schema::Schema;
+use thalweg_runtime::exchange::ExchangeSettings;
 use thalweg_runtime::operator::Source;
 use thalweg_runtime::operators::{self, CollectionSource, GeneratorSource};
 use thalweg_runtime::program::{EdgeCode, Node, Program};
@@ -219,7 +220,8 @@ impl Environment {
                 "an edge of the topology has no code; this is a fault of Thalweg, please report it",
             ));
         }
-        Ok(Program { graph: built.graph, nodes: topology.code, edges })
+        let exchange = ExchangeSettings::from_configuration(&settings);
+        Ok(Program { graph: built.graph, nodes: topology.code, edges, exchange })
     }
 }
 
@@ -238,4 +240,26 @@ pub(crate) fn received_configuration(json: &str) -> Result<Configuration> {
     let checked: Result<(), ConfigError> = configuration.validate();
     checked?;
     Ok(configuration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_exchange_reach_the_program_and_those_given_to_the_process_win() {
+        let environment = Environment::new(&[], false);
+        environment.configure("taskmanager.network.memory.channel-credit", "1 mb");
+        environment.configure("taskmanager.memory.segment-size", "8 kb");
+        environment.from_iter([1u64]).print();
+        let received =
+            received_configuration(r#"{"taskmanager.memory.segment-size": "16 kb"}"#).expect("a known key");
+        let exchange = environment.build(&received, "test").expect("a topology").exchange;
+        let expected = ExchangeSettings {
+            channel_credit_bytes: 1 << 20,
+            frame_target_bytes: 16 << 10,
+            ..ExchangeSettings::default()
+        };
+        assert_eq!(exchange, expected);
+    }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Environment {
     pub(crate) blobs: BlobCache,
     pub(crate) logs: PathBuf,
     pub(crate) data_host: String,
+    /// Settings of workers for jobs that were submitted without them.
+    pub(crate) worker_configuration: BTreeMap<String, String>,
     /// `host:port` of the WorkerService.
     pub(crate) worker_service: String,
 }
@@ -376,6 +378,8 @@ async fn launch(
             log_directory.display()
         ))
     })?;
+    let mut configuration = environment.worker_configuration.clone();
+    configuration.extend(request.program.configuration);
     let spec = WorkerSpec {
         job_id: request.job,
         worker_id: fresh.worker,
@@ -383,7 +387,7 @@ async fn launch(
         taskmanager_address: environment.worker_service.clone(),
         binary,
         arguments: request.program.arguments,
-        configuration: request.program.configuration,
+        configuration,
         plan_fingerprint: request.program.plan_fingerprint,
         data_host: environment.data_host.clone(),
         log_directory,

@@ -16,6 +16,7 @@ mod outbox;
 pub mod process;
 mod worker_service;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct TaskManagerOptions {
     pub slots: u32,
     /// What its operator says about it.
     pub labels: Vec<String>,
+    /// Settings of its workers' exchange (`taskmanager.network...`) that jobs do not choose themselves.
+    pub worker_configuration: BTreeMap<String, String>,
     /// Where to look for the leading job manager: `host:port` each; one that is up is enough.
     pub job_managers: Vec<String>,
     /// Where job binaries and logs are kept. No two task managers may share it.
@@ -65,6 +68,7 @@ impl TaskManagerOptions {
             host: "127.0.0.1".into(),
             slots: 1,
             labels: Vec::new(),
+            worker_configuration: BTreeMap::new(),
             job_managers,
             data_directory,
             attach_timeout: Duration::from_secs(10),
@@ -117,6 +121,7 @@ impl TaskManager {
             blobs,
             logs: options.data_directory.join("logs"),
             data_host: options.host.clone(),
+            worker_configuration: options.worker_configuration,
             worker_service: listener.local_addr().map_err(no_port)?.to_string(),
         };
         let id = options.id.clone();

@@ -46,6 +46,8 @@ async fn start(
 ) -> Result<TaskManagerHandle, thalweg_common::failure::Failure> {
     let job_managers = job_managers.iter().map(ToString::to_string).collect();
     let mut options = TaskManagerOptions::new(TaskManagerId("tm-1".into()), job_managers, data.to_path_buf());
+    let settings = [("taskmanager.network.compression.codec", "LZ4"), ("parallelism.default", "7")];
+    options.worker_configuration = settings.map(|(key, value)| (key.to_string(), value.to_string())).into();
     options.slots = 2;
     options.attach_timeout = Duration::from_millis(200);
     options.exit_timeout = Duration::from_millis(200);
@@ -84,7 +86,8 @@ async fn a_job_from_its_start_to_its_end() {
     session.start_worker(1, 1, None).await;
     let worker = node.launched().await;
     assert_eq!((worker.spec.job_id, worker.spec.plan_fingerprint), (JOB, support::FINGERPRINT));
-    assert_eq!(worker.spec.configuration["parallelism.default"], "1");
+    assert_eq!(worker.spec.configuration["parallelism.default"], "1", "the job's own wins");
+    assert_eq!(worker.spec.configuration["taskmanager.network.compression.codec"], "LZ4");
     let mut attached = worker.attach().await;
     let ready = session.worker_ready().await;
     assert_eq!(

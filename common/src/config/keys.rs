@@ -3,7 +3,10 @@
 //! Names, forms and defaults are Flink's wherever Flink has the setting. A key is here only if some code acts on it: a
 //! setting that would be accepted and ignored is worse than an unknown one. Adding a key means adding one entry here.
 
-use crate::limits::{CHANNEL_CREDIT_BYTES, MAX_CHANNEL_CREDIT_BYTES, MAX_PARALLELISM, MAX_TASK_SLOTS};
+use crate::limits::{
+    CHANNEL_CREDIT_BYTES, FLOATING_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES,
+    MAX_PARALLELISM, MAX_TASK_SLOTS,
+};
 
 use super::parse::{parse_boolean, parse_decimal, parse_duration, parse_integer, parse_memory_size};
 
@@ -240,10 +243,20 @@ keys! {
     TASK_MANAGER_LABELS: "taskmanager.labels", ValueKind::Text;
     /// Size at which a frame to another process is sent although more records wait.
     SEGMENT_SIZE: "taskmanager.memory.segment-size",
-        ValueKind::MemorySize { min_bytes: 1 << 10, max_bytes: 4 << 20 }, default "32 kb";
-    /// Bytes that a channel from another process may have on their way.
+        ValueKind::MemorySize { min_bytes: 1 << 10, max_bytes: 4 << 20 }, default "64 kb";
+    /// Bytes that a channel from another process may have on their way without borrowing.
     CHANNEL_CREDIT: "taskmanager.network.memory.channel-credit",
         ValueKind::MemorySize { min_bytes: 32 << 10, max_bytes: MAX_CHANNEL_CREDIT_BYTES as u64 }, default "256 kb";
+    /// Bytes that a worker lends to those channels from other processes whose senders have more to send.
+    FLOATING_CREDIT: "taskmanager.network.memory.floating-credit",
+        ValueKind::MemorySize { min_bytes: 0, max_bytes: 1 << 40 }, default "16 mb";
+    /// Whether a channel from another process holds only what its task consumes within the target time.
+    BUFFER_DEBLOAT_ENABLED: "taskmanager.network.memory.buffer-debloat.enabled", ValueKind::Boolean, default "true";
+    /// Time within which a task consumes what is on its way to it from other processes.
+    BUFFER_DEBLOAT_TARGET: "taskmanager.network.memory.buffer-debloat.target", POSITIVE_DURATION, default "1 s";
+    /// How batches are compressed on their way to other processes, if that makes them smaller. For slow networks.
+    COMPRESSION_CODEC: "taskmanager.network.compression.codec",
+        ValueKind::Choice(&[&["NONE"], &["LZ4"]]), default "NONE";
     /// A task that does not react to its cancellation within this time is ended with its worker.
     TASK_CANCELLATION_TIMEOUT: "task.cancellation.timeout", POSITIVE_DURATION, default "180 s";
 
@@ -277,8 +290,20 @@ keys! {
     ELECTION_TIMEOUT_MAX: "high-availability.election-timeout.max", POSITIVE_DURATION, default "300 ms";
 }
 
-// The default is written out for people; it must stay the constant.
+// The defaults are written out for people; they must stay the constants.
 const _: () = assert!(CHANNEL_CREDIT_BYTES == 256 << 10);
+const _: () = assert!(FLOATING_CREDIT_BYTES == 16 << 20 && FRAME_TARGET_BYTES == 64 << 10);
+
+/// The keys of the exchange between workers. A task manager's apply to every worker that it starts, unless the job was
+/// submitted with its own.
+pub const EXCHANGE: &[&ConfigKey] = &[
+    &SEGMENT_SIZE,
+    &CHANNEL_CREDIT,
+    &FLOATING_CREDIT,
+    &BUFFER_DEBLOAT_ENABLED,
+    &BUFFER_DEBLOAT_TARGET,
+    &COMPRESSION_CODEC,
+];
 
 /// The key with this name or alias.
 #[must_use]

@@ -10,6 +10,7 @@
 //! - `remote/` moves it to another process: `frame.rs` encodes it, `sender.rs` queues frames while `credit.rs` allows it and
 //!   feeds the gRPC stream that `client.rs` has opened; on the other side `server.rs` accepts the stream,
 //!   `registry.rs` fences it and finds its receiver, `receiver.rs` checks, queues and decodes the frames.
+//!   How much may be on its way to a receiver moves: `window.rs` decides, `debloat.rs` measures.
 //! - `ready.rs` marks the channel as readable and `waker/` wakes the receiving task.
 //! - `gate.rs` takes batches from all channels of a task in turn and returns their credit; `aligner.rs` decides which
 //!   channels must wait for a barrier. The gate's batches enter the next chain. `traffic.rs` counts them.
@@ -21,6 +22,7 @@
 mod aligner;
 mod channel;
 mod credit;
+mod debloat;
 mod gate;
 mod local;
 mod output;
@@ -30,6 +32,7 @@ mod ready;
 mod remote;
 mod traffic;
 mod waker;
+mod window;
 
 #[cfg(test)]
 mod loom_tests;
@@ -45,7 +48,7 @@ pub use channel::{Receiver, Sender, Sent, local_channel};
 pub use gate::{Input, InputGate};
 pub use output::Output;
 pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin};
-pub use remote::{ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};
+pub use remote::{Compression, ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};
 pub use traffic::Traffic;
 pub(crate) use waker::SlotParker;
 pub use waker::{TaskParker, TaskWaker};

@@ -29,7 +29,7 @@ use self::connection::{Connection, Outgoing};
 use self::core::{Action, WorkerCore};
 use self::deploy::{Deployer, Running};
 use self::messages::{Acknowledgement, Command, Origin};
-use crate::exchange::{ExchangeClient, ExchangeServer, ExchangeSettings};
+use crate::exchange::{ExchangeClient, ExchangeServer};
 use crate::program::Program;
 use crate::task::upload::{self, Owner};
 use crate::task::{self, Report, TakenSnapshot};
@@ -64,7 +64,7 @@ pub struct WorkerOptions {
 /// When the task manager cannot be reached, is gone, or orders what this worker cannot do.
 pub async fn run(program: Arc<Program>, options: WorkerOptions, scope: TaskScope) -> Result<(), Failure> {
     let plan_fingerprint = program.graph.fingerprint();
-    let settings = ExchangeSettings::default();
+    let settings = program.exchange;
     let server = ExchangeServer::start(&options.data_host, plan_fingerprint, settings, &scope).await?;
     let client = ExchangeClient::new(settings, &scope);
     let data_port = server.address().port();

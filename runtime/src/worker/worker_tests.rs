@@ -3,12 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use thalweg_common::id::ChannelId;
 use thalweg_proto::convert::{SnapshotLocation, WireId, task_status};
+use thalweg_proto::v1::exchange_service_client::ExchangeServiceClient;
 use thalweg_proto::v1::{self, worker_command, worker_message};
+
+use tokio_stream::StreamExt;
 
 use super::test_manager::{Attempt, JOB, TaskManager, within};
 use super::*;
 use crate::batch::Batch;
+use crate::exchange::{ExchangeSettings, OpenChannel};
 use crate::fixtures::{Pair, SOURCES, SUMS, expected_sums, final_sums, pairs, program, sums};
 use crate::operator::{Source, SourceContext, SourceStatus};
 use crate::operators::{self, Collected, CollectionSource, GeneratorSource};
@@ -243,6 +248,38 @@ async fn a_missing_neighbour_fails_the_channel_and_says_so() {
     let (subtask, failure) = worker.failure().await;
     assert_eq!(subtask, source);
     assert!(failure.message.contains("does not say where task 1/0 runs"), "{failure}");
+    worker.cancel(1).await;
+    worker.stopped(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_settings_of_the_exchange_take_effect() {
+    let mut program = sums(endless(), 1, &Collected::default());
+    program.exchange =
+        ExchangeSettings { channel_credit_bytes: 54_321, debloat_target: None, ..program.exchange };
+    let mut manager = TaskManager::start(program).await;
+    let mut worker = manager.worker(1).await;
+    let plan_fingerprint = manager.program.graph.fingerprint();
+    let receiver = SubtaskId { vertex: SUMS, index: 0 };
+    let deploy = v1::DeployTasks {
+        job_id: JOB.to_wire(),
+        attempt: 1,
+        plan_fingerprint,
+        tasks: vec![v1::TaskDeployment { subtask: Some(receiver.into()), snapshots: Vec::new() }],
+        ..Default::default()
+    };
+    worker.order(worker_command::Message::DeployTasks(deploy)).await;
+
+    let channel = ChannelId { edge: 0, from: 0, to: 0 };
+    let open = v1::OpenChannel::from(OpenChannel { job_id: JOB, attempt: 1, channel, plan_fingerprint });
+    let open = v1::Frame { sequence: 0, message: Some(v1::frame::Message::Open(open)), backlog: 0 };
+    let address = format!("http://{}", worker.data_address);
+    let endpoint = tonic::transport::Channel::from_shared(address).unwrap();
+    let mut sender = ExchangeServiceClient::new(within(endpoint.connect()).await.unwrap());
+    let frames = tokio_stream::once(open).chain(tokio_stream::pending());
+    let mut grants = within(sender.open(frames)).await.unwrap().into_inner();
+    let grant = within(grants.message()).await.unwrap().unwrap();
+    assert_eq!((grant.bytes, grant.window), (54_321, 54_321));
     worker.cancel(1).await;
     worker.stopped(1).await;
 }

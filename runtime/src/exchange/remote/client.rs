@@ -72,7 +72,7 @@ impl ExchangeClient {
             .into_inner();
         let reader = read_grants(Arc::clone(&outbound), address.to_owned(), grants, self.scope.token());
         self.scope.spawn(&format!("grants of {id}"), reader);
-        Ok(Sender::remote(id, RemoteSender::new(outbound, peer, self.settings.frame_target_bytes)))
+        Ok(Sender::remote(id, RemoteSender::new(outbound, peer, self.settings)))
     }
 
     fn peer(&self, address: &str) -> Arc<Peer> {
@@ -129,7 +129,7 @@ async fn read_grants(
         };
         match grant {
             Ok(Some(grant)) => {
-                if let Err(violation) = outbound.grant(grant.bytes) {
+                if let Err(violation) = outbound.grant(grant) {
                     break Failure::internal(format!(
                         "the receiver of the channel of {id} at {address} broke the protocol: {violation}"
                     ));

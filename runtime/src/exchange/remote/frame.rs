@@ -1,20 +1,25 @@
 //! The payload of frames: whole records behind their count, or one event. Pure, and independent of the transport.
 //!
 //! On a record's way this is where it becomes bytes, once, and where it is a record again, once. A batch's payload is
-//! the number of records as `u32`, little-endian, then their encodings. Invariants: a payload has at most
+//! the number of records as `u32`, little-endian, then their encodings; all of this may be one LZ4 block. Invariants: a payload has at most
 //! [`MAX_FRAME_BYTES`] and [`MAX_FRAME_RECORDS`]; what is decoded has filled its payload exactly; rubbish is an error and
-//! never reserves more memory than it has bytes to justify.
+//! never reserves more memory than it has bytes to justify, compressed or not.
 
+use bytes::Bytes;
 use thalweg_common::failure::Failure;
 use thalweg_common::limits::{MAX_FRAME_BYTES, MAX_FRAME_RECORDS};
 use thalweg_common::record::{DecodeError, Record};
 
+use super::Compression;
 use crate::event::Event;
 
 const HEADER_BYTES: usize = size_of::<u32>();
 
 /// Most records for which room is made before they were seen.
 const MAX_RESERVED_RECORDS: usize = 4_096;
+
+/// An LZ4 block does not become more than this many times as long: a byte of it stands for 255 bytes at most.
+const LZ4_MAX_RATIO: usize = 255;
 
 /// Encodes records from the front until the payload reaches `target_bytes`. Returns how many; at least one if there is one.
 ///
@@ -82,6 +87,93 @@ pub(super) fn decode_records<T: Record>(payload: &[u8], records: &mut Vec<T>) ->
     Err(DecodeError::new::<T>(format!("{} bytes follow the {count} records of a frame", rest.len())))
 }
 
+/// The payload of a batch as it travels: as it is, or compressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Payload {
+    pub(super) bytes: Bytes,
+    pub(super) compression: Compression,
+}
+
+impl Payload {
+    /// What a payload came with, if it can be decompressed within the limits. Nothing is decompressed here.
+    ///
+    /// # Errors
+    /// When it, or what it claims to become, is larger than a frame may be, or larger than its bytes can become.
+    pub(super) fn received(bytes: Bytes, compression: Compression) -> Result<Self, PayloadError> {
+        if bytes.len() > MAX_FRAME_BYTES {
+            return Err(PayloadError::TooLarge(bytes.len()));
+        }
+        if compression == Compression::Lz4 {
+            let (claimed, block) = split_lz4(&bytes)?;
+            if claimed > MAX_FRAME_BYTES {
+                return Err(PayloadError::TooLarge(claimed));
+            }
+            if claimed > block.len().saturating_mul(LZ4_MAX_RATIO) {
+                return Err(PayloadError::Lz4(format!("{} bytes cannot become {claimed}", block.len())));
+            }
+        }
+        Ok(Self { bytes, compression })
+    }
+
+    /// Decodes the records and appends them to `records`; `scratch` is a buffer for what was compressed.
+    ///
+    /// # Errors
+    /// When the payload is not what a sender of records of this type makes.
+    pub(super) fn decode<T: Record>(
+        &self,
+        scratch: &mut Vec<u8>,
+        records: &mut Vec<T>,
+    ) -> Result<(), PayloadError> {
+        if self.compression == Compression::None {
+            return Ok(decode_records(&self.bytes, records)?);
+        }
+        let (claimed, block) = split_lz4(&self.bytes)?;
+        scratch.clear();
+        scratch.resize(claimed.min(MAX_FRAME_BYTES), 0);
+        let decompressed = lz4_flex::block::decompress_into(block, scratch)
+            .map_err(|error| PayloadError::Lz4(error.to_string()))?;
+        if decompressed != claimed {
+            return Err(PayloadError::Lz4(format!("{decompressed} bytes instead of {claimed}")));
+        }
+        Ok(decode_records(scratch, records)?)
+    }
+}
+
+/// A payload that no sender makes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PayloadError {
+    #[error("a frame of {0} bytes came, the limit is {MAX_FRAME_BYTES}")]
+    TooLarge(usize),
+    #[error("a frame cannot be decompressed: {0}")]
+    Lz4(String),
+    #[error(transparent)]
+    Records(#[from] DecodeError),
+}
+
+fn split_lz4(payload: &[u8]) -> Result<(usize, &[u8]), PayloadError> {
+    match payload.split_first_chunk::<HEADER_BYTES>() {
+        Some((length, block)) => Ok((u32::from_le_bytes(*length) as usize, block)),
+        None => Err(PayloadError::Lz4(format!("it has only {} bytes", payload.len()))),
+    }
+}
+
+/// Compresses a payload with LZ4 if that makes it smaller. Its length comes first.
+pub(super) fn compress(payload: &[u8], compressed: &mut Vec<u8>) -> bool {
+    let largest = HEADER_BYTES + lz4_flex::block::get_maximum_output_size(payload.len());
+    compressed.clear();
+    compressed.resize(largest, 0);
+    // Below MAX_FRAME_BYTES, so it fits.
+    compressed[..HEADER_BYTES].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    match lz4_flex::block::compress_into(payload, &mut compressed[HEADER_BYTES..]) {
+        Ok(length) if HEADER_BYTES + length < payload.len() => {
+            compressed.truncate(HEADER_BYTES + length);
+            true
+        }
+        // What would not fit is not smaller either.
+        _ => false,
+    }
+}
+
 /// Encodes an event.
 pub(super) fn encode_event(event: Event) -> Vec<u8> {
     let mut payload = Vec::new();
@@ -140,6 +232,11 @@ mod tests {
             let _ = decode_records::<(u64, String)>(&payload, &mut Vec::new());
             let _ = decode_records::<()>(&payload, &mut Vec::new());
             let _ = decode_event(&payload);
+            let mut claims = (payload.len() as u32 * 3).to_le_bytes().to_vec();
+            claims.extend_from_slice(&payload);
+            if let Ok(payload) = Payload::received(claims.into(), Compression::Lz4) {
+                let _ = payload.decode::<(u64, String)>(&mut Vec::new(), &mut Vec::new());
+            }
         }
     }
 
@@ -179,6 +276,38 @@ mod tests {
         assert_eq!(failure.fault, Fault::User);
         assert!(failure.message.contains("16777213 bytes"), "{failure}");
         assert!(failure.message.contains("16777212 bytes"), "{failure}");
+    }
+
+    #[test]
+    fn a_payload_is_compressed_if_it_gets_smaller() {
+        let records: Vec<(u64, String)> = (0..100).map(|number| (number, "text ".repeat(10))).collect();
+        let (mut payload, mut compressed) = (Vec::new(), Vec::new());
+        assert_eq!(encode_records(&records, MAX_FRAME_BYTES, &mut payload), Ok(100));
+        assert!(compress(&payload, &mut compressed));
+        assert!(compressed.len() < payload.len() / 4, "{} of {} bytes", compressed.len(), payload.len());
+        let received = Payload::received(compressed.into(), Compression::Lz4).expect("it is one");
+        let mut decoded: Vec<(u64, String)> = Vec::new();
+        assert_eq!(received.decode(&mut Vec::new(), &mut decoded), Ok(()));
+        assert_eq!(decoded, records);
+
+        let noise: Vec<u8> =
+            (0..1_000u64).map(|at| (at * at).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[1]).collect();
+        assert!(!compress(&noise, &mut Vec::new()));
+        assert!(!compress(&[], &mut Vec::new()));
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_takes_memory() {
+        let lz4 = |claimed: usize, block: &[u8]| {
+            let payload = [&(claimed as u32).to_le_bytes(), block].concat();
+            Payload::received(payload.into(), Compression::Lz4)
+        };
+        assert_eq!(lz4(MAX_FRAME_BYTES + 1, &[0; 100]), Err(PayloadError::TooLarge(MAX_FRAME_BYTES + 1)));
+        assert!(matches!(lz4(25_501, &[0; 100]), Err(PayloadError::Lz4(_))));
+        assert!(lz4(25_500, &[0; 100]).is_ok());
+        assert!(Payload::received(vec![1, 2].into(), Compression::Lz4).is_err());
+        let large = Payload::received(vec![0; MAX_FRAME_BYTES + 1].into(), Compression::None);
+        assert_eq!(large, Err(PayloadError::TooLarge(MAX_FRAME_BYTES + 1)));
     }
 
     #[test]

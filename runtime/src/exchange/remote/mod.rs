@@ -10,11 +10,15 @@ mod registry;
 pub(super) mod sender;
 mod server;
 
+use std::task::{Context, Waker};
+use std::time::Duration;
+
 use thalweg_common::config::{Configuration, keys};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, ChannelId, JobId};
 use thalweg_common::limits::{
-    CHANNEL_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES, MAX_FRAME_BYTES,
+    CHANNEL_CREDIT_BYTES, FLOATING_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES,
+    MAX_FRAME_BYTES,
 };
 use thalweg_common::task_scope::with_causes;
 use thalweg_proto::v1;
@@ -28,13 +32,36 @@ pub use server::ExchangeServer;
 pub struct ExchangeSettings {
     /// Credit of each channel whose receiver is here: `taskmanager.network.memory.channel-credit`.
     pub channel_credit_bytes: u64,
+    /// What the worker lends to channels whose senders have more: `taskmanager.network.memory.floating-credit`.
+    pub floating_credit_bytes: u64,
+    /// Time within which a task is to consume what is on its way to it: `taskmanager.network.memory.buffer-debloat.target`.
+    /// `None` if `taskmanager.network.memory.buffer-debloat.enabled` is false.
+    pub debloat_target: Option<Duration>,
     /// Size at which an outgoing frame is full: `taskmanager.memory.segment-size`.
     pub frame_target_bytes: usize,
+    /// How outgoing batches are compressed: `taskmanager.network.compression.codec`. Incoming ones say it themselves.
+    pub compression: Compression,
+}
+
+/// How the batches in frames are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// LZ4 blocks, where they are smaller.
+    Lz4,
 }
 
 impl Default for ExchangeSettings {
     fn default() -> Self {
-        Self { channel_credit_bytes: CHANNEL_CREDIT_BYTES as u64, frame_target_bytes: FRAME_TARGET_BYTES }
+        Self {
+            channel_credit_bytes: CHANNEL_CREDIT_BYTES as u64,
+            floating_credit_bytes: FLOATING_CREDIT_BYTES as u64,
+            debloat_target: Some(Duration::from_secs(1)),
+            frame_target_bytes: FRAME_TARGET_BYTES,
+            compression: Compression::None,
+        }
     }
 }
 
@@ -46,7 +73,15 @@ impl ExchangeSettings {
         let credit = configuration.memory_size(&keys::CHANNEL_CREDIT);
         let frame =
             configuration.memory_size(&keys::SEGMENT_SIZE).and_then(|bytes| usize::try_from(bytes).ok());
+        let is_debloated = configuration.boolean(&keys::BUFFER_DEBLOAT_ENABLED).unwrap_or(true);
+        let target = configuration.duration(&keys::BUFFER_DEBLOAT_TARGET).or(defaults.debloat_target);
+        let is_compressed = configuration.text(&keys::COMPRESSION_CODEC) == Some("LZ4");
         Self {
+            floating_credit_bytes: configuration
+                .memory_size(&keys::FLOATING_CREDIT)
+                .unwrap_or(defaults.floating_credit_bytes),
+            debloat_target: target.filter(|_| is_debloated),
+            compression: if is_compressed { Compression::Lz4 } else { Compression::None },
             channel_credit_bytes: credit
                 .unwrap_or(defaults.channel_credit_bytes)
                 .clamp(1, MAX_CHANNEL_CREDIT_BYTES as u64),
@@ -96,6 +131,13 @@ impl TryFrom<v1::OpenChannel> for OpenChannel {
     }
 }
 
+/// Remembers whom to wake; for one who asks again and again without a new handle each time.
+fn register(waker: &mut Option<Waker>, context: &Context<'_>) {
+    if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+        *waker = Some(context.waker().clone());
+    }
+}
+
 /// The failure of a channel whose other end is at `peer`: what the connection or the other end said.
 fn failure_of(channel: ChannelId, peer: &str, status: &Status) -> Failure {
     let said = if status.message().is_empty() { with_causes(status) } else { status.message().to_owned() };
@@ -120,9 +162,21 @@ mod tests {
         let mut configuration = Configuration::new();
         assert_eq!(ExchangeSettings::from_configuration(&configuration), ExchangeSettings::default());
         configuration.set("taskmanager.network.memory.channel-credit", "1 mb").expect("a known key");
-        configuration.set("taskmanager.memory.segment-size", "64 kb").expect("a known key");
-        let expected = ExchangeSettings { channel_credit_bytes: 1 << 20, frame_target_bytes: 64 << 10 };
+        configuration.set("taskmanager.memory.segment-size", "32 kb").expect("a known key");
+        configuration.set("taskmanager.network.memory.floating-credit", "0 b").expect("a known key");
+        configuration.set("taskmanager.network.memory.buffer-debloat.target", "200 ms").expect("a known key");
+        configuration.set("taskmanager.network.compression.codec", "lz4").expect("a known key");
+        let expected = ExchangeSettings {
+            channel_credit_bytes: 1 << 20,
+            floating_credit_bytes: 0,
+            debloat_target: Some(Duration::from_millis(200)),
+            frame_target_bytes: 32 << 10,
+            compression: Compression::Lz4,
+        };
         assert_eq!(ExchangeSettings::from_configuration(&configuration), expected);
+        configuration.set("taskmanager.network.memory.buffer-debloat.enabled", "false").expect("a known key");
+        let settings = ExchangeSettings::from_configuration(&configuration);
+        assert_eq!(settings, ExchangeSettings { debloat_target: None, ..expected });
     }
 
     #[test]

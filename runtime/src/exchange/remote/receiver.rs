@@ -12,23 +12,24 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::{Failure, Fault};
 use thalweg_common::id::ChannelId;
-use thalweg_common::limits::MAX_FRAME_BYTES;
 use thalweg_common::record::{DecodeError, Record};
 use thalweg_proto::v1::{self, frame};
 use tonic::Status;
 
-use super::failure_of;
-use super::frame::{decode_event, decode_records};
+use super::frame::{Payload, PayloadError, decode_event};
+use super::{Compression, failure_of, register};
 use crate::batch::Batch;
 use crate::event::Event;
 use crate::exchange::channel::closed_without_end;
-use crate::exchange::credit::{CreditViolation, ReceiverCredit, frame_cost};
+use crate::exchange::credit::{CreditViolation, frame_cost};
 use crate::exchange::lock;
 use crate::exchange::queue::{Message, MessageQueue};
 use crate::exchange::ready::ReadySignal;
 use crate::exchange::traffic::Queue;
+use crate::exchange::window::{Window, WindowPolicy};
 
 /// A sender did what no sender may do.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +38,8 @@ enum Violation {
     Sequence { due: u64, found: u64 },
     #[error(transparent)]
     Credit(#[from] CreditViolation),
-    #[error("a frame of {0} bytes came, the limit is {MAX_FRAME_BYTES}")]
-    TooLarge(usize),
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
     #[error("{0} came after the end of its input")]
     AfterEnd(&'static str),
     #[error("it was opened a second time")]
@@ -54,11 +55,12 @@ pub(super) struct Inbound {
     id: ChannelId,
     state: Mutex<State>,
     signal: OnceLock<ReadySignal>,
+    clock: SharedClock,
 }
 
 struct State {
-    queue: MessageQueue<Bytes>,
-    credit: ReceiverCredit,
+    queue: MessageQueue<Payload>,
+    window: Window,
     /// Granted by the task, not yet sent.
     grant: u64,
     next_sequence: u64,
@@ -71,12 +73,13 @@ struct State {
 }
 
 impl Inbound {
-    /// A channel that waits for its sender. `window_bytes` is its credit.
-    pub(super) fn new(id: ChannelId, window_bytes: u64) -> Arc<Self> {
+    /// A channel that waits for its sender. `clock` tells how fast its task consumes.
+    pub(super) fn new(id: ChannelId, policy: WindowPolicy, clock: SharedClock) -> Arc<Self> {
+        let window = Window::new(policy);
         let state = State {
             queue: MessageQueue::new(),
-            credit: ReceiverCredit::new(window_bytes),
-            grant: window_bytes,
+            grant: window.bytes(),
+            window,
             // Frame 0 is the one that opens the channel.
             next_sequence: 1,
             ended: false,
@@ -84,7 +87,16 @@ impl Inbound {
             receiver_gone: false,
             connection: None,
         };
-        Arc::new(Self { id, state: Mutex::new(state), signal: OnceLock::new() })
+        Arc::new(Self { id, state: Mutex::new(state), signal: OnceLock::new(), clock })
+    }
+
+    /// A channel whose window does not move.
+    #[cfg(test)]
+    pub(super) fn for_test(id: ChannelId, window_bytes: u64) -> Arc<Self> {
+        use crate::exchange::credit::FloatingCredit;
+        let floating = Arc::new(Mutex::new(FloatingCredit::new(0)));
+        let policy = WindowPolicy { own: window_bytes, debloat_target: None, floating };
+        Self::new(id, policy, thalweg_common::clock::SystemClock::shared())
     }
 
     /// Checks a frame and queues it for the task.
@@ -139,10 +151,10 @@ impl Inbound {
         }
         match std::mem::take(&mut state.grant) {
             0 => {
-                state.connection = Some(context.waker().clone());
+                register(&mut state.connection, context);
                 Poll::Pending
             }
-            bytes => Poll::Ready(Some(Ok(v1::CreditGrant { bytes }))),
+            bytes => Poll::Ready(Some(Ok(v1::CreditGrant { bytes, window: state.window.bytes() }))),
         }
     }
 }
@@ -160,15 +172,8 @@ impl State {
         }
         self.next_sequence += 1;
         match frame.message {
-            Some(frame::Message::Data(_)) if self.ended => Err(Violation::AfterEnd("a batch")),
-            Some(frame::Message::Data(payload)) if payload.len() > MAX_FRAME_BYTES => {
-                Err(Violation::TooLarge(payload.len()))
-            }
-            Some(frame::Message::Data(payload)) => {
-                self.credit.receive(frame_cost(payload.len()))?;
-                self.queue.push_batch(payload);
-                Ok(())
-            }
+            Some(frame::Message::Data(bytes)) => self.accept_batch(bytes, Compression::None, frame.backlog),
+            Some(frame::Message::Lz4Data(bytes)) => self.accept_batch(bytes, Compression::Lz4, frame.backlog),
             Some(frame::Message::Event(payload)) => {
                 let event = decode_event(&payload)?;
                 if event == Event::EndOfInput && std::mem::replace(&mut self.ended, true) {
@@ -180,6 +185,21 @@ impl State {
             Some(frame::Message::Open(_)) => Err(Violation::OpenedTwice),
             None => Err(Violation::UnknownFrame),
         }
+    }
+
+    fn accept_batch(
+        &mut self,
+        bytes: Bytes,
+        compression: Compression,
+        backlog: u64,
+    ) -> Result<(), Violation> {
+        if self.ended {
+            return Err(Violation::AfterEnd("a batch"));
+        }
+        let payload = Payload::received(bytes, compression)?;
+        self.window.receive(frame_cost(payload.bytes.len()), backlog)?;
+        self.queue.push_batch(payload);
+        Ok(())
     }
 }
 
@@ -239,12 +259,14 @@ impl<S> Drop for InboundStream<S> {
 /// The receiving end as the gate sees it.
 pub(in crate::exchange) struct RemoteReceiver<T> {
     inbound: Arc<Inbound>,
+    /// What was compressed, for a moment.
+    scratch: Vec<u8>,
     types: PhantomData<fn() -> T>,
 }
 
 impl<T> RemoteReceiver<T> {
     pub(super) fn new(inbound: Arc<Inbound>) -> Self {
-        Self { inbound, types: PhantomData }
+        Self { inbound, scratch: Vec::new(), types: PhantomData }
     }
 
     pub(in crate::exchange) fn id(&self) -> ChannelId {
@@ -268,14 +290,16 @@ impl<T> RemoteReceiver<T> {
     }
 
     /// Takes the oldest frame and gives its credit back. The next call may take the frame after it.
-    fn pop(&mut self) -> Result<Option<Message<Bytes>>, Failure> {
+    fn pop(&mut self) -> Result<Option<Message<Payload>>, Failure> {
         let mut state = lock(&self.inbound.state);
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
         let message = state.queue.pop();
         if let Some(Message::Batch(payload)) = &message {
-            let grant = state.credit.hand_over(frame_cost(payload.len()));
+            let now = self.inbound.clock.monotonic();
+            let more = !state.queue.is_empty();
+            let grant = state.window.hand_over(frame_cost(payload.bytes.len()), more, now);
             state.grant += grant;
             if grant > 0
                 && let Some(connection) = state.connection.take()
@@ -301,11 +325,11 @@ impl<T: Record> RemoteReceiver<T> {
             Some(Message::Batch(payload)) => payload,
         };
         let mut records = std::mem::take(spare);
-        decode_records(&payload, &mut records).map_err(|error| {
+        payload.decode(&mut self.scratch, &mut records).map_err(|error| {
             let id = self.inbound.id;
             Failure::internal(format!("the channel of {id} delivered a damaged frame: {error}"))
         })?;
-        *bytes += payload.len() as u64;
+        *bytes += payload.bytes.len() as u64;
         Ok(Some(Message::Batch(Batch::from(records))))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use thalweg_common::limits::{FRAME_OVERHEAD_BYTES, MAX_FRAME_RECORDS};
+use thalweg_common::limits::{FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES, MAX_FRAME_RECORDS};
 
 use super::super::frame::{encode_event, encode_records};
 use super::*;
@@ -38,7 +38,7 @@ struct Fixture {
 impl Fixture {
     /// An open channel whose first grant has been taken.
     fn new() -> Self {
-        let inbound = Inbound::new(ID, WINDOW_BYTES);
+        let inbound = Inbound::for_test(ID, WINDOW_BYTES);
         let receiver = RemoteReceiver::new(Arc::clone(&inbound));
         let stream = InboundStream::new(inbound, "127.0.0.1:9".to_owned(), Wire::default());
         let mut fixture = Self { stream: Some(stream), receiver: Some(receiver), next_sequence: 1 };
@@ -52,7 +52,7 @@ impl Fixture {
     }
 
     fn push(&mut self, message: frame::Message) {
-        let frame = v1::Frame { sequence: self.next_sequence, message: Some(message) };
+        let frame = v1::Frame { sequence: self.next_sequence, message: Some(message), backlog: 0 };
         self.next_sequence += 1;
         self.stream().frames.frames.push_back(Ok(frame));
     }
@@ -162,7 +162,7 @@ fn rubbish_is_found() {
     fixture.expect_violation("opened a second time");
 
     let mut fixture = Fixture::new();
-    let frame = v1::Frame { sequence: 1, message: None };
+    let frame = v1::Frame { sequence: 1, message: None, backlog: 0 };
     fixture.stream().frames.frames.push_back(Ok(frame));
     fixture.expect_violation("unknown kind");
 

@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn register(registry: &Registry) -> Result<(), Failure> {
-        registry.register(CHANNEL, Inbound::new(CHANNEL, 1_000))
+        registry.register(CHANNEL, Inbound::for_test(CHANNEL, 1_000))
     }
 
     #[tokio::test]

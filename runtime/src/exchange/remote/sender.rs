@@ -16,15 +16,23 @@ use thalweg_common::id::ChannelId;
 use thalweg_common::record::Record;
 use thalweg_proto::v1::{self, frame};
 
-use super::OpenChannel;
 use super::client::Peer;
-use super::frame::{encode_event, encode_records};
+use super::frame::{Payload, compress, encode_event, encode_records};
+use super::{Compression, ExchangeSettings, OpenChannel, register};
 use crate::batch::Batch;
 use crate::event::Event;
 use crate::exchange::credit::{CreditViolation, SenderCredit, frame_cost};
 use crate::exchange::queue::{Message, MessageQueue};
 use crate::exchange::waker::TaskWaker;
 use crate::exchange::{MAX_SPARE_RECORDS, lock};
+
+/// What a channel takes at the moment.
+struct Room {
+    /// The size of a frame; nothing without credit.
+    frame_bytes: Option<usize>,
+    /// Bytes of credit that are left.
+    credit: u64,
+}
 
 /// What the task, the connection and the reader of grants share.
 pub(super) struct Outbound {
@@ -35,7 +43,7 @@ pub(super) struct Outbound {
 struct State {
     /// The first frame, until it has left.
     open: Option<OpenChannel>,
-    queue: MessageQueue<Bytes>,
+    queue: MessageQueue<(Payload, u64)>,
     next_sequence: u64,
     credit: SenderCredit,
     /// No more comes into the queue.
@@ -69,9 +77,9 @@ impl Outbound {
     }
 
     /// The receiver has granted credit.
-    pub(super) fn grant(&self, bytes: u64) -> Result<(), CreditViolation> {
+    pub(super) fn grant(&self, grant: v1::CreditGrant) -> Result<(), CreditViolation> {
         let mut state = lock(&self.state);
-        state.credit.grant(bytes)?;
+        state.credit.grant(grant.bytes, grant.window)?;
         if state.task_waits && state.credit.is_open() {
             state.task_waits = false;
             let task = state.task.clone();
@@ -97,12 +105,13 @@ impl Outbound {
         }
     }
 
-    /// The credit that is left. Without any no frame may be put in, and the task is woken when one may.
-    fn credit(&self) -> Result<u64, Failure> {
+    /// How large a frame may be put in, and the credit for it. If there is none, the task is woken when there is.
+    fn room(&self, target_bytes: usize) -> Result<Room, Failure> {
         let mut state = lock(&self.state);
         state.check()?;
         state.task_waits = !state.credit.is_open();
-        Ok(state.credit.available())
+        let frame_bytes = (!state.task_waits).then(|| state.credit.frame_bytes(target_bytes));
+        Ok(Room { frame_bytes, credit: state.credit.available() })
     }
 
     fn put(&self, put: impl FnOnce(&mut State)) -> Result<(), Failure> {
@@ -125,16 +134,21 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<v1::Frame> {
-        let message = match self.open.take() {
-            Some(open) => frame::Message::Open(open.into()),
+        let (message, backlog) = match self.open.take() {
+            Some(open) => (frame::Message::Open(open.into()), 0),
             None => match self.queue.pop()? {
-                Message::Batch(payload) => frame::Message::Data(payload),
-                Message::Event(event) => frame::Message::Event(encode_event(event).into()),
+                Message::Batch((Payload { bytes, compression: Compression::None }, backlog)) => {
+                    (frame::Message::Data(bytes), backlog)
+                }
+                Message::Batch((Payload { bytes, compression: Compression::Lz4 }, backlog)) => {
+                    (frame::Message::Lz4Data(bytes), backlog)
+                }
+                Message::Event(event) => (frame::Message::Event(encode_event(event).into()), 0),
             },
         };
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        Some(v1::Frame { sequence, message: Some(message) })
+        Some(v1::Frame { sequence, message: Some(message), backlog })
     }
 }
 
@@ -166,7 +180,7 @@ impl Stream for OutboundStream {
         if state.closed {
             return Poll::Ready(None);
         }
-        state.connection = Some(context.waker().clone());
+        register(&mut state.connection, context);
         Poll::Pending
     }
 }
@@ -179,14 +193,25 @@ pub(in crate::exchange) struct RemoteSender<T> {
     target_bytes: usize,
     /// Credit that was left behind the last frame, or when it was last asked for.
     credit: u64,
+    compression: Compression,
     payload: Vec<u8>,
+    compressed: Vec<u8>,
     /// The empty buffer of the last batch.
     spare: Option<Vec<T>>,
 }
 
 impl<T> RemoteSender<T> {
-    pub(super) fn new(outbound: Arc<Outbound>, peer: Arc<Peer>, target_bytes: usize) -> Self {
-        Self { outbound, _peer: peer, target_bytes, credit: 0, payload: Vec::new(), spare: None }
+    pub(super) fn new(outbound: Arc<Outbound>, peer: Arc<Peer>, settings: ExchangeSettings) -> Self {
+        Self {
+            outbound,
+            _peer: peer,
+            target_bytes: settings.frame_target_bytes,
+            credit: 0,
+            compression: settings.compression,
+            payload: Vec::new(),
+            compressed: Vec::new(),
+            spare: None,
+        }
     }
 
     pub(in crate::exchange) fn set_waker(&mut self, waker: TaskWaker) {
@@ -213,7 +238,15 @@ impl<T> RemoteSender<T> {
     }
 
     /// The encoded payload, in no more memory than it is charged for.
-    fn take_payload(&mut self) -> Bytes {
+    fn take_payload(&mut self) -> Payload {
+        if self.compression == Compression::Lz4 && compress(&self.payload, &mut self.compressed) {
+            let bytes = Bytes::copy_from_slice(&self.compressed);
+            return Payload { bytes, compression: Compression::Lz4 };
+        }
+        Payload { bytes: self.take_plain(), compression: Compression::None }
+    }
+
+    fn take_plain(&mut self) -> Bytes {
         if self.payload.len() < self.payload.capacity() / 2 {
             return Bytes::copy_from_slice(&self.payload);
         }
@@ -232,19 +265,24 @@ impl<T: Record> RemoteSender<T> {
     ) -> Result<Option<Batch<T>>, Failure> {
         let mut sent = 0;
         while sent < batch.len() {
-            self.credit = self.outbound.credit()?;
-            if self.credit == 0 {
+            let room = self.outbound.room(self.target_bytes)?;
+            self.credit = room.credit;
+            let Some(target_bytes) = room.frame_bytes else {
                 batch.records.drain(..sent);
                 return Ok(Some(batch));
-            }
-            sent += encode_records(&batch.records[sent..], self.target_bytes, &mut self.payload)
+            };
+            let encoded = encode_records(&batch.records[sent..], target_bytes, &mut self.payload)
                 .map_err(|failure| failure.context(format_args!("the channel of {}", self.outbound.id)))?;
+            sent += encoded;
             let payload = self.take_payload();
-            *bytes += payload.len() as u64;
+            let cost = frame_cost(payload.bytes.len());
+            *bytes += payload.bytes.len() as u64;
+            // The rest of the batch will take about as much for each record.
+            let backlog = cost.saturating_mul((batch.len() - sent) as u64) / encoded.max(1) as u64;
             self.outbound.put(|state| {
-                state.credit.spend(frame_cost(payload.len()));
+                state.credit.spend(cost);
                 self.credit = state.credit.available();
-                state.queue.push_batch(payload);
+                state.queue.push_batch((payload, backlog));
             })?;
         }
         batch.records.clear();

@@ -5,8 +5,9 @@
 //! was admitted; stopping the server ends every channel.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use thalweg_common::clock::{SharedClock, SystemClock};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, ChannelId, JobId};
 use thalweg_common::limits::{
@@ -26,6 +27,8 @@ use super::receiver::{Inbound, InboundStream, RemoteReceiver};
 use super::registry::Registry;
 use super::{ExchangeSettings, OpenChannel};
 use crate::exchange::channel::Receiver;
+use crate::exchange::credit::FloatingCredit;
+use crate::exchange::window::WindowPolicy;
 
 /// What a frame has around its payload, generously.
 const MESSAGE_OVERHEAD_BYTES: usize = 1_024;
@@ -34,7 +37,8 @@ const MESSAGE_OVERHEAD_BYTES: usize = 1_024;
 #[derive(Clone)]
 pub struct ExchangeServer {
     registry: Arc<Registry>,
-    settings: ExchangeSettings,
+    windows: WindowPolicy,
+    clock: SharedClock,
     address: SocketAddr,
     /// Keeps the server running.
     _scope: TaskScope,
@@ -80,7 +84,12 @@ impl ExchangeServer {
             .add_service(service);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         scope.spawn_fallible("listener", server.serve_with_incoming_shutdown(incoming, stopped));
-        Ok(Self { registry, settings, address, _scope: scope })
+        let windows = WindowPolicy {
+            own: settings.channel_credit_bytes,
+            debloat_target: settings.debloat_target,
+            floating: Arc::new(Mutex::new(FloatingCredit::new(settings.floating_credit_bytes))),
+        };
+        Ok(Self { registry, windows, clock: SystemClock::shared(), address, _scope: scope })
     }
 
     /// Where it listens.
@@ -107,7 +116,7 @@ impl ExchangeServer {
     /// # Errors
     /// When no attempt runs, or the channel was registered before.
     pub fn register<T: Record>(&self, channel: ChannelId) -> Result<Receiver<T>, Failure> {
-        let inbound = Inbound::new(channel, self.settings.channel_credit_bytes);
+        let inbound = Inbound::new(channel, self.windows.clone(), Arc::clone(&self.clock));
         self.registry.register(channel, Arc::clone(&inbound))?;
         Ok(Receiver::remote(RemoteReceiver::new(inbound)))
     }
@@ -125,7 +134,8 @@ impl ExchangeService for Service {
         let peer =
             request.remote_addr().map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
         let mut frames = request.into_inner();
-        let Some(Frame { sequence: 0, message: Some(frame::Message::Open(open)) }) = frames.message().await?
+        let Some(Frame { sequence: 0, message: Some(frame::Message::Open(open)), .. }) =
+            frames.message().await?
         else {
             return Err(Status::invalid_argument(
                 "the first frame of a channel must open it, with sequence 0",
