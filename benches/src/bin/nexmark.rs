@@ -20,7 +20,7 @@ const BENCH: &str = "nexmark";
 /// With guarantees there is a checkpoint this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Measures Nexmark queries: events per CPU second and peak memory of the job, and of a plain loop as the baseline.
+/// Measures Nexmark queries: events per CPU second of the job, beside a plain loop as the baseline, and its peak memory.
 #[derive(Parser)]
 struct Options {
     /// One JSON object a line.
