@@ -103,6 +103,7 @@ impl<'a> Builder<'a> {
                     waker: self.parts.waker.clone(),
                     clock: self.parts.clock.clone(),
                     counters: self.parts.counters.clone(),
+                    debloat_target: self.program.exchange.debloat_target,
                 };
                 let receivers = std::mem::take(&mut self.parts.receivers);
                 let head = record_type.operations().gate(&end, receivers, link);
@@ -208,6 +209,7 @@ impl<'a> Builder<'a> {
             restored: take_restored(&mut parts.restored, operator.id),
             checkpoint_mode: self.program.graph.checkpointing.mode,
             counters: parts.counters.clone(),
+            debloat_target: self.program.exchange.debloat_target,
         }
     }
 

@@ -84,6 +84,8 @@ fn an_output_that_is_full_blocks_the_chain_and_nothing_is_lost() {
     let mut program = sums(CollectionSource::new(pairs(100_000)), 1, &Collected::default());
     program.graph.edges[0].partitioning = Partitioning::Forward;
     program.edges[0] = EdgeCode::forward::<Pair>();
+    // Batches are full from the first one.
+    program.exchange.debloat_target = None;
     let operations = program.edges[0].record_type.operations();
     let (sender, receiver) = operations.local_channel(program.graph.channels(0).next().unwrap());
     let mut source = parts(SOURCE);

@@ -102,6 +102,8 @@ pub struct OperatorContext {
     pub checkpoint_mode: CheckpointMode,
     /// The counters of the task.
     pub(crate) counters: Counters,
+    /// Time in which a task is to get through what waits for it.
+    pub(crate) debloat_target: Option<Duration>,
 }
 
 impl OperatorContext {

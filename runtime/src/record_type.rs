@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::CheckpointMode;
@@ -51,6 +52,8 @@ pub(crate) struct ReceivingEnd {
     pub(crate) waker: TaskWaker,
     pub(crate) clock: SharedClock,
     pub(crate) counters: Counters,
+    /// Time in which the task is to get through what waits for it.
+    pub(crate) debloat_target: Option<Duration>,
 }
 
 /// Everything that depends on the record type and is asked for without knowing it.
@@ -109,7 +112,10 @@ impl<T: Record> Operations for Of<T> {
         let link = link.typed::<T>()?;
         let receivers = receivers.into_iter().map(AnyReceiver::typed).collect::<Result<_, _>>()?;
         let (mode, waker, clock) = (end.checkpoint_mode, end.waker.clone(), Arc::clone(&end.clock));
-        let gate = InputGate::with_clock(receivers, mode, waker, clock);
+        let mut gate = InputGate::with_clock(receivers, mode, waker, clock);
+        if let Some(target) = end.debloat_target {
+            gate = gate.debloated(target);
+        }
         end.counters.add_input(gate.traffic());
         Ok(Box::new(GateHead::new(gate, link)))
     }

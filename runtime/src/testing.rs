@@ -95,6 +95,7 @@ impl Setup {
             restored: self.restored,
             checkpoint_mode: CheckpointMode::ExactlyOnce,
             counters: Counters::default(),
+            debloat_target: None,
         }
     }
 }

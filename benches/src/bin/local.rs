@@ -58,9 +58,9 @@ fn main() -> Result<()> {
             continue;
         }
         match name {
-            "keyed_count_1m" => numbers(&case(&options, name, 10_000_000, 1), 1_000_000)?,
-            "keyed_count_10m" => numbers(&case(&options, name, 20_000_000, 10), 10_000_000)?,
-            "keyed_count_100k_strings" => strings(&case(&options, name, 5_000_000, 1))?,
+            "keyed_count_1m" => numbers(&case(&options, name, 30_000_000, 1), 1_000_000)?,
+            "keyed_count_10m" => numbers(&case(&options, name, 120_000_000, 10), 10_000_000)?,
+            "keyed_count_100k_strings" => strings(&case(&options, name, 15_000_000, 1))?,
             _ => hot_key(&case(&options, name, 40_000_000, 1))?,
         }
     }

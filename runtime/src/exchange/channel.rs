@@ -143,6 +143,14 @@ impl<T: Record> Sender<T> {
         }
     }
 
+    /// How many records a batch may hold so that the receiver is soon through with it. Frames are cut by their window.
+    pub(super) fn batch_records(&self) -> usize {
+        match &self.end {
+            SendingEnd::Local(sender) => sender.batch_records(),
+            SendingEnd::Remote(_) => usize::MAX,
+        }
+    }
+
     /// The empty buffer of a batch that was encoded, or that the receiver has processed, to be filled again.
     pub(super) fn take_spare(&mut self) -> Option<Vec<T>> {
         match &mut self.end {

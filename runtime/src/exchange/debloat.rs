@@ -1,51 +1,50 @@
 //! Buffer debloating: how much may be on its way so that it is consumed within a target time. Pure.
 //!
-//! On a record's way this stands beside the receiving end of a remote channel: a slow consumer gets a small window, and so
-//! a barrier behind its data arrives soon. Only time in which the consumer had more to read counts, so a channel that
+//! On a record's way this stands beside the receiving end of a remote channel, counting bytes, and beside the gate and the
+//! source of a task, counting records: a slow consumer gets a small window, and so a barrier behind its data arrives soon. Only time in which the consumer had more to read counts, so a channel that
 //! carries little is not taken for a slow one. Invariants: no rate, no window: what was never measured is not
 //! throttled; the same measurements always give the same window.
 
 use std::time::Duration;
 
-use thalweg_common::limits::MIN_CHANNEL_WINDOW_BYTES;
-
 /// Measurements over this time weigh as much as all before them: some tens of frames of a fast consumer, and less than one
 /// of a slow one.
 const SMOOTHING: Duration = Duration::from_millis(100);
 
-/// The measured consumption of one channel.
+/// The measured consumption of one channel or task, in bytes or in records.
 #[derive(Debug)]
 pub(super) struct Debloater {
     target: Duration,
-    bytes: u64,
+    amount: u64,
     took: Duration,
-    bytes_per_second: Option<f64>,
+    /// An average of times, not of rates: a consumer that has become slow must show at once.
+    seconds_per_unit: Option<f64>,
 }
 
 impl Debloater {
     /// What is on its way is to be consumed within `target`.
     pub(super) fn new(target: Duration) -> Self {
-        Self { target, bytes: 0, took: Duration::ZERO, bytes_per_second: None }
+        Self { target, amount: 0, took: Duration::ZERO, seconds_per_unit: None }
     }
 
     /// The consumer took this time for this much, with more to read all the while.
-    pub(super) fn consumed(&mut self, bytes: u64, took: Duration) {
-        self.bytes = self.bytes.saturating_add(bytes);
+    pub(super) fn consumed(&mut self, amount: u64, took: Duration) {
+        self.amount = self.amount.saturating_add(amount);
         self.took = self.took.saturating_add(took);
     }
 
-    /// The window for the rate that was measured, or `None` if none ever was.
-    pub(super) fn window(&mut self) -> Option<u64> {
-        if !self.took.is_zero() {
-            let measured = self.bytes as f64 / self.took.as_secs_f64();
+    /// What is consumed in the target time at the rate that was measured, or `None` if none ever was.
+    pub(super) fn amount(&mut self) -> Option<u64> {
+        if !self.took.is_zero() && self.amount > 0 {
+            let measured = self.took.as_secs_f64() / self.amount as f64;
             let weight = self.took.as_secs_f64() / (self.took + SMOOTHING).as_secs_f64();
-            let rate = self.bytes_per_second.map_or(measured, |rate| rate + (measured - rate) * weight);
-            self.bytes_per_second = Some(rate);
-            (self.bytes, self.took) = (0, Duration::ZERO);
+            let seconds =
+                self.seconds_per_unit.map_or(measured, |before| before + (measured - before) * weight);
+            self.seconds_per_unit = Some(seconds);
+            (self.amount, self.took) = (0, Duration::ZERO);
         }
         // A cast from a float saturates.
-        let window = self.bytes_per_second? * self.target.as_secs_f64();
-        Some((window as u64).max(MIN_CHANNEL_WINDOW_BYTES))
+        Some((self.target.as_secs_f64() / self.seconds_per_unit?).round() as u64)
     }
 }
 
@@ -60,16 +59,16 @@ mod tests {
         let mut debloater = Debloater::new(target);
         for (step, (bytes, took, window)) in table.iter().enumerate() {
             debloater.consumed(*bytes, *took);
-            assert_eq!(debloater.window(), Some(*window), "step {step}");
+            assert_eq!(debloater.amount(), Some(*window), "step {step}");
         }
     }
 
     #[test]
     fn nothing_measured_means_no_window() {
         let mut debloater = Debloater::new(SECOND);
-        assert_eq!(debloater.window(), None);
+        assert_eq!(debloater.amount(), None);
         debloater.consumed(1_000, Duration::ZERO);
-        assert_eq!(debloater.window(), None, "no time has passed");
+        assert_eq!(debloater.amount(), None, "no time has passed");
     }
 
     #[test]
@@ -86,26 +85,26 @@ mod tests {
             SECOND,
             &[
                 (100_000, SECOND, 100_000),
-                // 1 / 101 of the way to 1,000,000.
-                (1_000, millisecond, 108_910),
-                // 10 / 11 of the way to 10,000.
-                (10_000, SECOND, 18_991),
-                (10_000, 10 * SECOND, 1_178),
+                // 1 / 101 of the way from 10 us to 1 us.
+                (1_000, millisecond, 100_899),
+                // 10 / 11 of the way to 100 us.
+                (10_000, SECOND, 10_892),
+                (10_000, 10 * SECOND, 1_009),
             ],
         );
     }
 
     #[test]
-    fn it_does_not_vanish() {
-        check(SECOND, &[(1, 1_000 * SECOND, MIN_CHANNEL_WINDOW_BYTES)]);
-        check(Duration::ZERO, &[(1 << 30, SECOND, MIN_CHANNEL_WINDOW_BYTES)]);
+    fn less_than_one_is_nothing() {
+        check(SECOND, &[(1, 1_000 * SECOND, 0)]);
+        check(Duration::ZERO, &[(1 << 30, SECOND, 0)]);
     }
 
     #[test]
     fn a_window_holds_without_new_measurements() {
         let mut debloater = Debloater::new(SECOND);
         debloater.consumed(50_000, SECOND);
-        assert_eq!(debloater.window(), Some(50_000));
-        assert_eq!(debloater.window(), Some(50_000));
+        assert_eq!(debloater.amount(), Some(50_000));
+        assert_eq!(debloater.amount(), Some(50_000));
     }
 }

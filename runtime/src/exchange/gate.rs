@@ -12,11 +12,13 @@ use thalweg_common::clock::{SharedClock, Stopwatch, SystemClock};
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
+use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
 use thalweg_common::record::Record;
 
 use super::MAX_SPARE_RECORDS;
 use super::aligner::{Aligner, Alignment, AlignmentViolation};
 use super::channel::Receiver;
+use super::pace::Pace;
 use super::queue::Message;
 use super::ready::{ChannelSet, ReadySet};
 use super::traffic::Traffic;
@@ -54,6 +56,8 @@ pub struct InputGate<T> {
     clock: SharedClock,
     /// Runs while an alignment is under way.
     alignment: Option<Stopwatch>,
+    /// How fast the task gets through its batches, where that bounds them.
+    pace: Option<Pace>,
     /// The channel whose batch was delivered last.
     last: usize,
     /// An empty buffer, to decode a batch into.
@@ -91,10 +95,23 @@ impl<T: Record> InputGate<T> {
             aligner: Aligner::new(channels, mode),
             clock,
             alignment: None,
+            pace: None,
             last: 0,
             spare: Vec::new(),
             traffic: Arc::new(Traffic::behind(queues)),
         }
+    }
+
+    /// Bounds the batches of local channels, so that the task is through with all that can wait in them in half of `target`.
+    /// The other half is for what its sender keeps back.
+    #[must_use]
+    pub fn debloated(mut self, target: Duration) -> Self {
+        let batches = self.receivers.len().saturating_mul(LOCAL_CHANNEL_BATCHES).max(1);
+        let batches = u32::try_from(batches).unwrap_or(u32::MAX);
+        let pace = Pace::new(target / 2 / batches, Batch::<T>::FULL_RECORDS);
+        self.arrivals.set_batch_records(pace.records());
+        self.pace = Some(pace);
+        self
     }
 
     /// The next input. Never blocks.
@@ -102,6 +119,7 @@ impl<T: Record> InputGate<T> {
     /// # Errors
     /// When a channel has failed: closed without an end, its connection lost, or its sender broke the protocol.
     pub fn poll(&mut self) -> Result<Input<T>, Failure> {
+        self.end_batch();
         if self.arrivals.take_failed() {
             self.receivers.iter().try_for_each(Receiver::check)?;
         }
@@ -122,6 +140,9 @@ impl<T: Record> InputGate<T> {
                 Message::Batch(batch) => {
                     self.last = channel;
                     self.traffic.add(batch.len() as u64, bytes);
+                    if let Some(pace) = &mut self.pace {
+                        pace.begin(batch.len(), self.clock.monotonic());
+                    }
                     return Ok(Input::Batch(batch));
                 }
                 Message::Event(Event::Barrier(barrier)) => {
@@ -163,6 +184,19 @@ impl<T: Record> InputGate<T> {
     #[must_use]
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
+    }
+
+    /// The task asks for more, so it is through with its last batch.
+    fn end_batch(&mut self) {
+        if let Some(pace) = &mut self.pace
+            && pace.is_waiting()
+        {
+            let before = pace.records();
+            pace.end(self.clock.monotonic());
+            if pace.records() != before {
+                self.arrivals.set_batch_records(pace.records());
+            }
+        }
     }
 
     fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Result<Option<Input<T>>, Failure> {

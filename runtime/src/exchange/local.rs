@@ -149,6 +149,11 @@ impl<T> LocalSender<T> {
         Ok(())
     }
 
+    /// How many records a batch may hold, as the receiving task gets through them.
+    pub(super) fn batch_records(&self) -> usize {
+        self.shared.signal.get().map_or(usize::MAX, ReadySignal::batch_records)
+    }
+
     /// An emptied buffer that has come back.
     pub(super) fn take_spare(&mut self) -> Option<Vec<T>> {
         self.spares.pop().ok()

@@ -10,7 +10,8 @@
 //! - `remote/` moves it to another process: `frame.rs` encodes it, `sender.rs` queues frames while `credit.rs` allows it and
 //!   feeds the gRPC stream that `client.rs` has opened; on the other side `server.rs` accepts the stream,
 //!   `registry.rs` fences it and finds its receiver, `receiver.rs` checks, queues and decodes the frames.
-//!   How much may be on its way to a receiver moves: `window.rs` decides, `debloat.rs` measures.
+//!   How much may be on its way to a receiver moves: `window.rs` decides, `debloat.rs` measures. For batches inside a
+//!   process `pace.rs` does.
 //! - `ready.rs` marks the channel as readable and `waker/` wakes the receiving task.
 //! - `gate.rs` takes batches from all channels of a task in turn and returns their credit; `aligner.rs` decides which
 //!   channels must wait for a barrier. The gate's batches enter the next chain. `traffic.rs` counts them.
@@ -26,6 +27,7 @@ mod debloat;
 mod gate;
 mod local;
 mod output;
+pub(crate) mod pace;
 mod partitioner;
 mod queue;
 mod ready;

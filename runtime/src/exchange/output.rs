@@ -105,13 +105,23 @@ impl<T: Record> Output<T> {
         for (record, target) in batch.records.drain(..).zip(&self.targets) {
             self.buffers[*target as usize].push(record);
         }
-        self.send_buffers(Batch::<T>::FULL_RECORDS)
+        self.send_full_buffers()
     }
 
-    /// Sends the buffers that hold at least this many records.
-    fn send_buffers(&mut self, at_least: usize) -> Result<(), Failure> {
+    /// Sends the buffers that make a full batch, of whatever size that is for their channel.
+    fn send_full_buffers(&mut self) -> Result<(), Failure> {
+        self.send_buffers(|channel| channel.full_records())
+    }
+
+    /// Sends all records that wait.
+    fn send_all_buffers(&mut self) -> Result<(), Failure> {
+        self.send_buffers(|_| 1)
+    }
+
+    /// Sends the buffers that hold at least as many records as their channel says.
+    fn send_buffers(&mut self, at_least: impl Fn(&Channel<T>) -> usize) -> Result<(), Failure> {
         for (channel, buffer) in self.channels.iter_mut().zip(&mut self.buffers) {
-            if buffer.len() >= at_least {
+            if buffer.len() >= at_least(channel) {
                 channel.send_buffer(buffer)?;
             }
         }
@@ -120,7 +130,7 @@ impl<T: Record> Output<T> {
 
     /// Sends an event on all channels, behind all records that were processed.
     fn send_event(&mut self, event: Event) -> Result<(), Failure> {
-        self.send_buffers(1)?;
+        self.send_all_buffers()?;
         self.channels.iter_mut().try_for_each(|channel| channel.send_event(event))?;
         self.count(0);
         Ok(())
@@ -156,7 +166,7 @@ impl<T: Record> Link<T> for Output<T> {
                 buffer.extend_from_slice(&batch.records);
             }
             first.append(&mut self.buffers[0], batch);
-            self.send_buffers(Batch::<T>::FULL_RECORDS)?;
+            self.send_full_buffers()?;
         }
         self.count(records);
         Ok(())
@@ -183,7 +193,7 @@ impl<T: Record> Link<T> for Output<T> {
             channel.retry()?;
         }
         if partial {
-            self.send_buffers(1)?;
+            self.send_all_buffers()?;
         }
         self.count(0);
         let is_blocked = self.channels.iter().any(Channel::is_blocked);
@@ -219,9 +229,27 @@ impl<T: Record> Channel<T> {
         }
     }
 
+    /// Records in a full batch for the receiver at the moment.
+    fn full_records(&self) -> usize {
+        Batch::<T>::FULL_RECORDS.min(self.sender.batch_records())
+    }
+
     fn send_buffer(&mut self, buffer: &mut Vec<T>) -> Result<(), Failure> {
         self.last_records = buffer.len();
-        let batch = Batch::from(std::mem::take(buffer));
+        let records = std::mem::take(buffer);
+        let full = self.full_records();
+        if records.len() < 2 * full || full == Batch::<T>::FULL_RECORDS {
+            return self.send_batch(records.into());
+        }
+        // A slow receiver gets in pieces what was read before that was known.
+        let mut records = records.into_iter();
+        while records.len() > 0 {
+            self.send_batch(records.by_ref().take(full).collect::<Vec<_>>().into())?;
+        }
+        Ok(())
+    }
+
+    fn send_batch(&mut self, batch: Batch<T>) -> Result<(), Failure> {
         if self.is_blocked() {
             self.pending.push_batch(batch);
             return Ok(());

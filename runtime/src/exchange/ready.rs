@@ -83,6 +83,8 @@ impl ChannelSet {
 pub(super) struct ReadySet {
     words: Box<[AtomicU64]>,
     failed: AtomicBool,
+    /// How many records a batch for this gate may hold.
+    batch_records: AtomicU64,
     waker: TaskWaker,
 }
 
@@ -90,7 +92,8 @@ impl ReadySet {
     /// The bits of a gate with this many channels, all clear.
     pub(super) fn new(channels: usize, waker: TaskWaker) -> Arc<Self> {
         let words = (0..channels.div_ceil(WORD_BITS)).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { words, failed: AtomicBool::new(false), waker })
+        let (failed, batch_records) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        Arc::new(Self { words, failed, batch_records, waker })
     }
 
     /// What the sending side of `channel` holds.
@@ -112,6 +115,12 @@ impl ReadySet {
         }
     }
 
+    /// Says how many records a batch for this gate may hold from now on. Without it a batch may be full.
+    pub(super) fn set_batch_records(&self, records: usize) {
+        // A hint: nothing is ordered by it.
+        self.batch_records.store(records as u64, Ordering::Relaxed);
+    }
+
     /// Whether a channel has failed since the last call.
     pub(super) fn take_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed) && self.failed.swap(false, Ordering::Acquire)
@@ -131,6 +140,11 @@ impl ReadySignal {
         if self.set.words[self.channel / WORD_BITS].fetch_or(bit, Ordering::Release) & bit == 0 {
             self.set.waker.wake();
         }
+    }
+
+    /// How many records a batch for the gate may hold.
+    pub(super) fn batch_records(&self) -> usize {
+        usize::try_from(self.set.batch_records.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
     /// The channel has failed: the gate looks at it even if it is blocked by an alignment.

@@ -86,7 +86,8 @@ impl Window {
     }
 
     fn look(&mut self) {
-        let debloated = self.debloater.as_mut().and_then(Debloater::window).unwrap_or(u64::MAX);
+        let debloated = self.debloater.as_mut().and_then(Debloater::amount).unwrap_or(u64::MAX);
+        let debloated = debloated.max(MIN_CHANNEL_WINDOW_BYTES);
         let window = self.credit.window();
         let wish = match self.credit.take_hunger() {
             Some(true) => window.saturating_mul(2),
@@ -195,7 +196,8 @@ mod tests {
         flow.consume(2, 64 << 20);
         let bytes = flow.consume(100_000, 8 << 20);
         assert!((9_000..=11_000).contains(&bytes), "{bytes}");
-        assert_eq!(flow.consume(2, 64 << 20), OWN + MAX_CHANNEL_FLOATING_BYTES);
+        // About a second later.
+        assert_eq!(flow.consume(2, 512 << 20), OWN + MAX_CHANNEL_FLOATING_BYTES);
     }
 
     #[test]

@@ -9,11 +9,16 @@ use thalweg_common::id::CheckpointId;
 
 use crate::batch::Batch;
 use crate::event::Barrier;
+use crate::exchange::pace::Pace;
 use crate::link::{Flushed, Link};
 use crate::operator::{OpenContext, Source, SourceStatus};
 use crate::program::{AnyLink, Head, OperatorContext, Polled, SourceFactory};
 use crate::snapshot::SnapshotBuilder;
 use crate::task::counters::Counters;
+
+/// What a source reads at once leaves in this part of the target time of buffer debloating: a barrier that is triggered meanwhile
+/// waits behind it.
+const POLLS_IN_TARGET: u32 = 8;
 
 /// A factory of subtasks of `prototype`.
 pub fn source<S: Source + Clone + Sync + 'static>(prototype: S) -> Arc<dyn SourceFactory> {
@@ -30,10 +35,12 @@ impl<S: Source + Clone + Sync + 'static> SourceFactory for Prototype<S> {
         let restored = context.restored_operator_state()?;
         source.open(&context.open, restored).map_err(|failure| failure.context(&name))?;
         let counters = context.counters.clone();
+        let target = context.debloat_target.map(|target| target / POLLS_IN_TARGET);
         Ok(Box::new(SourceHead {
             source,
             open: context.open.clone(),
             counters,
+            pace: target.map(|target| Pace::new(target, Batch::<S::Out>::FULL_RECORDS)),
             output: Batch::default(),
             next,
         }))
@@ -44,6 +51,8 @@ struct SourceHead<S: Source> {
     source: S,
     open: OpenContext,
     counters: Counters,
+    /// How fast records leave, where that bounds how many are read at once.
+    pace: Option<Pace>,
     output: Batch<S::Out>,
     next: Box<dyn Link<S::Out>>,
 }
@@ -56,7 +65,14 @@ impl<S: Source> SourceHead<S> {
 
 impl<S: Source> Head for SourceHead<S> {
     fn poll(&mut self) -> Result<Polled, Failure> {
-        let max = Batch::<S::Out>::FULL_RECORDS;
+        let now = self.open.clock.monotonic();
+        let max = match &mut self.pace {
+            Some(pace) => {
+                pace.end(now);
+                pace.records()
+            }
+            None => Batch::<S::Out>::FULL_RECORDS,
+        };
         let status = self.source.poll(&mut self.output, max).map_err(|failure| self.named(failure))?;
         let records = self.output.len();
         if records > max {
@@ -64,6 +80,9 @@ impl<S: Source> Head for SourceHead<S> {
             return Err(self.named(Failure::user(message)));
         }
         if records > 0 {
+            if let Some(pace) = &mut self.pace {
+                pace.begin(records, now);
+            }
             self.counters.add_records_read(records);
             let result = self.next.process(&mut self.output);
             self.output.records.clear();

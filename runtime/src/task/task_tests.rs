@@ -437,12 +437,9 @@ impl Source for Stuck {
 #[tokio::test]
 async fn a_task_that_blocks_holds_up_its_own_slot_only() {
     let released = Arc::<(std::sync::Mutex<bool>, std::sync::Condvar)>::default();
-    // More than what waits in the channel to the slot that does not read.
-    let source = Stuck {
-        released: Arc::clone(&released),
-        pairs: CollectionSource::new(pairs(2_000)),
-        is_stuck: false,
-    };
+    // So few that those for the slot that does not read fit into the channel to it.
+    let source =
+        Stuck { released: Arc::clone(&released), pairs: CollectionSource::new(pairs(200)), is_stuck: false };
     let program = Arc::new(sums(source, 2, &Collected::default()));
     let mut running = Running::all(&program, 1, &NOTHING);
     let slot_of = |subtask: SubtaskId| subtask.index;
