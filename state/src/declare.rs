@@ -37,12 +37,15 @@ impl Slot {
     }
 }
 
+/// Makes a table in which values lie beside their keys.
+pub(crate) type MakeInline<K> = fn() -> Box<dyn InlineTable<K>>;
+
 /// A declared state and its empty column.
 pub(crate) struct Declared<K> {
     pub(crate) descriptor: StateDescriptor,
     pub(crate) column: Box<dyn Column>,
-    /// Makes the table in which values lie beside their keys, if they may.
-    pub(crate) inline: Option<fn() -> Box<dyn InlineTable<K>>>,
+    /// If its values may lie beside their keys.
+    pub(crate) inline: Option<MakeInline<K>>,
 }
 
 /// Collects the states of one operator whose keys are of type `K`.
@@ -74,7 +77,7 @@ impl<K> Declarations<K> {
         kind: StateKind,
         schema: Schema,
         column: Box<dyn Column>,
-        inline: Option<fn() -> Box<dyn InlineTable<K>>>,
+        inline: Option<MakeInline<K>>,
     ) -> Slot {
         if self.declared.iter().any(|declared| declared.descriptor.name == name) {
             self.duplicate.get_or_insert_with(|| name.to_string());

@@ -6,10 +6,10 @@ use std::marker::PhantomData;
 use thalweg_common::graph::StateKind;
 use thalweg_common::record::{DecodeError, Record};
 
-use crate::declare::{Declarations, Declare, Slot};
+use crate::declare::{Declarations, Declare, MakeInline, Slot};
 use crate::key_table::KeyTable;
 use crate::prefetch::prefetch;
-use crate::tables::{Accessor, Change, Column, GroupedEntries, InlineTable, StateKey};
+use crate::tables::{Accessor, Change, Column, GroupedEntries, StateKey};
 
 /// Largest key and value that lie in one row: the empty rows of a key table should not take much memory.
 const MAX_INLINE_ROW_BYTES: usize = 64;
@@ -118,7 +118,7 @@ impl<T: Record> ValueState<T> {
 impl<T: Record> Declare for ValueState<T> {
     fn declare<K: StateKey>(&mut self, name: &str, declarations: &mut Declarations<K>) {
         let column = ValueColumn::<T> { values: Vec::new(), entries: 0 };
-        let inline: fn() -> Box<dyn InlineTable<K>> = || Box::new(KeyTable::<K, T>::default());
+        let inline: MakeInline<K> = || Box::new(KeyTable::<K, T>::default());
         let fits = size_of::<Option<(K, T)>>() <= MAX_INLINE_ROW_BYTES;
         self.slot =
             declarations.add(name, StateKind::Value, T::schema(), Box::new(column), fits.then_some(inline));

@@ -1,7 +1,7 @@
 //! What a task does next. Pure: the loop executes each [`Step`] and tells the core what came of it.
 //!
 //! Order of precedence: control mail, then output that is held back, then input. Invariants: no input is read while output is
-//! held back; a barrier is never taken while the operators are telling their last records, so a snapshot is from
+//! held back; a task is idle only if it has looked at its input since the last call; a barrier is never taken while the operators are telling their last records, so a snapshot is from
 //! before the end or from behind it; a task ends as finished only after it was drained and its final checkpoint completed.
 
 use std::time::Duration;
@@ -69,10 +69,10 @@ enum Turn {
         partial: bool,
         then: Then,
     },
-    /// A channel is full.
+    /// A channel is full. Behind it, read: the call that tells of input may have come while the task waited for room, and
+    /// there is no second one.
     Blocked {
         partial: bool,
-        then: Then,
     },
     Idle(Option<Duration>),
     Snapshot {
@@ -128,7 +128,7 @@ impl TaskCore {
     pub(crate) fn flushed(&mut self, flushed: Flushed) {
         let Turn::Flush { partial, then } = self.turn else { return };
         self.turn = match (flushed, self.phase, then) {
-            (Flushed::Blocked, ..) => Turn::Blocked { partial, then },
+            (Flushed::Blocked, ..) => Turn::Blocked { partial },
             (Flushed::All, Phase::Ending, _) => Turn::ReportDrained,
             (Flushed::All, _, Then::Poll) => Turn::Poll,
             (Flushed::All, _, Then::Idle(retry_after)) => Turn::Idle(retry_after),
@@ -158,7 +158,7 @@ impl TaskCore {
             Turn::Poll if self.is_source && self.phase == Phase::Drained => (Step::Park(None), Turn::Poll),
             Turn::Poll => (Step::Poll, Turn::Poll),
             Turn::Flush { partial, .. } => (Step::Flush { partial }, self.turn),
-            Turn::Blocked { partial, then } => (Step::AwaitRoom, Turn::Flush { partial, then }),
+            Turn::Blocked { partial } => (Step::AwaitRoom, Turn::Flush { partial, then: Then::Poll }),
             Turn::Idle(retry_after) => (Step::Park(retry_after), Turn::Poll),
             Turn::Snapshot { barrier, alignment } => {
                 (Step::Snapshot { barrier, alignment }, Turn::Flush { partial: false, then: Then::Poll })
@@ -186,7 +186,7 @@ impl Turn {
     fn awake(self) -> Self {
         match self {
             Self::Poll | Self::Idle(_) => Self::Flush { partial: false, then: Then::Poll },
-            Self::Blocked { partial, .. } | Self::Flush { partial, .. } => {
+            Self::Blocked { partial } | Self::Flush { partial, .. } => {
                 Self::Flush { partial, then: Then::Poll }
             }
             other => other,

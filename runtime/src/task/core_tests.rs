@@ -102,6 +102,21 @@ fn no_input_is_read_while_output_is_held_back() {
             (IDLE, PARTIAL),
             (F(Flushed::Blocked), Step::AwaitRoom),
             (Nothing, PARTIAL),
+            (F(Flushed::All), Step::Poll),
+        ],
+    );
+    check(
+        "input that comes while it waits for room is not forgotten: its call was the one that brought the second flush",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (IDLE, PARTIAL),
+            (F(Flushed::Blocked), Step::AwaitRoom),
+            (Nothing, PARTIAL),
+            (F(Flushed::Blocked), Step::AwaitRoom),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::Poll),
+            (IDLE, PARTIAL),
             (F(Flushed::All), Step::Park(None)),
         ],
     );

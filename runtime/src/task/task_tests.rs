@@ -409,6 +409,7 @@ async fn a_slot_without_a_thread_loses_its_tasks_with_a_word() {
 #[derive(Clone)]
 struct Stuck {
     released: Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>,
+    blocks: Arc<std::sync::atomic::AtomicBool>,
     pairs: CollectionSource<Pair>,
     is_stuck: bool,
 }
@@ -423,6 +424,7 @@ impl Source for Stuck {
 
     fn poll(&mut self, out: &mut Batch<Pair>, max: usize) -> Result<SourceStatus, Failure> {
         if self.is_stuck {
+            self.blocks.store(true, Ordering::SeqCst);
             let (released, called) = &*self.released;
             drop(called.wait_while(released.lock().unwrap(), |released| !*released).unwrap());
         }
@@ -438,8 +440,13 @@ impl Source for Stuck {
 async fn a_task_that_blocks_holds_up_its_own_slot_only() {
     let released = Arc::<(std::sync::Mutex<bool>, std::sync::Condvar)>::default();
     // So few that those for the slot that does not read fit into the channel to it.
-    let source =
-        Stuck { released: Arc::clone(&released), pairs: CollectionSource::new(pairs(200)), is_stuck: false };
+    let blocks = Arc::default();
+    let source = Stuck {
+        released: Arc::clone(&released),
+        blocks: Arc::clone(&blocks),
+        pairs: CollectionSource::new(pairs(200)),
+        is_stuck: false,
+    };
     let program = Arc::new(sums(source, 2, &Collected::default()));
     let mut running = Running::all(&program, 1, &NOTHING);
     let slot_of = |subtask: SubtaskId| subtask.index;
@@ -447,7 +454,7 @@ async fn a_task_that_blocks_holds_up_its_own_slot_only() {
     while running.report().await.news != News::Status(TaskStatus::Drained) {}
     let sum = SubtaskId { vertex: SUMS, index: 1 };
     let wait = async {
-        while running.tasks[&sum].1.read().records_in == 0 {
+        while running.tasks[&sum].1.read().records_in == 0 || !blocks.load(Ordering::SeqCst) {
             tokio::task::yield_now().await;
         }
     };
