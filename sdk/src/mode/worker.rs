@@ -1,7 +1,9 @@
 //! Worker mode: builds the program, checks that it is the planned one, and runs the tasks that the task manager gives it.
 
 use std::env;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::task_scope::TaskScope;
@@ -14,8 +16,11 @@ use crate::error::{Error, Result};
 
 use super::{EXIT_REFUSED, declare_for_cluster, exit};
 
-/// Threads for network and control; the tasks of a slot have a thread of their own.
-const NETWORK_THREADS: usize = 2;
+/// Cores for each thread for network and control; the tasks of a slot have a thread of their own.
+const CORES_PER_NETWORK_THREAD: usize = 4;
+
+/// More such threads are of no use.
+const MAX_NETWORK_THREADS: usize = 4;
 
 /// The exit code of a worker that ended because of a failure.
 const EXIT_FAILURE: i32 = 1;
@@ -40,7 +45,7 @@ pub(super) fn run(topology: impl FnOnce(&mut Environment) -> Result<()>, argumen
 
 fn serve(program: Program, options: WorkerOptions) -> std::result::Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(NETWORK_THREADS)
+        .worker_threads(network_threads(thread::available_parallelism().map_or(1, NonZeroUsize::get)))
         .thread_name("worker-network")
         .enable_all()
         .build()
@@ -50,6 +55,10 @@ fn serve(program: Program, options: WorkerOptions) -> std::result::Result<(), Fa
     let result = runtime.block_on(worker::run(Arc::new(program), options, TaskScope::new("worker")));
     runtime.shutdown_background();
     result
+}
+
+fn network_threads(cores: usize) -> usize {
+    cores.div_ceil(CORES_PER_NETWORK_THREAD).clamp(1, MAX_NETWORK_THREADS)
 }
 
 /// What the task manager says in the environment: the options, and the fingerprint of the plan.
