@@ -90,7 +90,7 @@ pub const BATCH_TARGET_BYTES: usize = 64 * 1024;
 pub const MIN_BATCH_RECORDS: usize = 64;
 
 /// Records in the first batch of a task whose pace is not known yet.
-pub const FIRST_BATCH_RECORDS: usize = 16;
+pub const FIRST_BATCH_RECORDS: usize = 8;
 
 /// Keys in the table of a combiner: it is emptied when so many wait in it. Small enough for a core's own cache.
 pub const COMBINER_KEYS: usize = 4_096;

@@ -88,6 +88,9 @@ fn an_output_that_is_full_blocks_the_chain_and_nothing_is_lost() {
     program.exchange.debloat_target = None;
     let operations = program.edges[0].record_type.operations();
     let (sender, receiver) = operations.local_channel(program.graph.channels(0).next().unwrap());
+    let mut sum = parts(SUM);
+    sum.receivers.push(receiver);
+    let mut reader = build(&program, &mut sum).unwrap();
     let mut source = parts(SOURCE);
     source.senders.insert(0, vec![sender]);
     let mut head = build(&program, &mut source).unwrap();
@@ -98,9 +101,6 @@ fn an_output_that_is_full_blocks_the_chain_and_nothing_is_lost() {
     }
     assert_eq!(polls, LOCAL_CHANNEL_BATCHES + 1);
 
-    let mut sum = parts(SUM);
-    sum.receivers.push(receiver);
-    let mut reader = build(&program, &mut sum).unwrap();
     let mut is_ended = false;
     while !is_ended {
         while reader.poll().unwrap() == Polled::Progress {}

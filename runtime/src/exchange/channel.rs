@@ -143,11 +143,11 @@ impl<T: Record> Sender<T> {
         }
     }
 
-    /// How many records a batch may hold so that the receiver is soon through with it. Frames are cut by their window.
+    /// How many records a batch may hold so that the receiver is soon through with it.
     pub(super) fn batch_records(&self) -> usize {
         match &self.end {
             SendingEnd::Local(sender) => sender.batch_records(),
-            SendingEnd::Remote(_) => usize::MAX,
+            SendingEnd::Remote(sender) => sender.batch_records(),
         }
     }
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError};
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::ChannelId;
+use thalweg_common::limits::FIRST_BATCH_RECORDS;
 
 use super::channel::{closed_without_end, receiver_gone};
 use super::memory::{AtomicBool, AtomicU64, Mutex, MutexGuard, OnceLock, Ordering, fence};
@@ -151,7 +152,8 @@ impl<T> LocalSender<T> {
 
     /// How many records a batch may hold, as the receiving task gets through them.
     pub(super) fn batch_records(&self) -> usize {
-        self.shared.signal.get().map_or(usize::MAX, ReadySignal::batch_records)
+        // Without a gate yet nothing is known.
+        self.shared.signal.get().map_or(FIRST_BATCH_RECORDS, ReadySignal::batch_records)
     }
 
     /// An emptied buffer that has come back.

@@ -80,21 +80,21 @@ mod tests {
     #[test]
     fn a_fast_task_soon_has_full_batches() {
         let mut pace = Pace::new(TARGET, 1_024);
-        let sizes = batches(&mut pace, 8, Duration::from_nanos(100));
-        assert_eq!(sizes, [16, 32, 64, 128, 256, 512, 1_024, 1_024]);
+        let sizes = batches(&mut pace, 9, Duration::from_nanos(100));
+        assert_eq!(sizes, [8, 16, 32, 64, 128, 256, 512, 1_024, 1_024]);
     }
 
     #[test]
     fn a_slow_task_has_batches_that_take_the_target_time() {
         let mut pace = Pace::new(TARGET, 1_024);
-        assert_eq!(batches(&mut pace, 3, Duration::from_millis(10)), [16, 10, 10]);
+        assert_eq!(batches(&mut pace, 4, Duration::from_millis(10)), [8, 10, 10, 10]);
         assert_eq!(Pace::new(TARGET, 5).records(), 5);
     }
 
     #[test]
     fn a_task_that_takes_longer_than_the_target_for_a_record_gets_one_at_a_time() {
         let mut pace = Pace::new(TARGET, 1_024);
-        assert_eq!(batches(&mut pace, 3, Duration::from_secs(1)), [16, 1, 1]);
+        assert_eq!(batches(&mut pace, 3, Duration::from_secs(1)), [8, 1, 1]);
     }
 
     #[test]

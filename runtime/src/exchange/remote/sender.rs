@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::ChannelId;
+use thalweg_common::limits::FIRST_BATCH_RECORDS;
 use thalweg_common::record::Record;
 use thalweg_proto::v1::{self, frame};
 
@@ -193,6 +194,8 @@ pub(in crate::exchange) struct RemoteSender<T> {
     target_bytes: usize,
     /// Credit that was left behind the last frame, or when it was last asked for.
     credit: u64,
+    /// How many records the last frame had room for, as large as they were.
+    frame_records: usize,
     compression: Compression,
     payload: Vec<u8>,
     compressed: Vec<u8>,
@@ -207,6 +210,7 @@ impl<T> RemoteSender<T> {
             _peer: peer,
             target_bytes: settings.frame_target_bytes,
             credit: 0,
+            frame_records: FIRST_BATCH_RECORDS,
             compression: settings.compression,
             payload: Vec::new(),
             compressed: Vec::new(),
@@ -231,6 +235,11 @@ impl<T> RemoteSender<T> {
     /// Credit that was left behind the last frame, or when it was last asked for.
     pub(in crate::exchange) fn credit(&self) -> u64 {
         self.credit
+    }
+
+    /// How many records fill a frame: more of them need not wait for each other.
+    pub(in crate::exchange) fn batch_records(&self) -> usize {
+        self.frame_records
     }
 
     pub(in crate::exchange) fn take_spare(&mut self) -> Option<Vec<T>> {
@@ -274,6 +283,8 @@ impl<T: Record> RemoteSender<T> {
             let encoded = encode_records(&batch.records[sent..], target_bytes, &mut self.payload)
                 .map_err(|failure| failure.context(format_args!("the channel of {}", self.outbound.id)))?;
             sent += encoded;
+            let record_bytes = self.payload.len().div_ceil(encoded.max(1)).max(1);
+            self.frame_records = (target_bytes / record_bytes).max(1);
             let payload = self.take_payload();
             let cost = frame_cost(payload.bytes.len());
             *bytes += payload.bytes.len() as u64;
