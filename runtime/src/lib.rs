@@ -19,6 +19,8 @@ pub mod operator;
 pub mod operators;
 pub mod program;
 mod record_type;
+#[cfg(test)]
+mod simulation;
 mod slot;
 pub mod snapshot;
 mod task;

@@ -26,7 +26,20 @@ use crate::event::Event;
 /// A channel between two tasks of this process, bounded by [`LOCAL_CHANNEL_BATCHES`].
 #[must_use]
 pub fn local_channel<T: Record>(id: ChannelId) -> (Sender<T>, Receiver<T>) {
-    let room = Room { batches: LOCAL_CHANNEL_BATCHES, events: LOCAL_CHANNEL_EVENTS };
+    local_channel_in(id, Room { batches: LOCAL_CHANNEL_BATCHES, events: LOCAL_CHANNEL_EVENTS })
+}
+
+/// The same with room for so many batches and events.
+#[cfg(test)]
+pub(crate) fn local_channel_with_room<T: Record>(
+    id: ChannelId,
+    batches: usize,
+    events: usize,
+) -> (Sender<T>, Receiver<T>) {
+    local_channel_in(id, Room { batches, events })
+}
+
+fn local_channel_in<T: Record>(id: ChannelId, room: Room) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = local::channel(id, room);
     (Sender::new(id, SendingEnd::Local(sender)), Receiver { end: ReceivingEnd::Local(receiver) })
 }

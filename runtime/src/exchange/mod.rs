@@ -46,13 +46,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rtrb as ring;
 use thalweg_common::limits::BATCH_RECORDS;
 
+#[cfg(test)]
+pub(crate) use channel::local_channel_with_room;
 pub use channel::{Receiver, Sender, Sent, local_channel};
 pub use gate::{Input, InputGate};
 pub use output::Output;
 pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin};
+#[cfg(test)]
+pub(crate) use remote::simulated::{Move, SimulatedConnection, SimulatedWorker};
 pub use remote::{Compression, ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};
 pub use traffic::Traffic;
-pub(crate) use waker::SlotParker;
+pub(crate) use waker::{Called, SlotParker};
 pub use waker::{TaskParker, TaskWaker};
 
 /// What the parts of this folder that share memory between threads without a lock are made of. Tests put loom's in its place.

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use self::rota::{Next, Rota, Spent};
-use crate::exchange::{SlotParker, TaskWaker};
+use crate::exchange::{Called, SlotParker, TaskWaker};
 use crate::task::times::Activity;
 use crate::task::{Task, Turn, Wait};
 
@@ -44,6 +44,17 @@ pub(crate) struct Slot {
 struct Arrival {
     seat: usize,
     task: Option<Seated>,
+}
+
+/// What the thread of a slot does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Give the task on this seat its turn.
+    Turn(usize),
+    /// Sleep until called, or until this time.
+    Rest(Option<Duration>),
+    /// Nothing more: all tasks have ended.
+    End,
 }
 
 struct Seated {
@@ -143,23 +154,51 @@ impl Slot {
         let mut now = self.clock.monotonic();
         let mut called = self.parker.called();
         loop {
-            self.admit(now);
-            called.seats(self.tasks.len()).for_each(|seat| self.rota.called(seat, now));
-            called = match self.rota.next(now) {
-                Next::Run(seat) => {
+            called = match self.next(called, now) {
+                Step::Turn(seat) => {
                     now = self.give_turn(seat, now);
                     self.parker.called()
                 }
-                Next::Rest(_) if self.awaited == 0 && self.tasks.iter().all(Option::is_none) => return,
-                Next::Rest(until) => {
+                Step::Rest(until) => {
                     let rest =
                         until.map_or(LONGEST_REST, |until| until.saturating_sub(now).min(LONGEST_REST));
                     let called = self.parker.park(rest);
                     now = self.clock.monotonic();
                     called
                 }
+                Step::End => return,
             };
         }
+    }
+
+    /// What comes next, after some tasks were called.
+    fn next(&mut self, called: Called, now: Duration) -> Step {
+        self.admit(now);
+        called.seats(self.tasks.len()).for_each(|seat| self.rota.called(seat, now));
+        match self.rota.next(now) {
+            Next::Run(seat) => Step::Turn(seat),
+            Next::Rest(_) if self.awaited == 0 && self.tasks.iter().all(Option::is_none) => Step::End,
+            Next::Rest(until) => Step::Rest(until),
+        }
+    }
+
+    /// What comes next, for a simulation in the place of the thread.
+    #[cfg(test)]
+    pub(crate) fn simulated_next(&mut self) -> Step {
+        let called = self.parker.called();
+        self.next(called, self.clock.monotonic())
+    }
+
+    /// Gives a task its turn, for a simulation in the place of the thread.
+    #[cfg(test)]
+    pub(crate) fn simulate_turn(&mut self, seat: usize) {
+        self.give_turn(seat, self.clock.monotonic());
+    }
+
+    /// What the task on a seat waits for, in words.
+    #[cfg(test)]
+    pub(crate) fn describe(&self, seat: usize) -> String {
+        self.rota.describe(seat)
     }
 
     /// Seats the tasks that have come.

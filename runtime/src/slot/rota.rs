@@ -136,6 +136,12 @@ impl Rota {
         spent
     }
 
+    /// What a seat waits for, in words.
+    #[cfg(test)]
+    pub(super) fn describe(&self, seat: usize) -> String {
+        format!("{:?}", self.seats[seat].state)
+    }
+
     fn wake_due(&mut self, now: Duration) {
         self.earliest = None;
         for seat in 0..self.seats.len() {

@@ -9,6 +9,8 @@ pub(super) mod receiver;
 mod registry;
 pub(super) mod sender;
 mod server;
+#[cfg(test)]
+pub(crate) mod simulated;
 
 use std::task::{Context, Waker};
 use std::time::Duration;

@@ -1,0 +1,285 @@
+//! The records of a simulation, and the sources, stations and sinks that they pass.
+//!
+//! A record carries what it takes to check its way: the route over tasks and edges that it took, and its rank among those
+//! with the same route, which grows from each record to the next as long as every channel keeps its order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use thalweg_common::clock::ManualClock;
+use thalweg_common::failure::Failure;
+use thalweg_common::graph::Partitioning;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::key_group::{key_group, key_hash, subtask_of};
+use thalweg_common::record::{DecodeError, Record};
+use thalweg_common::schema::Schema;
+
+use super::expectation::{Tally, identity};
+use super::random::{Random, mix};
+use super::scenario;
+use crate::batch::Batch;
+use crate::event::Barrier;
+use crate::link::{Flushed, Link};
+use crate::operator::{Sink, SinkContext, Source, SourceContext, SourceStatus};
+use crate::program::{AnyLink, OperatorContext, OperatorFactory};
+use crate::snapshot::SnapshotBuilder;
+
+/// The key groups of all vertices.
+pub(super) const MAX_PARALLELISM: u32 = 128;
+
+/// What a record takes on the wire.
+pub(super) const RECORD_BYTES: u64 = 48;
+
+/// The rank of records that a combiner has put together: they have none.
+const MERGED: u64 = u64::MAX;
+
+/// Records that one record may become on one edge.
+const MOST_COPIES: u64 = 4;
+
+/// A record. The padding makes it heavy in memory; it does not travel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item<const PADDING: usize> {
+    pub(super) key: u64,
+    pub(super) tally: Tally,
+    route: u64,
+    rank: u64,
+    edge: u64,
+    _padding: [u64; PADDING],
+}
+
+impl<const PADDING: usize> Item<PADDING> {
+    /// What becomes of it on an edge, before it is partitioned.
+    pub(super) fn copies(self, factors: impl Iterator<Item = u64>) -> impl Iterator<Item = Self> {
+        factors.zip(0..).map(move |(factor, copy)| {
+            let digest = self.tally.digest.wrapping_mul(factor);
+            let rank = if self.rank == MERGED { MERGED } else { self.rank * MOST_COPIES + copy };
+            Self { tally: Tally { digest, ..self.tally }, rank, ..self }
+        })
+    }
+
+    pub(super) fn merged(mut self, other: Self) -> Self {
+        self.tally.add(other.tally);
+        self.rank = MERGED;
+        self
+    }
+
+    /// It leaves over this edge.
+    pub(super) fn departing(self, edge: usize) -> Self {
+        let edge = edge as u64;
+        Self { route: mix(self.route, edge), edge, ..self }
+    }
+}
+
+impl<const PADDING: usize> Record for Item<PADDING> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        for number in [self.key, self.tally.count, self.tally.digest, self.route, self.rank, self.edge] {
+            number.encode(out);
+        }
+    }
+
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let mut next = || u64::decode(bytes);
+        Ok(Self {
+            key: next()?,
+            tally: Tally { count: next()?, digest: next()? },
+            route: next()?,
+            rank: next()?,
+            edge: next()?,
+            _padding: [0; PADDING],
+        })
+    }
+
+    fn schema() -> Schema {
+        u64::schema()
+    }
+}
+
+/// What the tasks of a run have in common.
+pub(super) struct Ledger {
+    pub(super) clock: Arc<ManualClock>,
+    /// Records that were given to the outputs of an edge.
+    pub(super) departed: Vec<AtomicU64>,
+    /// Records that were read at a vertex.
+    pub(super) arrived: Vec<AtomicU64>,
+}
+
+impl Ledger {
+    pub(super) fn new(scenario: &scenario::Scenario) -> Arc<Self> {
+        let zeros = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self {
+            clock: Arc::new(ManualClock::new(0)),
+            departed: zeros(scenario.edges.len()),
+            arrived: zeros(scenario.vertices.len()),
+        })
+    }
+}
+
+/// A source that reads what its seed says, in chunks and with pauses.
+#[derive(Clone)]
+pub(super) struct Reader<const PADDING: usize> {
+    pub(super) seed: u64,
+    pub(super) vertex: u32,
+    pub(super) plan: scenario::Source,
+    pub(super) random: Random,
+    pub(super) subtask: u32,
+    pub(super) next: u64,
+}
+
+impl<const PADDING: usize> Source for Reader<PADDING> {
+    type Out = Item<PADDING>;
+
+    fn open(&mut self, context: &SourceContext, _: Option<&[u8]>) -> Result<(), Failure> {
+        self.subtask = context.subtask_index;
+        self.random = Random::new(mix(self.seed, u64::from(self.vertex * 100 + self.subtask)));
+        Ok(())
+    }
+
+    fn poll(&mut self, out: &mut Batch<Item<PADDING>>, max: usize) -> Result<SourceStatus, Failure> {
+        let left = self.plan.records - self.next;
+        if left > 0 && self.random.chance(self.plan.pauses) {
+            let retry_after = Duration::from_micros(self.random.magnitude(1..=10_000));
+            return Ok(SourceStatus::Idle { retry_after });
+        }
+        let records = self.random.within(1..=self.plan.chunk).min(left).min(max as u64);
+        out.records.extend((self.next..self.next + records).map(|number| {
+            let (key, digest) = identity(self.seed, self.vertex, self.subtask, number);
+            let route = mix(u64::from(self.vertex), u64::from(self.subtask));
+            let tally = Tally { count: 1, digest };
+            Item { key, tally, route, rank: number, edge: 0, _padding: [0; PADDING] }
+        }));
+        self.next += records;
+        Ok(if self.next == self.plan.records { SourceStatus::Finished } else { SourceStatus::Ready })
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, Failure> {
+        let mut position = Vec::new();
+        self.next.encode(&mut position);
+        Ok(position)
+    }
+}
+
+/// The head of every vertex that reads channels: checks what comes and takes its time.
+pub(super) struct Station {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) vertex: u32,
+    pub(super) record_cost: Duration,
+    /// How each edge of the job finds its channel.
+    pub(super) partitionings: Arc<[Partitioning]>,
+}
+
+/// A station that accepts records of one weight.
+pub(super) struct StationFactory<const PADDING: usize>(pub(super) Arc<Station>);
+
+impl<const PADDING: usize> OperatorFactory for StationFactory<PADDING> {
+    fn build(&self, context: &mut OperatorContext, next: Option<AnyLink>) -> Result<AnyLink, Failure> {
+        let next = next.ok_or_else(|| Failure::internal("a station has something behind it"))?;
+        Ok(AnyLink::new::<Item<PADDING>>(Box::new(Visit {
+            station: Arc::clone(&self.0),
+            subtask: context.open.subtask_index,
+            parallelism: context.open.parallelism,
+            last_ranks: HashMap::new(),
+            next: next.typed()?,
+        })))
+    }
+}
+
+struct Visit<const PADDING: usize> {
+    station: Arc<Station>,
+    subtask: u32,
+    parallelism: u32,
+    /// The rank of the last record on each route.
+    last_ranks: HashMap<u64, u64>,
+    next: Box<dyn Link<Item<PADDING>>>,
+}
+
+impl<const PADDING: usize> Visit<PADDING> {
+    fn check(&mut self, item: &Item<PADDING>) -> Result<(), Failure> {
+        let Station { vertex, partitionings, .. } = &*self.station;
+        let (edge, subtask) = (item.edge, self.subtask);
+        if partitionings[edge as usize] == Partitioning::Hash {
+            let group = key_group(key_hash(&item.key, &mut Vec::new()), MAX_PARALLELISM);
+            let owner = subtask_of(group, self.parallelism, MAX_PARALLELISM);
+            if owner != subtask {
+                let key = item.key;
+                return Err(Failure::internal(format!(
+                    "edge {edge} brought key {key} of subtask {owner} to subtask {subtask} of vertex {vertex}"
+                )));
+            }
+        }
+        if item.rank != MERGED
+            && let Some(last) = self.last_ranks.insert(item.route, item.rank)
+            && last >= item.rank
+        {
+            return Err(Failure::internal(format!(
+                "edge {edge} brought record {} of its route behind record {last} to subtask {subtask} of vertex {vertex}",
+                item.rank
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<const PADDING: usize> Link<Item<PADDING>> for Visit<PADDING> {
+    fn process(&mut self, batch: &mut Batch<Item<PADDING>>) -> Result<(), Failure> {
+        let records = batch.len() as u64;
+        for at in 0..batch.len() {
+            let item = batch.records[at];
+            self.check(&item)?;
+            batch.records[at].route =
+                mix(item.route, u64::from(self.station.vertex) << 32 | u64::from(self.subtask));
+        }
+        let Station { ledger, vertex, record_cost, .. } = &*self.station;
+        ledger.arrived[*vertex as usize].fetch_add(records, Ordering::Relaxed);
+        ledger.clock.advance(record_cost.saturating_mul(records as u32));
+        self.next.process(batch)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.next.finish()
+    }
+
+    fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
+        self.next.snapshot(barrier, snapshot)
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.next.completed(checkpoint)
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.next.aborted(checkpoint)
+    }
+
+    fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        self.next.flush(partial)
+    }
+}
+
+/// A sink that counts. What it has counted is its transaction.
+#[derive(Clone, Default)]
+pub(super) struct Counter {
+    tally: Tally,
+}
+
+impl<const PADDING: usize> Sink<Item<PADDING>> for Counter {
+    fn open(&mut self, _: &SinkContext, _: Option<&[u8]>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &mut Batch<Item<PADDING>>) -> Result<(), Failure> {
+        batch.records.drain(..).for_each(|item| self.tally.add(item.tally));
+        Ok(())
+    }
+
+    fn prepare(&mut self, _: CheckpointId) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        (self.tally.count, self.tally.digest).encode(&mut bytes);
+        Ok(bytes)
+    }
+
+    fn commit(&mut self, _: CheckpointId) -> Result<(), Failure> {
+        Ok(())
+    }
+}
