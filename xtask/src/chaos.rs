@@ -1,4 +1,5 @@
-//! `cargo xtask chaos`: the tests that kill, starve and cut off real processes, as often as wanted.
+//! `cargo xtask chaos`: the tests that kill, starve and cut off real processes, as often as wanted; and the simulation of
+//! random topologies, as many as wanted.
 
 use anyhow::{Context, Result, bail};
 
@@ -12,71 +13,129 @@ const HELP: &str = "\
 Runs the tests that kill, starve and cut off real processes. They are part of `cargo xtask test`; here they
 can be picked and repeated, to find what fails once in a hundred times. The first failure ends the run.
 
+`topologies` kills nothing: it simulates jobs with random graphs, credit, batch sizes, slow operators, checkpoints and
+cancellations, one for each seed, and looks for deadlocks and for records that are lost, doubled or out of order. The
+first finding ends the run and prints the command that repeats its seed alone.
+
 Usage: cargo xtask chaos [OPTIONS] [FILTER]...
+       cargo xtask chaos topologies [--seeds <N>] [--from <SEED>]
 
 Arguments:
   [FILTER]...        only tests whose names contain one of these
 
 Options:
       --repeat <N>   run them so many times [default: 1]
+      --seeds <N>    so many topologies [default: 10000]
+      --from <SEED>  the first seed [default: 0]
   -h, --help         print this help
 
 Examples:
   cargo xtask chaos
   cargo xtask chaos leader --repeat 20
+  cargo xtask chaos topologies --from 12 --seeds 1
 
 Exit codes: 0 all passed every time, 1 one failed, 2 bad arguments, 3 the machine lacks something.
 ";
 
+/// The word that asks for the simulation.
+const TOPOLOGIES: &str = "topologies";
+
+/// The test that simulates. It reads its seeds from the environment.
+const SIMULATION: [&str; 8] = [
+    "test",
+    "--package=thalweg-runtime",
+    "--lib",
+    "--",
+    "--exact",
+    "simulation::random_topologies_never_deadlock",
+    "--nocapture",
+    "--quiet",
+];
+
 #[derive(Debug, PartialEq, Eq)]
-struct Options {
-    repeat: u32,
-    filters: Vec<String>,
+enum Options {
+    Processes { repeat: u32, filters: Vec<String> },
+    Topologies { from: u64, seeds: u64 },
 }
 
 /// `cargo xtask chaos`.
 pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
-    let Some(options) = read_arguments(arguments)? else { return Ok(()) };
+    match read_arguments(arguments)? {
+        None => Ok(()),
+        Some(Options::Processes { repeat, filters }) => run_processes(repeat, &filters),
+        Some(Options::Topologies { from, seeds }) => run_topologies(from, seeds),
+    }
+}
+
+fn run_processes(repeat: u32, filters: &[String]) -> Result<()> {
     let workspace = Workspace::find()?;
     let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[Tool::Nextest])?);
     cargo.run(&crate::test::PROGRAMS)?;
     let mut test =
         vec!["nextest", "run", "--workspace", "-E", "package(thalweg-chaos-tests)", "--no-fail-fast"];
-    test.extend(options.filters.iter().map(String::as_str));
-    for round in 1..=options.repeat {
-        eprintln!("==> round {round} of {}: {}", options.repeat, display(&test));
+    test.extend(filters.iter().map(String::as_str));
+    for round in 1..=repeat {
+        eprintln!("==> round {round} of {repeat}: {}", display(&test));
         let stopwatch = Stopwatch::start();
         let status = cargo.command(&test).status().context("cannot start cargo")?;
         if !status.success() {
-            bail!("round {round} of {} failed after {}", options.repeat, seconds(stopwatch.elapsed()));
+            bail!("round {round} of {repeat} failed after {}", seconds(stopwatch.elapsed()));
         }
         eprintln!("    round {round} passed in {}", seconds(stopwatch.elapsed()));
     }
-    println!("{} rounds passed", options.repeat);
+    println!("{repeat} rounds passed");
+    Ok(())
+}
+
+fn run_topologies(from: u64, seeds: u64) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
+    eprintln!("==> {seeds} topologies from seed {from}: {}", display(&SIMULATION));
+    let stopwatch = Stopwatch::start();
+    let mut command = cargo.command(SIMULATION);
+    command.env("THALWEG_TOPOLOGIES_FROM", from.to_string()).env("THALWEG_TOPOLOGIES", seeds.to_string());
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the simulation has found something after {}; it is above", seconds(stopwatch.elapsed()));
+    }
+    println!("{seeds} topologies passed in {}", seconds(stopwatch.elapsed()));
     Ok(())
 }
 
 fn read_arguments(arguments: &mut lexopt::Parser) -> Result<Option<Options>> {
-    let mut options = Options { repeat: 1, filters: Vec::new() };
+    let (mut repeat, mut seeds, mut from) = (None, None, None);
+    let mut filters = Vec::new();
     while let Some(argument) = arguments.next()? {
         match argument {
-            lexopt::Arg::Long("repeat") => {
-                let value = arguments.value()?;
-                options.repeat = value
-                    .to_str()
-                    .and_then(|text| text.parse().ok())
-                    .filter(|repeat| *repeat > 0)
-                    .ok_or_else(|| Usage(format!("--repeat takes a number from 1, not {value:?}")))?;
-            }
+            lexopt::Arg::Long("repeat") => repeat = Some(number("--repeat", 1, arguments)?),
+            lexopt::Arg::Long("seeds") => seeds = Some(number("--seeds", 1, arguments)?),
+            lexopt::Arg::Long("from") => from = Some(number("--from", 0, arguments)?),
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
                 print!("{HELP}");
                 return Ok(None);
             }
-            lexopt::Arg::Value(filter) => options.filters.push(filter.to_string_lossy().into_owned()),
+            lexopt::Arg::Value(filter) => filters.push(filter.to_string_lossy().into_owned()),
             other => return Err(other.unexpected().into()),
         }
     }
-    Ok(Some(options))
+    let is_simulation = filters == [TOPOLOGIES];
+    if is_simulation && repeat.is_some() || !is_simulation && (seeds.is_some() || from.is_some()) {
+        let message = "--seeds and --from are for `cargo xtask chaos topologies`, --repeat is for all others";
+        return Err(Usage(message.to_owned()).into());
+    }
+    Ok(Some(if is_simulation {
+        Options::Topologies { from: from.unwrap_or(0), seeds: seeds.unwrap_or(10_000) }
+    } else {
+        let repeat = u32::try_from(repeat.unwrap_or(1)).unwrap_or(u32::MAX);
+        Options::Processes { repeat, filters }
+    }))
+}
+
+/// The value of an option, a number from `least`.
+fn number(option: &str, least: u64, arguments: &mut lexopt::Parser) -> Result<u64> {
+    let value = arguments.value()?;
+    let number = value.to_str().and_then(|text| text.parse().ok()).filter(|number| *number >= least);
+    Ok(number.ok_or_else(|| Usage(format!("{option} takes a number from {least}, not {value:?}")))?)
 }
 
 #[cfg(test)]
@@ -89,8 +148,15 @@ mod tests {
 
     #[test]
     fn arguments_are_read() {
-        let expected = Options { repeat: 20, filters: vec!["leader".into()] };
+        let expected = Options::Processes { repeat: 20, filters: vec!["leader".into()] };
         assert_eq!(read(&["leader", "--repeat", "20"]).expect("valid"), Some(expected));
+        let expected = Options::Topologies { from: 7, seeds: 1 };
+        let one = ["topologies", "--seeds", "1", "--from", "7"];
+        assert_eq!(read(&one).expect("valid"), Some(expected));
+        let many = Options::Topologies { from: 0, seeds: 10_000 };
+        assert_eq!(read(&["topologies"]).expect("valid"), Some(many));
+        assert!(read(&["leader", "--seeds", "1"]).expect_err("no simulation").is::<Usage>());
+        assert!(read(&["topologies", "--repeat", "2"]).expect_err("a simulation").is::<Usage>());
         assert_eq!(read(&["-h"]).expect("valid"), None);
         assert!(read(&["--repeat", "0"]).expect_err("not a number of rounds").is::<Usage>());
     }

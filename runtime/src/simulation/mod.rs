@@ -55,10 +55,11 @@ fn random_topologies_never_deadlock() {
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     let most = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).max().unwrap_or(0);
     let cancelled = sum(|outcome| u64::from(outcome.was_cancelled));
+    let back_pressured = sum(|outcome| u64::from(outcome.was_back_pressured));
     let checkpoints = sum(|outcome| outcome.checkpoints);
     println!(
         "{seeds} topologies from seed {from}: {} steps (at most {} in one), {checkpoints} checkpoints, {cancelled} \
-         cancelled, at most {} % of what may be on its way was",
+         cancelled, {back_pressured} with full channels, at most {} % of what may be on its way was",
         sum(|outcome| outcome.steps),
         most(|outcome| outcome.steps),
         most(|outcome| outcome.fullest_percent),
@@ -66,6 +67,7 @@ fn random_topologies_never_deadlock() {
     // A simulation in which nothing happens would find nothing.
     if seeds >= SEEDS {
         assert!(checkpoints > seeds, "{checkpoints} checkpoints");
+        assert!(back_pressured > seeds / 4, "{back_pressured} with full channels");
         assert!(cancelled > seeds / 20 && cancelled < seeds / 2, "{cancelled} cancelled");
     }
 }

@@ -21,19 +21,24 @@ use crate::slot::Step;
 use crate::task::mailbox::Mail;
 
 /// More steps than any scenario needs by far: a job that takes them runs in circles.
-const MOST_STEPS: u64 = 3_000_000;
+const MOST_STEPS: u64 = 1_000_000;
+
+/// After so many choices of something that cannot happen now, something that can is looked for.
+const MOST_IN_VAIN: u32 = 32;
 
 /// So many steps lie between two looks at the bounds.
 const STEPS_PER_LOOK: u64 = 64;
 
 /// What a run was like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Outcome {
     pub(super) steps: u64,
     pub(super) checkpoints: u64,
     pub(super) was_cancelled: bool,
     /// The fullest that the way to a vertex was, in percent of its bound.
     pub(super) fullest_percent: u64,
+    /// Whether a channel was full.
+    pub(super) was_back_pressured: bool,
     /// Of everything that happened, in order.
     pub(super) digest: u64,
 }
@@ -65,7 +70,7 @@ pub(super) fn run(scenario: &Scenario) -> Result<Outcome, Finding> {
         manager: Manager::new(scenario, job.tasks.keys().copied()),
         letters: job.workers.iter().map(|_| VecDeque::new()).collect(),
         bounds: expectation::bounds(scenario, job.full_records),
-        outcome: Outcome { steps: 0, checkpoints: 0, was_cancelled: false, fullest_percent: 0, digest: 0 },
+        outcome: Outcome::default(),
         job,
     };
     let ended = run.to_the_end();
@@ -94,9 +99,9 @@ impl Run<'_> {
             }
             self.decide()?;
             in_vain = if self.happen()? { 0 } else { in_vain + 1 };
-            if in_vain > self.job.slots.len() + self.job.connections.len() {
+            if in_vain > MOST_IN_VAIN {
                 in_vain = 0;
-                self.let_time_pass()?;
+                self.go_on()?;
             }
         }
         self.manager.check_end()
@@ -216,24 +221,29 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// Looks whether anything can happen at all. If not, time passes until something can.
-    fn let_time_pass(&mut self) -> Result<(), Finding> {
-        let can_move = |connection: &crate::exchange::SimulatedConnection| {
-            Move::ALL.into_iter().any(|what| connection.can(what))
-        };
-        if self.letters.iter().any(|letters| !letters.is_empty()) || self.job.connections.iter().any(can_move)
-        {
-            return Ok(());
+    /// Lets the first thing happen that can, from a random place on. If nothing can, time passes until something can.
+    fn go_on(&mut self) -> Result<(), Finding> {
+        let (slots, connections) = (self.job.slots.len(), self.job.connections.len());
+        let all = slots + connections + self.letters.len();
+        let start = self.choose(all);
+        for place in (start..all).chain(0..start) {
+            let has_happened = if place < slots {
+                self.step(place)?
+            } else if place < slots + connections {
+                Move::ALL.into_iter().any(|what| self.make(place - slots, what))
+            } else {
+                self.deliver(place - slots - connections)?
+            };
+            if has_happened {
+                return Ok(());
+            }
         }
         let mut earliest: Option<Duration> = None;
         for slot in self.job.slots.iter_mut().filter(|slot| !slot.has_ended) {
             match slot.slot.simulated_next() {
                 Step::Rest(until) => earliest = [earliest, until].into_iter().flatten().min(),
-                _ => return Ok(()),
+                _ => return Err("a slot was called by nobody".to_owned()),
             }
-        }
-        if self.scenario.cancel_at.is_some_and(|step| step > self.outcome.steps) && earliest.is_none() {
-            return Err("deadlock before the cancellation".to_owned());
         }
         let Some(earliest) = earliest else { return Err("deadlock: nothing can happen any more".to_owned()) };
         let now = self.job.ledger.clock.monotonic();
@@ -244,6 +254,10 @@ impl Run<'_> {
 
     /// What is on its way is bounded.
     fn check_bounds(&mut self) -> Result<(), Finding> {
+        if !self.outcome.was_back_pressured {
+            let mut tasks = self.job.tasks.values();
+            self.outcome.was_back_pressured = tasks.any(|task| task.counters.read().output_queue_length > 0);
+        }
         let scenario = self.scenario;
         for (vertex, bound) in self.bounds.iter().enumerate() {
             let ledger = &self.job.ledger;

@@ -15,7 +15,7 @@ use crate::exchange::{Compression, ExchangeSettings};
 pub(super) const KEYS: u64 = 12;
 
 /// Records that all tasks together read in the largest run, about.
-const MOST_DELIVERIES: u64 = 12_000;
+const MOST_DELIVERIES: u64 = 4_000;
 
 /// A job and its fate.
 #[derive(Debug, Clone)]
@@ -135,7 +135,7 @@ impl Scenario {
             weight: random.pick(&[Weight::Light, Weight::Medium, Weight::Heavy]),
             trigger_chance: random.pick(&[0, 10, 100, 1_000, 10_000]),
             abort_chance: random.pick(&[0, 1, 10, 100, 1_000]),
-            cancel_at: random.chance(30).then(|| random.magnitude(1..=20_000)),
+            cancel_at: random.chance(30).then(|| random.magnitude(1..=8_192)),
             vertices,
             edges,
         }
@@ -160,9 +160,10 @@ fn vertices(random: &mut Random) -> Vec<Vertex> {
         .map(|vertex| {
             // The first vertex is a source and the last one is none.
             let is_source = vertex == 0 || (vertex + 1 < count && random.chance(25));
+            let chunk = random.magnitude(1..=1_024);
             let source = Source {
-                records: random.magnitude(1..=2_048) - 1,
-                chunk: random.magnitude(1..=1_024),
+                records: (random.magnitude(1..=2_048) - 1).min(chunk * 48),
+                chunk,
                 pauses: random.pick(&[0, 0, 10, 60]),
             };
             Vertex {
