@@ -73,7 +73,7 @@ pub(super) fn run(scenario: &Scenario) -> Result<Outcome, Finding> {
         outcome: Outcome::default(),
         job,
     };
-    let ended = run.to_the_end();
+    let ended = run.go_to_the_end();
     ended.map_err(|finding| format!("{finding}\n{}", run.describe()))?;
     let Run { job, mut outcome, manager, .. } = run;
     outcome.checkpoints = manager.completed;
@@ -87,7 +87,7 @@ pub(super) fn run(scenario: &Scenario) -> Result<Outcome, Finding> {
 }
 
 impl Run<'_> {
-    fn to_the_end(&mut self) -> Result<(), Finding> {
+    fn go_to_the_end(&mut self) -> Result<(), Finding> {
         let mut in_vain = 0;
         while !self.job.slots.iter().all(|slot| slot.has_ended) {
             self.outcome.steps += 1;
