@@ -1,8 +1,9 @@
 //! What a task does next. Pure: the loop executes each [`Step`] and tells the core what came of it.
 //!
 //! Order of precedence: control mail, then output that is held back, then input. Invariants: no input is read while output is
-//! held back; a task is idle only if it has looked at its input since the last call; a barrier is never taken while the operators are telling their last records, so a snapshot is from
-//! before the end or from behind it; a task ends as finished only after it was drained and its final checkpoint completed.
+//! held back; a task is idle only if it has looked at its input since the last call; a barrier is never taken while the
+//! operators are telling their last records, so a snapshot is from before the end or from behind it; a task ends as finished
+//! only after it was drained and its final checkpoint completed.
 
 use std::time::Duration;
 
