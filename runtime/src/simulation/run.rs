@@ -21,7 +21,7 @@ use crate::slot::Step;
 use crate::task::mailbox::Mail;
 
 /// More steps than any scenario needs by far: a job that takes them runs in circles.
-const MOST_STEPS: u64 = 1_000_000;
+const MOST_STEPS: u64 = 4_000_000;
 
 /// After so many choices of something that cannot happen now, something that can is looked for.
 const MOST_IN_VAIN: u32 = 32;
