@@ -29,12 +29,12 @@ pub fn check(file: &Path, source: &str) -> Vec<Finding> {
     findings.extend(length(file, source));
     findings.extend(left_undone(file, source));
     findings.extend(sleeping_tests(file, source));
-    findings.extend(unsafe_code(file, source));
+    findings.extend(allowed_unsafety(file, source));
     findings
 }
 
 /// The compiler denies `unsafe`; this is about whoever allows it.
-fn unsafe_code(file: &Path, source: &str) -> Vec<Finding> {
+fn allowed_unsafety(file: &Path, source: &str) -> Vec<Finding> {
     if UNSAFE_MODULES.iter().any(|module| file == Path::new(module)) {
         return Vec::new();
     }

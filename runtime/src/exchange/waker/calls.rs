@@ -47,7 +47,7 @@ impl Calls {
     }
 
     /// The same; if there are none, sleeps until there are or `timeout` has passed.
-    pub(super) fn sleep(&self, timeout: Duration) -> u64 {
+    pub(super) fn rest(&self, timeout: Duration) -> u64 {
         let called = self.take();
         if called != 0 || timeout.is_zero() {
             return called;

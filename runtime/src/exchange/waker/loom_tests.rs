@@ -47,7 +47,7 @@ fn a_call_reaches_the_thread_with_what_was_done_before() {
                 calls.call(1);
             })
         };
-        assert_eq!(calls.sleep(LONG), 1);
+        assert_eq!(calls.rest(LONG), 1);
         assert_eq!(data.load(Ordering::Relaxed), 1);
         caller.join().expect("it does not panic");
     });
@@ -75,7 +75,7 @@ fn calls_of_two_threads_for_two_tasks_are_both_found() {
         });
         let mut found = 0;
         while found != 0b11 {
-            let called = calls.sleep(LONG);
+            let called = calls.rest(LONG);
             assert_ne!(called, 0, "nothing ends the sleep but a call");
             assert_eq!(called & found, 0, "each call is found once");
             for task in (0..2).filter(|task| called & (1 << task) != 0) {
@@ -102,7 +102,7 @@ fn of_two_calls_for_the_same_task_the_later_one_counts_too() {
             })
         });
         while data.load(Ordering::Relaxed) < 2 {
-            assert_eq!(calls.sleep(LONG), 1);
+            assert_eq!(calls.rest(LONG), 1);
         }
         for caller in callers {
             caller.join().expect("it does not panic");
@@ -126,7 +126,7 @@ fn a_look_between_takes_no_call_away_from_the_sleep() {
         };
         let _ = calls.take();
         while data.load(Ordering::Relaxed) < 2 {
-            assert_ne!(calls.sleep(LONG), 0);
+            assert_ne!(calls.rest(LONG), 0);
         }
         caller.join().expect("it does not panic");
     });

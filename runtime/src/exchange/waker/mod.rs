@@ -75,7 +75,7 @@ impl TaskParker {
     /// Sleeps until someone calls [`TaskWaker::wake`] or `timeout` has passed. Returns at once if someone has called since
     /// the last park. True if the task was woken, false after a timeout.
     pub fn park(&mut self, timeout: Duration) -> bool {
-        self.calls.sleep(timeout) != 0
+        self.calls.rest(timeout) != 0
     }
 }
 
@@ -103,7 +103,7 @@ impl SlotParker {
 
     /// The same; sleeps for at most `timeout` while there is nobody.
     pub(crate) fn park(&mut self, timeout: Duration) -> Called {
-        Called { bits: self.calls.sleep(timeout) }
+        Called { bits: self.calls.rest(timeout) }
     }
 }
 
