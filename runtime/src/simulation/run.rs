@@ -117,7 +117,8 @@ impl Run<'_> {
             }
         }
         let (trigger, abort) = (self.scenario.trigger_chance, self.scenario.abort_chance);
-        let order = if self.manager.pending.is_none() && self.random.next() % 10_000 < trigger {
+        let is_quiet = self.letters.iter().all(VecDeque::is_empty);
+        let order = if is_quiet && self.manager.pending.is_none() && self.random.next() % 10_000 < trigger {
             self.manager.trigger()
         } else if self.manager.pending.is_some() && self.random.next() % 10_000 < abort {
             self.manager.abort()
