@@ -4,17 +4,14 @@
 //! can be compared. Invariant: the tally that is shown is over exactly one record per key, the newest that a completed
 //! checkpoint covers.
 
-use std::collections::BTreeMap;
-
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use thalweg::Record;
 use thalweg::batch::Batch;
 use thalweg::operator::{Sink, SinkContext};
 use thalweg::prelude::Failure;
 use thalweg_common::id::CheckpointId;
 
-use crate::tally::{Digest, Tallies, Tally};
+use crate::tally::{Digest, Prepared, Tallies, Tally};
 
 /// Keeps the newest count of each key, and shows the tally of these; for jobs in this process that do not fail.
 #[derive(Debug, Clone)]
@@ -24,8 +21,7 @@ pub struct NewestSink {
     newest: HashMap<u64, u64, FixedState>,
     /// Of all of `newest`, kept up to date with each record.
     tally: Tally,
-    /// The tally at each barrier that is not committed.
-    prepared: BTreeMap<CheckpointId, Tally>,
+    prepared: Prepared,
 }
 
 impl NewestSink {
@@ -36,7 +32,7 @@ impl NewestSink {
             subtask: 0,
             newest: HashMap::default(),
             tally: Tally::default(),
-            prepared: BTreeMap::new(),
+            prepared: Prepared::default(),
         }
     }
 }
@@ -65,15 +61,11 @@ impl Sink<(u64, u64)> for NewestSink {
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        self.prepared.insert(checkpoint, self.tally);
-        let mut bytes = Vec::new();
-        self.tally.encode(&mut bytes);
-        Ok(bytes)
+        Ok(self.prepared.add(checkpoint, self.tally))
     }
 
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        let later = self.prepared.split_off(&(checkpoint + 1));
-        if let Some((_, tally)) = std::mem::replace(&mut self.prepared, later).pop_last() {
+        if let Some(tally) = self.prepared.take(checkpoint) {
             self.tallies.commit(self.subtask, tally);
         }
         Ok(())

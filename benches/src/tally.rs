@@ -159,6 +159,28 @@ impl Ledger {
     }
 }
 
+/// The tallies at the barriers that are not committed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Prepared {
+    by_checkpoint: BTreeMap<CheckpointId, Tally>,
+}
+
+impl Prepared {
+    /// Remembers the tally at a barrier, and encodes it for the checkpoint.
+    pub(crate) fn add(&mut self, checkpoint: CheckpointId, tally: Tally) -> Vec<u8> {
+        self.by_checkpoint.insert(checkpoint, tally);
+        let mut bytes = Vec::new();
+        tally.encode(&mut bytes);
+        bytes
+    }
+
+    /// Takes out what a completed checkpoint covers: its newest tally, if there is one.
+    pub(crate) fn take(&mut self, checkpoint: CheckpointId) -> Option<Tally> {
+        let later = self.by_checkpoint.split_off(&(checkpoint + 1));
+        std::mem::replace(&mut self.by_checkpoint, later).pop_last().map(|(_, tally)| tally)
+    }
+}
+
 /// Counts and sums up what it is given.
 #[derive(Debug, Clone)]
 pub struct TallySink {
@@ -167,8 +189,7 @@ pub struct TallySink {
     subtask: u32,
     /// Of everything since the job began.
     tally: Tally,
-    /// The tally at each barrier that is not committed.
-    prepared: BTreeMap<CheckpointId, Tally>,
+    prepared: Prepared,
 }
 
 impl TallySink {
@@ -187,7 +208,13 @@ impl TallySink {
     }
 
     fn committing_to(ledger: Ledger) -> Self {
-        Self { ledger, reads_records: true, subtask: 0, tally: Tally::default(), prepared: BTreeMap::new() }
+        Self {
+            ledger,
+            reads_records: true,
+            subtask: 0,
+            tally: Tally::default(),
+            prepared: Prepared::default(),
+        }
     }
 }
 
@@ -216,16 +243,12 @@ impl<T: Digest> Sink<T> for TallySink {
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        self.prepared.insert(checkpoint, self.tally);
-        let mut bytes = Vec::new();
-        self.tally.encode(&mut bytes);
-        Ok(bytes)
+        Ok(self.prepared.add(checkpoint, self.tally))
     }
 
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        let later = self.prepared.split_off(&(checkpoint + 1));
-        match std::mem::replace(&mut self.prepared, later).pop_last() {
-            Some((_, tally)) => self.ledger.commit(self.subtask, tally),
+        match self.prepared.take(checkpoint) {
+            Some(tally) => self.ledger.commit(self.subtask, tally),
             None => Ok(()),
         }
     }
