@@ -46,6 +46,20 @@ impl Latencies {
         self.0.saturating_record(latency_ns);
     }
 
+    /// Adds many. Neighbours that the histogram does not tell apart are added together, which costs less.
+    pub fn record_all_ns(&mut self, latencies_ns: impl Iterator<Item = u64>) {
+        let (mut run, mut count) = (0..=0, 0);
+        for latency_ns in latencies_ns {
+            if !run.contains(&latency_ns) {
+                self.0.saturating_record_n(*run.start(), count);
+                run = self.0.lowest_equivalent(latency_ns)..=self.0.highest_equivalent(latency_ns);
+                count = 0;
+            }
+            count += 1;
+        }
+        self.0.saturating_record_n(*run.start(), count);
+    }
+
     /// Adds all of another histogram.
     ///
     /// # Errors
@@ -128,25 +142,35 @@ impl LatencySink {
         Self { folder: folder.into(), warm_up, measured, phase: Phase::New }
     }
 
-    fn take(&mut self, event: Event, now_ns: u64) -> Result<()> {
-        if let Phase::New = self.phase {
-            self.phase = Phase::Warming { until_ns: event.due_ns + self.warm_up.as_nanos() as u64 };
-        }
-        if let Phase::Warming { until_ns } = self.phase
-            && event.due_ns >= until_ns
-        {
-            self.put(WARM, "")?;
-            let until_ns = until_ns + self.measured.as_nanos() as u64;
-            self.phase = Phase::Measuring { until_ns, latencies: Box::new(Latencies::new()?) };
-        }
-        if let Phase::Measuring { until_ns, latencies } = &mut self.phase {
-            if event.due_ns < *until_ns {
-                latencies.record_ns(now_ns.saturating_sub(event.due_ns));
-            } else {
-                let text = latencies.to_text();
-                self.phase = Phase::Over;
-                self.put(HISTOGRAM, &text)?;
-            }
+    /// Takes events in the order in which they were due.
+    fn take(&mut self, mut events: &[Event], now_ns: u64) -> Result<()> {
+        while let Some(first) = events.first() {
+            events = match &mut self.phase {
+                Phase::New => {
+                    self.phase = Phase::Warming { until_ns: first.due_ns + self.warm_up.as_nanos() as u64 };
+                    events
+                }
+                Phase::Warming { until_ns } => {
+                    let (_, later) = due_before(events, *until_ns);
+                    if !later.is_empty() {
+                        let until_ns = *until_ns + self.measured.as_nanos() as u64;
+                        self.put(WARM, "")?;
+                        self.phase = Phase::Measuring { until_ns, latencies: Box::new(Latencies::new()?) };
+                    }
+                    later
+                }
+                Phase::Measuring { until_ns, latencies } => {
+                    let (measured, later) = due_before(events, *until_ns);
+                    latencies.record_all_ns(measured.iter().map(|event| now_ns.saturating_sub(event.due_ns)));
+                    if !later.is_empty() {
+                        let text = latencies.to_text();
+                        self.phase = Phase::Over;
+                        self.put(HISTOGRAM, &text)?;
+                    }
+                    later
+                }
+                Phase::Over => &[],
+            };
         }
         Ok(())
     }
@@ -159,6 +183,11 @@ impl LatencySink {
     }
 }
 
+/// The events that were due before a time, and the others. One source makes them in this order.
+fn due_before(events: &[Event], ns: u64) -> (&[Event], &[Event]) {
+    events.split_at(events.partition_point(|event| event.due_ns < ns))
+}
+
 impl Sink<Event> for LatencySink {
     fn open(&mut self, context: &SinkContext, _restored: Option<&[u8]>) -> Result<(), Failure> {
         refuse_restart(context)
@@ -166,9 +195,8 @@ impl Sink<Event> for LatencySink {
 
     fn write(&mut self, batch: &mut Batch<Event>) -> Result<(), Failure> {
         let now = now_ns();
-        for event in batch.records.drain(..) {
-            self.take(event, now).or_failure("cannot report latencies")?;
-        }
+        self.take(&batch.records, now).or_failure("cannot report latencies")?;
+        batch.records.clear();
         Ok(())
     }
 
@@ -210,6 +238,21 @@ mod tests {
     }
 
     #[test]
+    fn many_are_recorded_as_one_by_one() {
+        let table: [Vec<u64>; 4] = [
+            vec![],
+            vec![0, 0, 1, 0],
+            (0..9_000).rev().map(|n| n * 42).collect(),
+            vec![LONGEST_NS * 2, 5, 5_000_000, 5_000_001],
+        ];
+        for values in table {
+            let mut latencies = Latencies::new().unwrap();
+            latencies.record_all_ns(values.iter().copied());
+            assert_eq!(latencies, of(values));
+        }
+    }
+
+    #[test]
     fn merged_ones_are_as_if_recorded_together() {
         let mut merged = of(0..1_000);
         merged.merge(&of(1_000..5_000)).unwrap();
@@ -232,7 +275,7 @@ mod tests {
         let (warm_up, measured) = (Duration::from_nanos(100), Duration::from_nanos(50));
         let mut sink = LatencySink::new(folder.path(), warm_up, measured);
         let warm = || folder.path().join(WARM).exists();
-        let mut take = |due_ns, now_ns| sink.take(Event { key: 0, due_ns }, now_ns).unwrap();
+        let mut take = |due_ns, now_ns| sink.take(&[Event { key: 0, due_ns }], now_ns).unwrap();
         take(1_000, 9_000);
         take(1_099, 9_000);
         assert!(!warm());

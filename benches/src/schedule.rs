@@ -22,6 +22,9 @@ pub const KEYS: u64 = 10_000;
 /// How often a source that has nothing is asked again, as one that looks into a folder or asks a broker.
 const SILENT_RETRY: Duration = Duration::from_secs(1);
 
+/// How often at most a source that has nothing due is asked again: what is due in between comes together, and late by that.
+const MIN_RETRY: Duration = Duration::from_micros(20);
+
 const NS_PER_SECOND: u128 = 1_000_000_000;
 
 /// An event on its way.
@@ -90,6 +93,24 @@ impl Schedule {
         self.start_ns + (u128::from(event) * NS_PER_SECOND / u128::from(self.per_second)) as u64
     }
 
+    /// When the events from this one on are due, one after the other: without a division for each.
+    pub fn due_ns_from(&self, event: u64) -> impl Iterator<Item = u64> + use<> {
+        let (start_ns, per_second) = (self.start_ns, u128::from(self.per_second));
+        let elapsed = u128::from(event) * NS_PER_SECOND;
+        let (mut due_ns, mut rest) =
+            (start_ns + (elapsed / per_second) as u64, (elapsed % per_second) as u64);
+        let (step_ns, step_rest) = ((NS_PER_SECOND / per_second) as u64, (NS_PER_SECOND % per_second) as u64);
+        let per_second = self.per_second;
+        std::iter::repeat_with(move || {
+            let due = due_ns;
+            (due_ns, rest) = (due_ns + step_ns, rest + step_rest);
+            if rest >= per_second {
+                (due_ns, rest) = (due_ns + 1, rest - per_second);
+            }
+            due
+        })
+    }
+
     /// How many events are due at this time.
     pub fn due(&self, now_ns: u64) -> u64 {
         match now_ns.checked_sub(self.start_ns) {
@@ -130,12 +151,13 @@ impl PacedSource {
             Rate::PerSecond(rate) => {
                 let schedule = *self.schedule.get_or_insert(Schedule::new(now_ns, rate));
                 self.next = schedule.due(now_ns).min(from + max);
-                out.extend((from..self.next).map(|number| event(number, schedule.due_ns(number))));
+                let due = schedule.due_ns_from(from);
+                out.extend((from..self.next).zip(due).map(|(number, due_ns)| event(number, due_ns)));
                 let wait = schedule.due_ns(self.next).saturating_sub(now_ns);
                 if wait == 0 {
                     return SourceStatus::Ready;
                 }
-                SourceStatus::Idle { retry_after: Duration::from_nanos(wait) }
+                SourceStatus::Idle { retry_after: Duration::from_nanos(wait).max(MIN_RETRY) }
             }
         }
     }
@@ -177,6 +199,9 @@ mod tests {
                 let at = schedule.due_ns(event);
                 assert_eq!(schedule.due(at), event + 1, "{event} at {per_second}/s");
                 assert_eq!(schedule.due(at - 1), event, "{event} at {per_second}/s");
+                let from_there: Vec<u64> = schedule.due_ns_from(event).take(5).collect();
+                let each: Vec<u64> = (event..event + 5).map(|event| schedule.due_ns(event)).collect();
+                assert_eq!(from_there, each, "{event} at {per_second}/s");
             }
             assert_eq!(schedule.due_ns(per_second), 1_000 + 1_000_000_000);
         }
@@ -193,7 +218,7 @@ mod tests {
         };
         let idle = |ns| SourceStatus::Idle { retry_after: Duration::from_nanos(ns) };
         assert_eq!(poll(5, 10), (vec![5], idle(1_000_000)));
-        assert_eq!(poll(1_000_004, 10), (vec![], idle(1)));
+        assert_eq!(poll(1_000_004, 10), (vec![], idle(20_000)));
         // Late by more than two events: both keep the time at which they were due.
         assert_eq!(poll(3_500_005, 2), (vec![1_000_005, 2_000_005], SourceStatus::Ready));
         assert_eq!(poll(3_500_006, 2), (vec![3_000_005], idle(499_999)));

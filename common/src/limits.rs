@@ -103,7 +103,7 @@ pub const COMBINER_RECORDS: usize = 64 * BATCH_RECORDS;
 pub const COMBINER_LATENCY_MS: u64 = 5;
 
 /// Size at which the outgoing frame of a remote channel is full.
-pub const FRAME_TARGET_BYTES: usize = 64 * 1024;
+pub const FRAME_TARGET_BYTES: usize = 128 * 1024;
 
 /// Largest frame at all. A single record that does not fit fails its task with a message that names this limit.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use thalweg::prelude::Environment;
 use thalweg::{DataStream, Record};
@@ -30,7 +31,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// The file to which the job's sink writes how far it is.
 const PROGRESS: &str = "progress";
 
-/// How many different payloads there are; powers of two, so that choosing one costs nothing.
+/// How many different payloads there are, which the records share, as those of Flink's program do; powers of two, so that choosing one costs nothing.
 const PAYLOADS: u64 = 64;
 const STRINGS: u64 = 1_024;
 
@@ -51,6 +52,9 @@ struct Options {
     /// The cases, with commas between them; bare tonic and raw TCP are always measured.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Payload::value_variants().to_vec())]
     cases: Vec<Payload>,
+    /// A setting of the job, as in `-D taskmanager.memory.segment-size=32kb`.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    settings: Vec<String>,
     #[command(flatten)]
     end: byte_stream::End,
 }
@@ -119,7 +123,7 @@ fn cross<P: Record>(records: &DataStream<(u64, P)>, sink: CountingSink) {
     counts.sink("counted", sink);
 }
 
-fn byte_payloads(bytes: u64) -> Vec<Vec<u8>> {
+fn byte_payloads(bytes: u64) -> Vec<Bytes> {
     let payload = |number| (0..bytes).map(|at| splitmix(number * bytes + at) as u8).collect();
     (0..PAYLOADS).map(payload).collect()
 }
@@ -143,13 +147,18 @@ fn encoded_bytes(payload: Payload) -> usize {
 
 async fn measure(options: &Options) -> Result<()> {
     let measured = Duration::from_secs_f64(options.seconds);
+    let settings = options
+        .settings
+        .iter()
+        .map(|setting| setting.split_once('=').with_context(|| format!("-D {setting}: write KEY=VALUE")));
+    let settings: Vec<_> = settings.collect::<Result<_>>()?;
     let (mut tcp, mut tonic) = (Vec::new(), Vec::new());
     let mut jobs = vec![Vec::new(); options.cases.len()];
     for _ in 0..options.runs.max(1) {
         tcp.push(byte_stream::bytes_per_cpu_second(Transport::Tcp, measured).await? / MB);
         tonic.push(byte_stream::bytes_per_cpu_second(Transport::Tonic, measured).await? / MB);
         for (payload, rates) in options.cases.iter().zip(&mut jobs) {
-            rates.push(records_per_cpu_second(*payload, measured).await?);
+            rates.push(records_per_cpu_second(*payload, measured, &settings).await?);
         }
     }
     let bare = Measurement::median(BENCH, "bare_tonic", "MB/cpu s", &tonic);
@@ -167,13 +176,17 @@ async fn measure(options: &Options) -> Result<()> {
 }
 
 /// Runs the job in two workers and says how many records cross in a CPU second of all processes.
-async fn records_per_cpu_second(payload: Payload, measured: Duration) -> Result<f64> {
+async fn records_per_cpu_second(
+    payload: Payload,
+    measured: Duration,
+    settings: &[(&str, &str)],
+) -> Result<f64> {
     let cluster = ClusterOptions { task_managers: 2, slots: 1, ..ClusterOptions::default() };
     let name = payload.to_possible_value().map(|name| name.get_name().to_string()).unwrap_or_default();
     let arguments = |folder: &str| {
         ["--payload", &name, "--progress", &format!("{folder}/{PROGRESS}")].map(String::from).to_vec()
     };
-    let job = Submitted::start(cluster, arguments, &[]).await?;
+    let job = Submitted::start(cluster, arguments, settings).await?;
     let workers = job.workers().len();
     ensure!(workers == 2, "the job runs in {workers} workers and not in 2, so its records need not cross");
     job.sample(PROGRESS).await?;

@@ -243,7 +243,7 @@ keys! {
     TASK_MANAGER_LABELS: "taskmanager.labels", ValueKind::Text;
     /// Size at which a frame to another process is sent although more records wait.
     SEGMENT_SIZE: "taskmanager.memory.segment-size",
-        ValueKind::MemorySize { min_bytes: 1 << 10, max_bytes: 4 << 20 }, default "64 kb";
+        ValueKind::MemorySize { min_bytes: 1 << 10, max_bytes: 4 << 20 }, default "128 kb";
     /// Bytes that a channel from another process may have on their way without borrowing.
     CHANNEL_CREDIT: "taskmanager.network.memory.channel-credit",
         ValueKind::MemorySize { min_bytes: 32 << 10, max_bytes: MAX_CHANNEL_CREDIT_BYTES as u64 }, default "256 kb";
@@ -292,7 +292,7 @@ keys! {
 
 // The defaults are written out for people; they must stay the constants.
 const _: () = assert!(CHANNEL_CREDIT_BYTES == 256 << 10);
-const _: () = assert!(FLOATING_CREDIT_BYTES == 16 << 20 && FRAME_TARGET_BYTES == 64 << 10);
+const _: () = assert!(FLOATING_CREDIT_BYTES == 16 << 20 && FRAME_TARGET_BYTES == 128 << 10);
 
 /// The keys of the exchange between workers. A task manager's apply to every worker that it starts, unless the job was
 /// submitted with its own.

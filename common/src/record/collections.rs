@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
+use bytes::Bytes;
+
 use super::{DecodeError, Record, put_length, take_length};
 use crate::schema::Schema;
 
@@ -21,6 +23,24 @@ impl<T: Record> Record for Vec<T> {
 
     fn schema() -> Schema {
         Schema::List(Box::new(T::schema()))
+    }
+}
+
+/// Bytes that many records may share. Encoded as a `Vec<u8>`; a copy of such a record costs no copy of its bytes.
+impl Record for Bytes {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_length(self.len(), out);
+        out.extend_from_slice(self);
+    }
+
+    #[inline]
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        Vec::decode(bytes).map(Self::from)
+    }
+
+    fn schema() -> Schema {
+        Vec::<u8>::schema()
     }
 }
 

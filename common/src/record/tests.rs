@@ -39,6 +39,7 @@ proptest! {
         round_trip(&number);
         round_trip(&(text.clone(), list));
         round_trip(&pair);
+        round_trip(&bytes::Bytes::from(text.clone()));
         round_trip(&Serde(text));
     }
 

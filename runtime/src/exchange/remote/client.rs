@@ -17,13 +17,14 @@ use thalweg_common::limits::{
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::{TaskScope, with_causes};
 use thalweg_proto::v1::CreditGrant;
-use thalweg_proto::v1::exchange_service_client::ExchangeServiceClient;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use super::sender::{Outbound, OutboundStream, RemoteSender};
+use super::wire;
 use super::{ExchangeSettings, OpenChannel, failure_of};
 use crate::exchange::channel::{Sender, receiver_gone};
 use crate::exchange::lock;
@@ -59,17 +60,15 @@ impl ExchangeClient {
         let peer = self.peer(address);
         let connection = peer.connection.get_or_try_init(|| connect(address, id)).await?.clone();
         let outbound = Outbound::new(open);
-        let request = OutboundStream::new(Arc::clone(&outbound));
-        let mut client = ExchangeServiceClient::new(connection);
+        let frames = OutboundStream::new(Arc::clone(&outbound));
         // The receiver's side keeps the time limit; this one is for a worker that does not answer at all.
         let limit = Duration::from_millis(OPEN_CHANNEL_TIMEOUT_MS + EXCHANGE_KEEP_ALIVE_MS);
-        let answer = tokio::time::timeout(limit, client.open(request)).await;
+        let answer = tokio::time::timeout(limit, call(connection, frames)).await;
         let grants = answer
             .unwrap_or_else(|_| {
                 Err(Status::deadline_exceeded(format!("the worker did not answer within {limit:?}")))
             })
-            .map_err(|status| failure_of(id, address, &status))?
-            .into_inner();
+            .map_err(|status| failure_of(id, address, &status))?;
         let reader = read_grants(Arc::clone(&outbound), address.to_owned(), grants, self.scope.token());
         self.scope.spawn(&format!("grants of {id}"), reader);
         Ok(Sender::remote(id, RemoteSender::new(outbound, peer, self.settings)))
@@ -109,6 +108,15 @@ async fn connect(address: &str, channel: ChannelId) -> Result<Channel, Failure> 
         .connect()
         .await
         .map_err(cannot_connect)
+}
+
+/// Calls `ExchangeService/Open` with these frames.
+async fn call(mut connection: Channel, frames: OutboundStream) -> Result<Streaming<CreditGrant>, Status> {
+    let request = wire::request(frames);
+    let not_sent = |error: tonic::transport::Error| Status::from_error(error.into());
+    std::future::poll_fn(|context| connection.poll_ready(context)).await.map_err(not_sent)?;
+    let response = connection.call(request).await.map_err(not_sent)?;
+    wire::grants(response)
 }
 
 /// Brings the receiver's grants to the sending end until the channel ends.

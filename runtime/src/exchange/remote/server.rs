@@ -4,34 +4,36 @@
 //! then on the channel's own stream carries frames in and grants out. Invariants: no stream is read before its channel
 //! was admitted; stopping the server ends every channel.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use thalweg_common::clock::{SharedClock, SystemClock};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, ChannelId, JobId};
 use thalweg_common::limits::{
-    EXCHANGE_CONNECTION_WINDOW_BYTES, EXCHANGE_KEEP_ALIVE_MS, EXCHANGE_STREAM_WINDOW_BYTES,
-    HTTP2_FRAME_BYTES, MAX_FRAME_BYTES,
+    EXCHANGE_CONNECTION_WINDOW_BYTES, EXCHANGE_KEEP_ALIVE_MS, EXCHANGE_STREAM_WINDOW_BYTES, HTTP2_FRAME_BYTES,
 };
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::TaskScope;
-use thalweg_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use thalweg_proto::v1::{Frame, frame};
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
 
 use super::receiver::{Inbound, InboundStream, RemoteReceiver};
 use super::registry::Registry;
+use super::wire::{self, FrameStream};
 use super::{ExchangeSettings, OpenChannel};
 use crate::exchange::channel::Receiver;
 use crate::exchange::credit::FloatingCredit;
 use crate::exchange::window::WindowPolicy;
-
-/// What a frame has around its payload, generously.
-const MESSAGE_OVERHEAD_BYTES: usize = 1_024;
 
 /// The receiving side of a worker's exchange. Cheap to clone; it stops when its scope is cancelled or the last clone goes.
 #[derive(Clone)]
@@ -72,8 +74,7 @@ impl ExchangeServer {
                 registry.stop();
             }
         };
-        let service = ExchangeServiceServer::new(Service { registry: Arc::clone(&registry) })
-            .max_decoding_message_size(MAX_FRAME_BYTES + MESSAGE_OVERHEAD_BYTES);
+        let service = ExchangeService { registry: Arc::clone(&registry) };
         let keep_alive = std::time::Duration::from_millis(EXCHANGE_KEEP_ALIVE_MS);
         let server = Server::builder()
             .max_frame_size(HTTP2_FRAME_BYTES)
@@ -122,26 +123,47 @@ impl ExchangeServer {
     }
 }
 
-struct Service {
+/// `thalweg.v1.ExchangeService`, by hand: tonic's own service copies every frame.
+#[derive(Clone)]
+struct ExchangeService {
     registry: Arc<Registry>,
 }
 
-#[tonic::async_trait]
-impl ExchangeService for Service {
-    type OpenStream = InboundStream<Streaming<Frame>>;
+impl NamedService for ExchangeService {
+    const NAME: &'static str = wire::SERVICE;
+}
 
-    async fn open(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
-        let peer =
-            request.remote_addr().map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
-        let mut frames = request.into_inner();
-        let Some(Frame { sequence: 0, message: Some(frame::Message::Open(open)), .. }) =
-            frames.message().await?
-        else {
-            return Err(Status::invalid_argument(
-                "the first frame of a channel must open it, with sequence 0",
-            ));
-        };
-        let inbound = self.registry.claim(OpenChannel::try_from(open)?).await?;
-        Ok(Response::new(InboundStream::new(inbound, peer, frames)))
+impl Service<http::Request<Body>> for ExchangeService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let registry = Arc::clone(&self.registry);
+        Box::pin(async move {
+            let answers = open(&registry, request).await;
+            Ok(answers.map_or_else(Status::into_http, wire::response))
+        })
+    }
+}
+
+/// Lets a channel in: its first frame says which.
+async fn open(
+    registry: &Registry,
+    request: http::Request<Body>,
+) -> Result<InboundStream<FrameStream<Body>>, Status> {
+    wire::check_request(&request)?;
+    let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+    let mut frames = FrameStream::new(request.into_body());
+    let first = frames.next().await.transpose()?;
+    let Some(Frame { sequence: 0, message: Some(frame::Message::Open(open)), .. }) = first else {
+        return Err(Status::invalid_argument("the first frame of a channel must open it, with sequence 0"));
+    };
+    let inbound = registry.claim(OpenChannel::try_from(open)?).await?;
+    Ok(InboundStream::new(inbound, peer, frames))
 }
