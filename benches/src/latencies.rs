@@ -195,8 +195,8 @@ impl Sink<Event> for LatencySink {
 
     fn write(&mut self, batch: &mut Batch<Event>) -> Result<(), Failure> {
         let now = now_ns();
-        self.take(&batch.records, now).or_failure("cannot report latencies")?;
-        batch.records.clear();
+        self.take(batch.records(), now).or_failure("cannot report latencies")?;
+        batch.clear();
         Ok(())
     }
 

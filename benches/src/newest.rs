@@ -50,7 +50,7 @@ impl Sink<(u64, u64)> for NewestSink {
     }
 
     fn write(&mut self, batch: &mut Batch<(u64, u64)>) -> Result<(), Failure> {
-        for (key, value) in batch.records.drain(..) {
+        for (key, value) in batch.drain() {
             match self.newest.insert(key, value) {
                 Some(before) => self.tally.sum = self.tally.sum.wrapping_sub((key, before).digest()),
                 None => self.tally.count += 1,

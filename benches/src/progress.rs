@@ -123,7 +123,7 @@ impl<T> Sink<T> for CountingSink {
 
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         let records = batch.len();
-        batch.records.clear();
+        batch.clear();
         let noted =
             if self.pause.is_zero() { self.progress.add(records) } else { self.write_slowly(records) };
         noted.or_failure(format_args!("cannot write {}", self.progress.path.display()))

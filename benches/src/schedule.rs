@@ -138,7 +138,7 @@ impl PacedSource {
     }
 
     /// What there is to say at this time.
-    fn poll_at(&mut self, now_ns: u64, out: &mut Vec<Event>, max: u64) -> SourceStatus {
+    fn poll_at(&mut self, now_ns: u64, out: &mut impl Extend<Event>, max: u64) -> SourceStatus {
         let event = |number, due_ns| Event { key: splitmix(number) % KEYS, due_ns };
         let from = self.next;
         match self.rate {
@@ -176,7 +176,7 @@ impl Source for PacedSource {
     }
 
     fn poll(&mut self, out: &mut Batch<Event>, max: usize) -> Result<SourceStatus, Failure> {
-        Ok(self.poll_at(now_ns(), &mut out.records, max as u64))
+        Ok(self.poll_at(now_ns(), out, max as u64))
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Failure> {

@@ -231,11 +231,11 @@ impl<T: Digest> Sink<T> for TallySink {
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         if !self.reads_records {
             self.tally.count += batch.len() as u64;
-            batch.records.clear();
+            batch.clear();
             return Ok(());
         }
         let mut tally = self.tally;
-        for record in batch.records.drain(..) {
+        for record in batch.drain() {
             tally.add(&record);
         }
         self.tally = tally;

@@ -23,7 +23,7 @@ fn read_all(source: &TextFileSource, subtask: u32, parallelism: u32) -> Result<V
     source.open(&context(subtask, parallelism), None)?;
     let mut batch = Batch::default();
     while source.poll(&mut batch, 100)? != SourceStatus::Finished {}
-    Ok(batch.records)
+    Ok(batch.into_parts().0)
 }
 
 fn read_file(content: &[u8]) -> Result<Vec<String>, Failure> {
@@ -57,7 +57,7 @@ fn read_interrupted(
         }
         if !lost {
             snapshot = Some(attempt.snapshot().unwrap());
-            lines.append(&mut batch.records);
+            lines.extend(batch.drain());
         }
     }
 }
@@ -194,7 +194,7 @@ fn a_watching_source_finds_new_files_and_never_reads_one_again() {
     clock.advance(Duration::from_secs(6));
     assert_eq!(source.poll(&mut batch, 10).unwrap(), SourceStatus::Ready);
     source.poll(&mut batch, 10).unwrap();
-    assert_eq!(batch.records, ["1", "2"]);
+    assert_eq!(batch.records(), ["1", "2"]);
 
     // Restored, it knows what it has read, also when the file has changed since.
     let snapshot = source.snapshot().unwrap();
@@ -205,7 +205,7 @@ fn a_watching_source_finds_new_files_and_never_reads_one_again() {
     clock.advance(interval);
     let mut batch = Batch::default();
     while source.poll(&mut batch, 10).unwrap() == SourceStatus::Ready {}
-    assert_eq!(batch.records, ["3"]);
+    assert_eq!(batch.records(), ["3"]);
 }
 
 #[test]

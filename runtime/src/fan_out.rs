@@ -23,12 +23,12 @@ impl<T> FanOut<T> {
 impl<T: Clone + Send> Link<T> for FanOut<T> {
     fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         let Some((last, others)) = self.links.split_last_mut() else {
-            batch.records.clear();
+            batch.clear();
             return Ok(());
         };
         for link in others {
-            self.copy.records.clear();
-            self.copy.records.extend_from_slice(&batch.records);
+            self.copy.clear();
+            self.copy.append_copy(batch);
             link.process(&mut self.copy)?;
         }
         last.process(batch)
@@ -53,5 +53,30 @@ impl<T: Clone + Send> Link<T> for FanOut<T> {
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
         // Every link is flushed, also behind one that is blocked.
         self.links.iter_mut().try_fold(Flushed::All, |flushed, link| Ok(flushed.and(link.flush(partial)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Captured;
+
+    #[test]
+    fn every_link_gets_all_records_with_their_timestamps() {
+        let captured: [Captured<char>; 3] = Default::default();
+        let mut fan_out = FanOut::new(captured.iter().map(|link| Box::new(link.clone()) as _).collect());
+        for mut batch in [Batch::from_parts(vec!['a', 'b'], vec![1, 2]), Batch::from(vec!['c'])] {
+            fan_out.process(&mut batch).expect("captures");
+            assert!(batch.is_empty());
+        }
+        let expected = Batch::from_parts(vec!['a', 'b', 'c'], vec![1, 2]);
+        assert!(captured.iter().all(|link| link.take() == expected));
+    }
+
+    #[test]
+    fn without_a_link_records_vanish() {
+        let mut batch = Batch::from_parts(vec!['a'], vec![1]);
+        FanOut::new(Vec::new()).process(&mut batch).expect("nothing can fail");
+        assert!(batch.is_empty());
     }
 }

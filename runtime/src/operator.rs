@@ -8,6 +8,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId};
@@ -15,7 +16,7 @@ use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 use thalweg_state::{Accessor, AtKey, State, Tables};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, known};
 
 /// Where an operator runs; what it is told when it is opened.
 #[derive(Debug, Clone)]
@@ -73,7 +74,8 @@ pub trait Source: Send {
     /// What cannot be opened or read; the task fails with it.
     fn open(&mut self, context: &SourceContext, restored: Option<&[u8]>) -> Result<(), Failure>;
 
-    /// Appends at most `max` records to `out`, without waiting for them.
+    /// Appends at most `max` records to `out`, without waiting for them: with [`push`](Batch::push), or with
+    /// [`push_with_timestamp`](Batch::push_with_timestamp) if it knows when they happened.
     ///
     /// # Errors
     /// What cannot be read; the task fails with it.
@@ -98,7 +100,7 @@ pub trait Sink<T>: Send {
     /// What cannot be opened or recovered; the task fails with it.
     fn open(&mut self, context: &SinkContext, restored: Option<&[u8]>) -> Result<(), Failure>;
 
-    /// Writes and drains `batch`.
+    /// Writes and drains `batch`, whose records may have timestamps.
     ///
     /// # Errors
     /// What cannot be written; the task fails with it.
@@ -174,13 +176,20 @@ pub trait KeyedProcess<K: Key, In>: State + Clone + Send + Sync + 'static {
 /// What a function on a keyed stream works with: the key at hand, its state, and its output.
 pub struct Context<'a, K: Key, Out> {
     state: AtKey<'a, K>,
-    output: &'a mut Vec<Out>,
+    /// That of the record at hand, and of what is emitted.
+    timestamp: Timestamp,
+    output: &'a mut Batch<Out>,
     open: &'a OpenContext,
 }
 
 impl<'a, K: Key, Out> Context<'a, K, Out> {
-    pub(crate) fn new(state: AtKey<'a, K>, output: &'a mut Vec<Out>, open: &'a OpenContext) -> Self {
-        Self { state, output, open }
+    pub(crate) fn new(
+        state: AtKey<'a, K>,
+        timestamp: Timestamp,
+        output: &'a mut Batch<Out>,
+        open: &'a OpenContext,
+    ) -> Self {
+        Self { state, timestamp, output, open }
     }
 
     /// The key at hand.
@@ -195,10 +204,17 @@ impl<'a, K: Key, Out> Context<'a, K, Out> {
         self.state.take_key()
     }
 
-    /// Emits a record.
+    /// When the record at hand happened, in milliseconds since the epoch. Nothing if its source did not say so, and at the
+    /// end of the input.
+    #[inline]
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        known(self.timestamp)
+    }
+
+    /// Emits a record with the timestamp of the record at hand.
     #[inline]
     pub fn emit(&mut self, record: Out) {
-        self.output.push(record);
+        self.output.push_with_timestamp(record, self.timestamp);
     }
 
     /// The subtask, from 0.

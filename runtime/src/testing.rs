@@ -136,7 +136,15 @@ impl<In, Out> OperatorHarness<In, Out> {
     /// # Errors
     /// What the operator fails with.
     pub fn push(&mut self, records: Vec<In>) -> Result<(), Failure> {
-        self.link.process(&mut Batch::from(records))
+        self.push_batch(Batch::from(records))
+    }
+
+    /// Gives it this batch, perhaps with timestamps.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn push_batch(&mut self, mut batch: Batch<In>) -> Result<(), Failure> {
+        self.link.process(&mut batch)
     }
 
     /// Lets a barrier reach it and returns its snapshot.
@@ -181,7 +189,12 @@ impl<In, Out> OperatorHarness<In, Out> {
 
     /// Takes out what it has emitted.
     pub fn output(&mut self) -> Vec<Out> {
-        std::mem::take(&mut self.captured.lock().records)
+        self.output_batch().into_parts().0
+    }
+
+    /// The same as one batch, with timestamps if there are any.
+    pub fn output_batch(&mut self) -> Batch<Out> {
+        self.captured.take()
     }
 
     /// The events that it has passed on.
@@ -244,7 +257,12 @@ impl<Out: Record> SourceHarness<Out> {
 
     /// Takes out what it has emitted.
     pub fn output(&mut self) -> Vec<Out> {
-        std::mem::take(&mut self.captured.lock().records)
+        self.output_batch().into_parts().0
+    }
+
+    /// The same as one batch, with timestamps if there are any.
+    pub fn output_batch(&mut self) -> Batch<Out> {
+        self.captured.take()
     }
 }
 
@@ -258,17 +276,22 @@ fn take_snapshot(
 }
 
 /// The link behind the tested operator.
-struct Captured<T> {
+pub(crate) struct Captured<T> {
     shared: Arc<Mutex<Shared<T>>>,
 }
 
 struct Shared<T> {
-    records: Vec<T>,
+    records: Batch<T>,
     events: Vec<Event>,
     is_blocked: bool,
 }
 
 impl<T> Captured<T> {
+    /// Takes out what has come.
+    pub(crate) fn take(&self) -> Batch<T> {
+        std::mem::take(&mut self.lock().records)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared<T>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,7 +299,7 @@ impl<T> Captured<T> {
 
 impl<T> Default for Captured<T> {
     fn default() -> Self {
-        let shared = Shared { records: Vec::new(), events: Vec::new(), is_blocked: false };
+        let shared = Shared { records: Batch::default(), events: Vec::new(), is_blocked: false };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 }
@@ -289,7 +312,7 @@ impl<T> Clone for Captured<T> {
 
 impl<T: Send> Link<T> for Captured<T> {
     fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
-        self.lock().records.append(&mut batch.records);
+        self.lock().records.append(batch);
         Ok(())
     }
 

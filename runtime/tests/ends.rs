@@ -134,7 +134,7 @@ impl Source for Greedy {
     }
 
     fn poll(&mut self, out: &mut Batch<u64>, max: usize) -> Result<SourceStatus, Failure> {
-        out.records.resize(2 * max, 0);
+        out.extend(vec![0; 2 * max]);
         Ok(SourceStatus::Ready)
     }
 

@@ -70,7 +70,7 @@ fn read(gate: &mut InputGate<String>, parker: &mut TaskParker) -> usize {
     loop {
         match next(gate, parker).unwrap() {
             Input::Batch(batch) => {
-                for record in &batch.records {
+                for record in batch.records() {
                     assert_eq!(record.parse::<usize>(), Ok(records), "in order, nothing lost");
                     records += 1;
                 }
@@ -191,7 +191,7 @@ async fn little_waits_for_a_slow_consumer_with_debloating() {
             let Input::Batch(batch) = next(&mut gate, &mut parker).unwrap() else {
                 panic!("only batches come")
             };
-            for _ in &batch.records {
+            for _ in batch.records() {
                 most = most.max(sent.load(Ordering::Relaxed).saturating_sub(consumed));
                 consumed += 1;
                 // Nobody calls it: this is how slow the consumer is.

@@ -75,7 +75,7 @@ impl Bystander {
             else {
                 panic!("only batches were sent")
             };
-            for (number, text) in batch.records {
+            for (number, text) in batch.into_parts().0 {
                 assert_eq!((number, text.len()), (self.next, 20));
                 self.next += 1;
             }

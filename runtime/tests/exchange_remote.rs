@@ -40,7 +40,8 @@ async fn records_and_events_arrive_in_order_through_little_credit() {
         sender.set_waker(parker.waker());
         for number in 0..BATCHES {
             // From nothing to more than the whole credit.
-            let records = (0..number).map(|index| (number, "x".repeat(index as usize % 50))).collect();
+            let records: Vec<_> =
+                (0..number).map(|index| (number, "x".repeat(index as usize % 50))).collect();
             send(&mut sender, &mut parker, records).unwrap();
             sender.send_event(Event::Barrier(barrier(number + 1))).unwrap();
         }
@@ -53,7 +54,7 @@ async fn records_and_events_arrive_in_order_through_little_credit() {
         loop {
             match next(&mut gate, &mut parker).unwrap() {
                 Input::Batch(batch) => {
-                    for (number, text) in batch.records {
+                    for (number, text) in batch.into_parts().0 {
                         if number != epoch {
                             // A barrier without records behind it may be passed over.
                             assert_eq!((number, seen), (epoch + 1, epoch), "all of the last epoch are there");
@@ -80,6 +81,53 @@ async fn records_and_events_arrive_in_order_through_little_credit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timestamps_arrive_beside_their_records() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let pair = Pair::start(ExchangeSettings { compression, ..SMALL }).await;
+        let (mut sender, receiver) = pair.channel::<(u64, String)>(0).await;
+        // Batches of a fraction of a frame and of many; with a timestamp for each record, for some, and for none.
+        let timestamp = |batch: u64, number: u64| match batch % 3 {
+            0 => Some(number as i64 - 50),
+            1 => number.is_multiple_of(2).then_some(number as i64),
+            _ => None,
+        };
+        let sending = on_thread(&pair.scope, move || {
+            let mut parker = TaskParker::new();
+            sender.set_waker(parker.waker());
+            for number in 0..60 {
+                let mut batch = Batch::default();
+                for index in 0..number * 5 {
+                    let record = (number, "x".repeat(index as usize % 50));
+                    match timestamp(number, index) {
+                        Some(timestamp) => batch.push_with_timestamp(record, timestamp),
+                        None => batch.push(record),
+                    }
+                }
+                send(&mut sender, &mut parker, batch).unwrap();
+            }
+            sender.send_event(Event::EndOfInput).unwrap();
+        });
+        let receiving = on_thread(&pair.scope, move || {
+            let (mut gate, mut parker) = gate(receiver);
+            let mut seen = Vec::new();
+            while let Input::Batch(mut batch) = next(&mut gate, &mut parker).unwrap() {
+                seen.extend(
+                    batch.drain_with_timestamps().map(|((number, _), timestamp)| (number, timestamp)),
+                );
+                gate.recycle(batch);
+            }
+            seen
+        });
+        let ((), seen) = tokio::join!(sending, receiving);
+        let expected: Vec<_> = (0..60)
+            .flat_map(|number| (0..number * 5).map(move |index| (number, timestamp(number, index))))
+            .collect();
+        assert_eq!(seen, expected);
+        pair.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_larger_than_the_credit_passes_and_one_larger_than_a_frame_does_not() {
     let pair = Pair::start(SMALL).await;
     let (mut sender, receiver) = pair.channel::<String>(0).await;
@@ -96,7 +144,7 @@ async fn a_record_larger_than_the_credit_passes_and_one_larger_than_a_frame_does
         let mut lengths = Vec::new();
         loop {
             match next(&mut gate, &mut parker) {
-                Ok(Input::Batch(batch)) => lengths.extend(batch.records.iter().map(String::len)),
+                Ok(Input::Batch(batch)) => lengths.extend(batch.records().iter().map(String::len)),
                 Ok(other) => panic!("{other:?}"),
                 Err(failure) => return (lengths, failure),
             }
@@ -317,7 +365,7 @@ async fn many_channels_share_one_connection() {
         let (mut counts, mut parker) = (vec![0u32; CHANNELS as usize], parker);
         loop {
             match next(&mut gate, &mut parker).unwrap() {
-                Input::Batch(batch) => batch.records.iter().for_each(|to| counts[*to as usize] += 1),
+                Input::Batch(batch) => batch.records().iter().for_each(|to| counts[*to as usize] += 1),
                 Input::EndOfInput => return counts,
                 other => panic!("{other:?}"),
             }

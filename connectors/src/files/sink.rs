@@ -107,7 +107,7 @@ impl<T: Display + Send> Sink<T> for TextFileSink {
             return Ok(());
         }
         let part = self.parts()?.open_part()?;
-        let written = batch.records.drain(..).try_for_each(|record| writeln!(part.file, "{record}"));
+        let written = batch.drain().try_for_each(|record| writeln!(part.file, "{record}"));
         written.map_err(|error| failed("write to", &part.path, &error))
     }
 

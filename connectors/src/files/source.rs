@@ -190,7 +190,7 @@ impl Opened {
                 Some(line) => {
                     bytes += line.len() as u64;
                     lines += 1;
-                    out.records.push(line);
+                    out.push(line);
                     self.progress.position.offset = Some(reader.offset());
                 }
                 None => {

@@ -165,7 +165,7 @@ impl<T: Record> Sender<T> {
     }
 
     /// The empty buffer of a batch that was encoded, or that the receiver has processed, to be filled again.
-    pub(super) fn take_spare(&mut self) -> Option<Vec<T>> {
+    pub(super) fn take_spare(&mut self) -> Option<Batch<T>> {
         match &mut self.end {
             SendingEnd::Local(sender) => sender.take_spare(),
             SendingEnd::Remote(sender) => sender.take_spare(),
@@ -239,7 +239,7 @@ impl<T> Receiver<T> {
 
     /// Gives the empty buffer of a processed batch back to the sender. A remote sender has no use for it: then the caller
     /// gets it again, to decode into it.
-    pub(super) fn recycle(&mut self, buffer: Vec<T>) -> Option<Vec<T>> {
+    pub(super) fn recycle(&mut self, buffer: Batch<T>) -> Option<Batch<T>> {
         match &mut self.end {
             ReceivingEnd::Local(receiver) => {
                 receiver.recycle(buffer);
@@ -262,7 +262,7 @@ impl<T: Record> Receiver<T> {
     /// Takes the oldest message. `spare` is an old buffer to decode into; `bytes` counts what was decoded.
     pub(super) fn poll(
         &mut self,
-        spare: &mut Vec<T>,
+        spare: &mut Batch<T>,
         bytes: &mut u64,
     ) -> Result<Option<Message<Batch<T>>>, Failure> {
         match &mut self.end {
@@ -308,7 +308,7 @@ mod tests {
     const ID: ChannelId = ChannelId { edge: 3, from: 1, to: 2 };
 
     fn poll(receiver: &mut Receiver<u64>) -> Result<Option<Message<Batch<u64>>>, Failure> {
-        receiver.poll(&mut Vec::new(), &mut 0)
+        receiver.poll(&mut Batch::default(), &mut 0)
     }
 
     fn batch(records: &[u64]) -> Batch<u64> {
@@ -372,12 +372,12 @@ mod tests {
     fn buffers_come_back_to_the_sender() {
         let (mut sender, mut receiver) = local_channel::<u64>(ID);
         assert!(sender.take_spare().is_none());
-        let buffer = Vec::with_capacity(7);
-        let address = buffer.as_ptr();
+        let buffer = Batch::with_capacity(7);
+        let address = buffer.records().as_ptr();
         assert_eq!(receiver.recycle(buffer), None);
-        assert_eq!(sender.take_spare().map(|spare| spare.as_ptr()), Some(address));
+        assert_eq!(sender.take_spare().map(|spare| spare.records().as_ptr()), Some(address));
         for _ in 0..1_000 {
-            assert_eq!(receiver.recycle(vec![0; 10]), None);
+            assert_eq!(receiver.recycle(batch(&[0; 10])), None);
         }
         let kept = std::iter::from_fn(|| sender.take_spare()).count();
         assert!(kept < 2 * LOCAL_CHANNEL_BATCHES, "{kept} buffers are kept");

@@ -61,7 +61,7 @@ pub struct InputGate<T> {
     /// The channel whose batch was delivered last.
     last: usize,
     /// An empty buffer, to decode a batch into.
-    spare: Vec<T>,
+    spare: Batch<T>,
     traffic: Arc<Traffic>,
 }
 
@@ -97,7 +97,7 @@ impl<T: Record> InputGate<T> {
             alignment: None,
             pace: None,
             last: 0,
-            spare: Vec::new(),
+            spare: Batch::default(),
             traffic: Arc::new(Traffic::behind(queues)),
         }
     }
@@ -167,13 +167,13 @@ impl<T: Record> InputGate<T> {
     /// Takes back the buffer of the batch that was delivered last, or the one that the chain has given in exchange, once it
     /// was processed: the channel's sender fills it again, or a later batch is decoded into it.
     pub fn recycle(&mut self, mut batch: Batch<T>) {
-        batch.records.clear();
-        let capacity = batch.records.capacity();
+        batch.clear();
+        let capacity = batch.capacity();
         if capacity == 0 || capacity > MAX_SPARE_RECORDS {
             return;
         }
         let Some(receiver) = self.receivers.get_mut(self.last) else { return };
-        if let Some(buffer) = receiver.recycle(batch.records)
+        if let Some(buffer) = receiver.recycle(batch)
             && capacity > self.spare.capacity()
         {
             self.spare = buffer;

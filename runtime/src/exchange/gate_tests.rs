@@ -39,7 +39,7 @@ fn drain<T: Record>(gate: &mut InputGate<T>) -> (Vec<T>, Input<T>) {
     let mut records = Vec::new();
     loop {
         match gate.poll().expect("no channel has failed") {
-            Input::Batch(batch) => records.extend(batch.records),
+            Input::Batch(mut batch) => records.extend(batch.drain()),
             other => return (records, other),
         }
     }
@@ -93,12 +93,12 @@ fn a_buffer_goes_back_to_the_channel_it_came_from() {
     let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
     for channel in [1, 0, 1] {
         let batch = Batch::from(vec![7u64; 50]);
-        let address = batch.records.as_ptr();
+        let address = batch.records().as_ptr();
         assert_eq!(senders[channel].try_send(batch), Ok(Sent::Done));
         let Ok(Input::Batch(batch)) = gate.poll() else { panic!("a batch was sent") };
         gate.recycle(batch);
         let spare = senders[channel].take_spare().expect("it has come back");
-        assert_eq!((spare.len(), spare.as_ptr()), (0, address));
+        assert_eq!((spare.len(), spare.records().as_ptr()), (0, address));
         assert!(senders[1 - channel].take_spare().is_none());
     }
     gate.recycle(Batch::default());
@@ -289,7 +289,7 @@ fn check_delivery(
         match gate.poll().expect("no channel has failed") {
             Input::Batch(batch) => {
                 prop_assert!(!has_ended, "a batch after the end");
-                for (from, epoch, number) in batch.records {
+                for (from, epoch, number) in batch.into_parts().0 {
                     if mode == CheckpointMode::ExactlyOnce {
                         prop_assert_eq!(epoch, completed, "a record on the wrong side of a barrier");
                     }

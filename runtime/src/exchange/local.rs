@@ -66,7 +66,7 @@ struct Count(AtomicU64);
 pub(super) struct LocalSender<T> {
     shared: Arc<Shared>,
     messages: Producer<Message<Batch<T>>>,
-    spares: Consumer<Vec<T>>,
+    spares: Consumer<Batch<T>>,
     room: Room,
     /// The end of input was sent.
     has_ended: bool,
@@ -76,7 +76,7 @@ pub(super) struct LocalSender<T> {
 pub(super) struct LocalReceiver<T> {
     shared: Arc<Shared>,
     messages: Consumer<Message<Batch<T>>>,
-    spares: Producer<Vec<T>>,
+    spares: Producer<Batch<T>>,
     room: Room,
 }
 
@@ -157,7 +157,7 @@ impl<T> LocalSender<T> {
     }
 
     /// An emptied buffer that has come back.
-    pub(super) fn take_spare(&mut self) -> Option<Vec<T>> {
+    pub(super) fn take_spare(&mut self) -> Option<Batch<T>> {
         self.spares.pop().ok()
     }
 
@@ -232,7 +232,7 @@ impl<T> LocalReceiver<T> {
     }
 
     /// Gives an emptied buffer back to the sender.
-    pub(super) fn recycle(&mut self, buffer: Vec<T>) {
+    pub(super) fn recycle(&mut self, buffer: Batch<T>) {
         // More than ever are in use at once come back only after the sender had to keep some: they are freed.
         let _ = self.spares.push(buffer);
     }

@@ -337,7 +337,7 @@ fn buffers_come_back_whole() {
     check(2, || {
         let (mut sender, mut receiver) = local_channel::<u64>(ID, TINY);
         let receiving = loom::thread::spawn(move || {
-            (0..4).for_each(|capacity| receiver.recycle(Vec::with_capacity(capacity + 1)));
+            (0..4).for_each(|capacity| receiver.recycle(Batch::with_capacity(capacity + 1)));
         });
         let early = sender.take_spare();
         receiving.join().unwrap();

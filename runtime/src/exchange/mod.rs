@@ -7,7 +7,7 @@
 //! - `channel.rs` is the channel's two ends as a task sees them: [`Sender`] and [`Receiver`]. Sending never blocks.
 //! - `local.rs` moves the batch itself to a task of the same process, through a ring that takes no lock, and its buffer back.
 //!   `queue.rs` keeps messages wherever else they wait: in an output, and at the ends of a remote channel.
-//! - `remote/` moves it to another process: `frame.rs` encodes it, `sender.rs` queues frames while `credit.rs` allows it and
+//! - `remote/` moves it to another process: `frame.rs` encodes it (`timestamped.rs` if it has timestamps), `sender.rs` queues frames while `credit.rs` allows it and
 //!   feeds the gRPC stream that `client.rs` has opened; on the other side `server.rs` accepts the stream,
 //!   `registry.rs` fences it and finds its receiver, `receiver.rs` checks, queues and decodes the frames.
 //!   How much may be on its way to a receiver moves: `window.rs` decides, `debloat.rs` measures. For batches inside a

@@ -26,7 +26,7 @@ pub struct Output<T> {
     routing: Routing<T>,
     channels: Vec<Channel<T>>,
     /// Records that do not fill a batch yet, by channel. Apart from the channels, because this is where each record is put.
-    buffers: Vec<Vec<T>>,
+    buffers: Vec<Batch<T>>,
     /// Scratch of the partitioner.
     targets: Vec<u32>,
     traffic: Arc<Traffic>,
@@ -64,7 +64,7 @@ impl<T: Record> Output<T> {
     fn build(routing: Routing<T>, senders: Vec<Sender<T>>) -> Self {
         Self {
             routing,
-            buffers: senders.iter().map(|_| Vec::new()).collect(),
+            buffers: senders.iter().map(|_| Batch::default()).collect(),
             channels: senders.into_iter().map(Channel::new).collect(),
             targets: Vec::new(),
             traffic: Arc::default(),
@@ -88,7 +88,7 @@ impl<T: Record> Output<T> {
     fn partition(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         if let Routing::Partitioned(partitioner) = &mut self.routing {
             self.targets.clear();
-            partitioner.select(&batch.records, self.channels.len(), &mut self.targets);
+            partitioner.select(batch.records(), self.channels.len(), &mut self.targets);
         }
         let channels = self.channels.len();
         let is_valid = self.targets.iter().all(|target| (*target as usize) < channels);
@@ -102,9 +102,7 @@ impl<T: Record> Output<T> {
         for (channel, buffer) in self.channels.iter_mut().zip(&mut self.buffers) {
             channel.prepare(buffer);
         }
-        for (record, target) in batch.records.drain(..).zip(&self.targets) {
-            self.buffers[*target as usize].push(record);
-        }
+        batch.scatter(&self.targets, &mut self.buffers);
         self.send_full_buffers()
     }
 
@@ -163,7 +161,7 @@ impl<T: Record> Link<T> for Output<T> {
         } else {
             for (channel, buffer) in others.iter_mut().zip(&mut self.buffers[1..]) {
                 channel.prepare(buffer);
-                buffer.extend_from_slice(&batch.records);
+                buffer.append_copy(batch);
             }
             first.append(&mut self.buffers[0], batch);
             self.send_full_buffers()?;
@@ -211,21 +209,21 @@ impl<T: Record> Channel<T> {
     }
 
     /// Gives room to a buffer that has none: that of a batch which has come back, or as much as the last batch needed.
-    fn prepare(&mut self, buffer: &mut Vec<T>) {
+    fn prepare(&mut self, buffer: &mut Batch<T>) {
         if buffer.capacity() == 0 {
             let spare = self.sender.take_spare();
-            *buffer = spare.unwrap_or_else(|| Vec::with_capacity(self.last_records.min(MAX_SPARE_RECORDS)));
+            *buffer = spare.unwrap_or_else(|| Batch::with_capacity(self.last_records.min(MAX_SPARE_RECORDS)));
         }
     }
 
     /// Takes a whole batch; without a copy if nothing waits before it.
-    fn append(&mut self, buffer: &mut Vec<T>, batch: &mut Batch<T>) {
+    fn append(&mut self, buffer: &mut Batch<T>, batch: &mut Batch<T>) {
         if buffer.is_empty() {
             // The caller gets an empty buffer in exchange and fills it next time.
             self.prepare(buffer);
-            std::mem::swap(buffer, &mut batch.records);
+            std::mem::swap(buffer, batch);
         } else {
-            buffer.append(&mut batch.records);
+            buffer.append(batch);
         }
     }
 
@@ -234,19 +232,15 @@ impl<T: Record> Channel<T> {
         Batch::<T>::FULL_RECORDS.min(self.sender.batch_records())
     }
 
-    fn send_buffer(&mut self, buffer: &mut Vec<T>) -> Result<(), Failure> {
+    fn send_buffer(&mut self, buffer: &mut Batch<T>) -> Result<(), Failure> {
         self.last_records = buffer.len();
-        let records = std::mem::take(buffer);
+        let batch = std::mem::take(buffer);
         let full = self.full_records();
-        if records.len() < 2 * full || full == Batch::<T>::FULL_RECORDS {
-            return self.send_batch(records.into());
+        if batch.len() < 2 * full || full == Batch::<T>::FULL_RECORDS {
+            return self.send_batch(batch);
         }
         // A slow receiver gets in pieces what was read before that was known.
-        let mut records = records.into_iter();
-        while records.len() > 0 {
-            self.send_batch(records.by_ref().take(full).collect::<Vec<_>>().into())?;
-        }
-        Ok(())
+        batch.into_pieces(full).try_for_each(|piece| self.send_batch(piece))
     }
 
     fn send_batch(&mut self, batch: Batch<T>) -> Result<(), Failure> {

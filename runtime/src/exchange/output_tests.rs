@@ -43,7 +43,7 @@ enum Seen<T> {
 fn receive<T: Record>(gate: &mut InputGate<T>, inputs: usize, seen: &mut Vec<Seen<T>>) {
     for _ in 0..inputs {
         match gate.poll().expect("no channel has failed") {
-            Input::Batch(batch) => seen.extend(batch.records.into_iter().map(Seen::Record)),
+            Input::Batch(mut batch) => seen.extend(batch.drain().map(Seen::Record)),
             Input::Barrier { barrier, .. } => seen.push(Seen::Barrier(barrier.id)),
             Input::EndOfInput => seen.push(Seen::End),
             Input::Idle => return,
@@ -93,7 +93,7 @@ fn one_channel_gets_the_batch_itself() {
     let address = records.as_ptr();
     process(&mut output, records);
     match gates[0].poll() {
-        Ok(Input::Batch(batch)) => assert_eq!(batch.records.as_ptr(), address, "it was copied"),
+        Ok(Input::Batch(batch)) => assert_eq!(batch.records().as_ptr(), address, "it was copied"),
         other => panic!("{other:?}"),
     }
 }
@@ -119,13 +119,13 @@ fn buffers_in_use<T: Record>(
     let mut input = Batch::default();
     let mut addresses = std::collections::BTreeSet::new();
     for round in 0..100 {
-        input.records.extend_from_slice(records);
+        input.extend(records.iter().cloned());
         output.process(&mut input).expect("no channel has failed");
         assert_eq!(output.flush(true), Ok(Flushed::All));
         for gate in gates.iter_mut().filter(|_| round % 5 == 4) {
             while let Input::Batch(batch) = gate.poll().expect("no channel has failed") {
                 if round > 20 {
-                    addresses.insert(batch.records.as_ptr().addr());
+                    addresses.insert(batch.records().as_ptr().addr());
                 }
                 gate.recycle(batch);
             }
@@ -329,4 +329,88 @@ proptest! {
             prop_assert_eq!(without_replaced(&seen), without_replaced(&expected));
         }
     }
+}
+
+/// Makes an output over channels.
+type MakeOutput = fn(Vec<Sender<u64>>) -> Output<u64>;
+
+/// A record and its timestamp.
+type Pair = (u64, Option<i64>);
+
+fn process_pairs(output: &mut Output<u64>, pairs: &[Pair]) {
+    let mut batch = Batch::default();
+    for (record, timestamp) in pairs {
+        match timestamp {
+            Some(timestamp) => batch.push_with_timestamp(*record, *timestamp),
+            None => batch.push(*record),
+        }
+    }
+    output.process(&mut batch).expect("no channel has failed");
+    assert!(batch.is_empty());
+}
+
+/// All records that wait; their buffers go back to be used again.
+fn receive_pairs(gate: &mut InputGate<u64>) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    while let Input::Batch(mut batch) = gate.poll().expect("no channel has failed") {
+        pairs.extend(batch.drain_with_timestamps());
+        gate.recycle(batch);
+    }
+    pairs
+}
+
+#[test]
+fn timestamps_pass_local_channels_and_used_buffers() {
+    let outputs: [MakeOutput; 3] = [
+        |senders| Output::new(Box::new(RoundRobin::default()), senders),
+        Output::broadcast,
+        // One channel takes batches as they are.
+        |senders| Output::new(Box::new(Forward), senders),
+    ];
+    for (kind, make) in outputs.into_iter().enumerate() {
+        let (senders, mut gates) = channels(if kind == 2 { 1 } else { 3 });
+        let mut output = make(senders);
+        let mut next = 0;
+        for round in 0..60_u64 {
+            // Rounds without timestamps between those with them, and batches that are mixed.
+            let pairs: Vec<Pair> = (next..next + 30 + round)
+                .map(|number| (number, (number % 7 < round % 8).then_some(number as i64 - 100)))
+                .collect();
+            next += pairs.len() as u64;
+            for part in pairs.chunks(11) {
+                process_pairs(&mut output, part);
+            }
+            assert_eq!(output.flush(true), Ok(Flushed::All));
+            let mut seen: Vec<Vec<Pair>> = gates.iter_mut().map(receive_pairs).collect();
+            match kind {
+                0 => {
+                    let mut all = seen.concat();
+                    all.sort_unstable();
+                    assert_eq!(all, pairs);
+                }
+                1 => assert!(seen.iter().all(|seen| *seen == pairs)),
+                _ => assert_eq!(seen.swap_remove(0), pairs),
+            }
+        }
+    }
+}
+
+#[test]
+fn timestamps_wait_with_their_records_behind_a_full_channel_and_pass_in_pieces() {
+    let (senders, mut gates) = channels(1);
+    let mut output = Output::new(Box::new(Forward), senders);
+    let pairs: Vec<Pair> =
+        (0..(LOCAL_CHANNEL_BATCHES as u64 + 2) * 50).map(|number| (number, Some(-(number as i64)))).collect();
+    // The first batches of a channel are small, so each of these leaves in pieces.
+    for part in pairs.chunks(50) {
+        process_pairs(&mut output, part);
+        output.flush(true).expect("no channel has failed");
+    }
+    assert!(output.traffic().queue_length() > 0, "the channel is full");
+    let mut seen = Vec::new();
+    while seen.len() < pairs.len() {
+        seen.extend(receive_pairs(&mut gates[0]));
+        output.flush(true).expect("no channel has failed");
+    }
+    assert_eq!(seen, pairs);
 }

@@ -104,7 +104,7 @@ impl<T: Record> Sink<T> for CollectSink<T> {
     }
 
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
-        self.open.append(&mut batch.records);
+        self.open.extend(batch.drain());
         Ok(())
     }
 

@@ -38,7 +38,7 @@ impl<T: Record> Source for CollectionSource<T> {
     fn poll(&mut self, out: &mut Batch<T>, max: usize) -> Result<SourceStatus, Failure> {
         let rest = self.records.get(self.next..).unwrap_or_default();
         let before = out.len();
-        out.records.extend(rest.iter().step_by(self.step).take(max).cloned());
+        out.extend(rest.iter().step_by(self.step).take(max).cloned());
         self.next += (out.len() - before) * self.step;
         Ok(if self.next < self.records.len() { SourceStatus::Ready } else { SourceStatus::Finished })
     }

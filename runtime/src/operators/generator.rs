@@ -95,7 +95,7 @@ where
             _ => left,
         };
         let numbers = (0..records).map(|index| self.next + index * self.step);
-        out.records.extend(numbers.map(&self.generate));
+        out.extend(numbers.map(&self.generate));
         self.next += records * self.step;
         Ok(if self.left(1) == 0 { SourceStatus::Finished } else { SourceStatus::Ready })
     }

@@ -10,7 +10,7 @@ use thalweg_common::id::CheckpointId;
 use thalweg_state::{Declarations, KeyedStore};
 
 use super::factory;
-use crate::batch::Batch;
+use crate::batch::{Batch, NO_TIMESTAMP};
 use crate::event::Barrier;
 use crate::link::{Flushed, Link};
 use crate::operator::{Context, Key, KeyedProcess, OpenContext};
@@ -108,7 +108,7 @@ where
             return Ok(());
         }
         let result = self.next.process(&mut self.output);
-        self.output.records.clear();
+        self.output.clear();
         result
     }
 
@@ -122,7 +122,8 @@ where
                 return Ok(Flushed::Blocked);
             }
             for key in keys.by_ref().take(Batch::<Out>::FULL_RECORDS) {
-                let mut context = Context::new(self.store.select(key)?, &mut self.output.records, &self.open);
+                let state = self.store.select(key)?;
+                let mut context = Context::new(state, NO_TIMESTAMP, &mut self.output, &self.open);
                 let result = self.process.on_end(&mut context);
                 result.map_err(|failure| failure.context(&self.open.operator_name))?;
             }
@@ -146,13 +147,13 @@ where
 {
     fn process(&mut self, batch: &mut Batch<In>) -> Result<(), Failure> {
         let mut keys = std::mem::take(&mut self.keys);
-        let mut records = batch.records.drain(..);
+        let (mut records, mut timestamps) = batch.drain_parts();
         while !records.as_slice().is_empty() {
             keys.extend(records.as_slice().iter().take(KEYS_AHEAD).map(&self.key));
             self.store.look_up(&keys);
             for (index, (key, record)) in keys.drain(..).zip(&mut records).enumerate() {
                 let state = self.store.select_next(index, key)?;
-                let mut context = Context::new(state, &mut self.output.records, &self.open);
+                let mut context = Context::new(state, timestamps.next(), &mut self.output, &self.open);
                 let result = self.process.on_record(record, &mut context);
                 result.map_err(|failure| failure.context(&self.open.operator_name))?;
                 if self.output.len() >= Batch::<P::Out>::FULL_RECORDS {
@@ -160,7 +161,6 @@ where
                 }
             }
         }
-        drop(records);
         self.keys = keys;
         self.state_bytes.set(self.store.size_bytes());
         self.hand_on()

@@ -41,7 +41,7 @@ impl<T> PrintSink<T> {
 
     fn render(&mut self, batch: &mut Batch<T>) -> &str {
         self.lines.clear();
-        for record in batch.records.drain(..) {
+        for record in batch.drain() {
             self.lines.push_str(&self.prefix);
             (self.format)(&record, &mut self.lines);
             self.lines.push('\n');

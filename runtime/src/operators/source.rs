@@ -85,7 +85,7 @@ impl<S: Source> Head for SourceHead<S> {
             }
             self.counters.add_records_read(records);
             let result = self.next.process(&mut self.output);
-            self.output.records.clear();
+            self.output.clear();
             result?;
         }
         Ok(match status {

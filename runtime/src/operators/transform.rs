@@ -1,4 +1,5 @@
-//! Operators without state: map, filter, flat map, and the same with functions that may fail.
+//! Operators without state: map, filter, flat map, and the same with functions that may fail. What comes of a record has its
+//! timestamp.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -142,7 +143,7 @@ fn hand_on<T>(output: &mut Batch<T>, next: &mut dyn Link<T>) -> Result<(), Failu
     }
     let result = next.process(output);
     // A link drains its input; a record that it left must not be seen twice.
-    output.records.clear();
+    output.clear();
     result
 }
 
@@ -155,7 +156,7 @@ impl<In, Out: Send, F: FnMut(In) -> Out + Send> Transform<In> for Map<F, Out> {
     type Out = Out;
 
     fn transform(&mut self, batch: &mut Batch<In>, next: &mut dyn Link<Out>) -> Result<(), Failure> {
-        self.output.records.extend(batch.records.drain(..).map(&mut self.function));
+        batch.map_into(&mut self.output, &mut self.function);
         hand_on(&mut self.output, next)
     }
 }
@@ -176,9 +177,10 @@ where
     type Out = Out;
 
     fn transform(&mut self, batch: &mut Batch<In>, next: &mut dyn Link<Out>) -> Result<(), Failure> {
-        for record in batch.records.drain(..) {
+        let (records, mut timestamps) = batch.drain_parts();
+        for record in records {
             let out = (self.function)(record).map_err(|error| user_failure(error).context(&self.name))?;
-            self.output.records.push(out);
+            self.output.push_with_timestamp(out, timestamps.next());
         }
         hand_on(&mut self.output, next)
     }
@@ -192,7 +194,7 @@ impl<T, F: FnMut(&T) -> bool + Send> Transform<T> for Filter<F> {
     type Out = T;
 
     fn transform(&mut self, batch: &mut Batch<T>, next: &mut dyn Link<T>) -> Result<(), Failure> {
-        batch.records.retain(&mut self.keep);
+        batch.retain(&mut self.keep);
         hand_on(batch, next)
     }
 }
@@ -208,7 +210,7 @@ impl<T, E: Into<BoxError>, F: FnMut(&T) -> Result<bool, E> + Send> Transform<T> 
 
     fn transform(&mut self, batch: &mut Batch<T>, next: &mut dyn Link<T>) -> Result<(), Failure> {
         let mut failed = None;
-        batch.records.retain(|record| match (self.keep)(record) {
+        batch.retain(|record| match (self.keep)(record) {
             Ok(keep) => keep && failed.is_none(),
             Err(error) => {
                 failed.get_or_insert(error);
@@ -239,11 +241,13 @@ where
     type Out = Out;
 
     fn transform(&mut self, batch: &mut Batch<In>, next: &mut dyn Link<Out>) -> Result<(), Failure> {
-        for record in batch.records.drain(..) {
+        let (records, mut timestamps) = batch.drain_parts();
+        for record in records {
+            let timestamp = timestamps.next();
             let produced =
                 (self.function)(record).map_err(|error| user_failure(error).context(&self.name))?;
             for out in produced {
-                self.output.records.push(out);
+                self.output.push_with_timestamp(out, timestamp);
                 // One record may become very many: they leave in batches of the usual size.
                 if self.output.len() >= Batch::<Out>::FULL_RECORDS {
                     hand_on(&mut self.output, next)?;

@@ -257,6 +257,7 @@ impl<const PADDING: usize> Builder<'_, PADDING> {
             }
             None => {
                 let station = Station {
+                    seed: scenario.seed,
                     ledger: Arc::clone(self.ledger),
                     vertex: number,
                     record_cost: vertex.record_cost,

@@ -1,13 +1,15 @@
 //! The records of a simulation, and the sources, stations and sinks that they pass.
 //!
 //! A record carries what it takes to check its way: the route over tasks and edges that it took, and its rank among those
-//! with the same route, which grows from each record to the next as long as every channel keeps its order.
+//! with the same route, which grows from each record to the next as long as every channel keeps its order. Its key tells its
+//! timestamp, which must be beside it at every vertex.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::ManualClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::Partitioning;
@@ -19,7 +21,7 @@ use thalweg_common::schema::Schema;
 use super::expectation::{Tally, identity};
 use super::random::{Random, mix};
 use super::scenario;
-use crate::batch::Batch;
+use crate::batch::{Batch, NO_TIMESTAMP, known};
 use crate::event::Barrier;
 use crate::link::{Flushed, Link};
 use crate::operator::{Sink, SinkContext, Source, SourceContext, SourceStatus};
@@ -143,12 +145,13 @@ impl<const PADDING: usize> Source for Reader<PADDING> {
             return Ok(SourceStatus::Idle { retry_after });
         }
         let records = self.random.within(1..=self.plan.chunk).min(left).min(max as u64);
-        out.records.extend((self.next..self.next + records).map(|number| {
+        for number in self.next..self.next + records {
             let (key, digest) = identity(self.seed, self.vertex, self.subtask, number);
             let route = mix(u64::from(self.vertex), u64::from(self.subtask));
             let tally = Tally { count: 1, digest };
-            Item { key, tally, route, rank: number, edge: 0, _padding: [0; PADDING] }
-        }));
+            let item = Item { key, tally, route, rank: number, edge: 0, _padding: [0; PADDING] };
+            out.push_with_timestamp(item, timestamp_of(self.seed, key));
+        }
         self.next += records;
         Ok(if self.next == self.plan.records { SourceStatus::Finished } else { SourceStatus::Ready })
     }
@@ -160,8 +163,19 @@ impl<const PADDING: usize> Source for Reader<PADDING> {
     }
 }
 
+/// The timestamp of all records of a key: some jobs have them, some have none, and in some every other key has.
+fn timestamp_of(seed: u64, key: u64) -> Timestamp {
+    let has_one = match seed % 3 {
+        0 => false,
+        1 => true,
+        _ => key.is_multiple_of(2),
+    };
+    if has_one { mix(seed, key) as Timestamp } else { NO_TIMESTAMP }
+}
+
 /// The head of every vertex that reads channels: checks what comes and takes its time.
 pub(super) struct Station {
+    pub(super) seed: u64,
     pub(super) ledger: Arc<Ledger>,
     pub(super) vertex: u32,
     pub(super) record_cost: Duration,
@@ -195,9 +209,16 @@ struct Visit<const PADDING: usize> {
 }
 
 impl<const PADDING: usize> Visit<PADDING> {
-    fn check(&mut self, item: &Item<PADDING>) -> Result<(), Failure> {
-        let Station { vertex, partitionings, .. } = &*self.station;
+    fn check(&mut self, item: &Item<PADDING>, timestamp: Option<Timestamp>) -> Result<(), Failure> {
+        let Station { seed, vertex, partitionings, .. } = &*self.station;
         let (edge, subtask) = (item.edge, self.subtask);
+        let expected = known(timestamp_of(*seed, item.key));
+        if timestamp != expected {
+            let key = item.key;
+            return Err(Failure::internal(format!(
+                "edge {edge} brought key {key} with the timestamp {timestamp:?} in place of {expected:?} to vertex {vertex}"
+            )));
+        }
         if partitionings[edge as usize] == Partitioning::Hash {
             let group = key_group(key_hash(&item.key, &mut Vec::new()), MAX_PARALLELISM);
             let owner = subtask_of(group, self.parallelism, MAX_PARALLELISM);
@@ -225,9 +246,9 @@ impl<const PADDING: usize> Link<Item<PADDING>> for Visit<PADDING> {
     fn process(&mut self, batch: &mut Batch<Item<PADDING>>) -> Result<(), Failure> {
         let records = batch.len() as u64;
         for at in 0..batch.len() {
-            let item = batch.records[at];
-            self.check(&item)?;
-            batch.records[at].route =
+            let item = batch.records()[at];
+            self.check(&item, batch.timestamp(at))?;
+            batch.records_mut()[at].route =
                 mix(item.route, u64::from(self.station.vertex) << 32 | u64::from(self.subtask));
         }
         let Station { ledger, vertex, record_cost, .. } = &*self.station;
@@ -269,7 +290,7 @@ impl<const PADDING: usize> Sink<Item<PADDING>> for Counter {
     }
 
     fn write(&mut self, batch: &mut Batch<Item<PADDING>>) -> Result<(), Failure> {
-        batch.records.drain(..).for_each(|item| self.tally.add(item.tally));
+        batch.drain().for_each(|item| self.tally.add(item.tally));
         Ok(())
     }
 

@@ -41,7 +41,7 @@ impl Sink<Pair> for StandsStill {
             let may_go = self.may_go.0.lock().unwrap();
             drop(self.may_go.1.wait_while(may_go, |may_go| !*may_go).unwrap());
         }
-        batch.records.clear();
+        batch.clear();
         Ok(())
     }
 

@@ -82,9 +82,9 @@ pub async fn on_thread<R: Send + 'static>(scope: &TaskScope, work: impl FnOnce()
 pub fn send<T: Record>(
     sender: &mut Sender<T>,
     parker: &mut TaskParker,
-    batch: Vec<T>,
+    batch: impl Into<Batch<T>>,
 ) -> Result<(), Failure> {
-    let mut batch = Batch::from(batch);
+    let mut batch = batch.into();
     while let Sent::Full(rest) = sender.try_send(batch)? {
         assert!(parker.park(DEADLINE), "room or a failure wakes the task");
         batch = rest;
@@ -126,7 +126,7 @@ pub fn receive_all<T: Record>(receiver: Receiver<T>) -> Result<Vec<T>, Failure> 
     let mut records = Vec::new();
     loop {
         match next(&mut gate, &mut parker)? {
-            Input::Batch(batch) => records.extend(batch.records),
+            Input::Batch(mut batch) => records.extend(batch.drain()),
             Input::EndOfInput => return Ok(records),
             other => drop(other),
         }

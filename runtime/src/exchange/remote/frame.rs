@@ -1,7 +1,8 @@
 //! The payload of frames: whole records behind their count, or one event. Pure, and independent of the transport.
 //!
 //! On a record's way this is where it becomes bytes, once, and where it is a record again, once. A batch's payload is
-//! the number of records as `u32`, little-endian, then their encodings; all of this may be one LZ4 block. Invariants: a payload has at most
+//! the number of records as `u32`, little-endian, then their encodings, then their timestamps if they have some
+//! (`timestamped.rs`); all of this may be one LZ4 block. Invariants: a payload has at most
 //! [`MAX_FRAME_BYTES`] and [`MAX_FRAME_RECORDS`]; what is decoded has filled its payload exactly; rubbish is an error and
 //! never reserves more memory than it has bytes to justify, compressed or not.
 
@@ -11,9 +12,11 @@ use thalweg_common::limits::{MAX_FRAME_BYTES, MAX_FRAME_RECORDS};
 use thalweg_common::record::{DecodeError, Record};
 
 use super::Compression;
+use super::timestamped::decode_batch;
+use crate::batch::Batch;
 use crate::event::Event;
 
-const HEADER_BYTES: usize = size_of::<u32>();
+pub(super) const HEADER_BYTES: usize = size_of::<u32>();
 
 /// Most records for which room is made before they were seen.
 const MAX_RESERVED_RECORDS: usize = 4_096;
@@ -54,7 +57,7 @@ pub(super) fn encode_records<T: Record>(
     Ok(count)
 }
 
-fn too_large<T>(record_bytes: usize) -> Failure {
+pub(super) fn too_large<T>(record_bytes: usize) -> Failure {
     let limit_bytes = MAX_FRAME_BYTES - HEADER_BYTES;
     Failure::user(format!(
         "a record of type {} takes {record_bytes} bytes, more than the {limit_bytes} bytes that fit into a frame between two \
@@ -68,10 +71,22 @@ fn too_large<T>(record_bytes: usize) -> Failure {
 /// # Errors
 /// When the payload is not what [`encode_records`] makes of records of this type.
 pub(super) fn decode_records<T: Record>(payload: &[u8], records: &mut Vec<T>) -> Result<(), DecodeError> {
-    let Some((header, mut rest)) = payload.split_first_chunk::<HEADER_BYTES>() else {
+    let Some((header, rest)) = payload.split_first_chunk::<HEADER_BYTES>() else {
         return Err(DecodeError::new::<T>(format!("a frame of {} bytes has no record count", payload.len())));
     };
     let count = u32::from_le_bytes(*header) as usize;
+    decode_counted(count, rest, records)
+}
+
+/// Decodes so many records, which fill `rest` exactly, and appends them to `records`.
+///
+/// # Errors
+/// When they are too many, or not what [`encode_records`] makes of records of this type.
+pub(super) fn decode_counted<T: Record>(
+    count: usize,
+    mut rest: &[u8],
+    records: &mut Vec<T>,
+) -> Result<(), DecodeError> {
     if count > MAX_FRAME_RECORDS {
         return Err(DecodeError::new::<T>(format!(
             "a frame announces {count} records, the limit is {MAX_FRAME_RECORDS}"
@@ -115,17 +130,17 @@ impl Payload {
         Ok(Self { bytes, compression })
     }
 
-    /// Decodes the records and appends them to `records`; `scratch` is a buffer for what was compressed.
+    /// Decodes the records and appends them to `batch`; `scratch` is a buffer for what was compressed.
     ///
     /// # Errors
     /// When the payload is not what a sender of records of this type makes.
     pub(super) fn decode<T: Record>(
         &self,
         scratch: &mut Vec<u8>,
-        records: &mut Vec<T>,
+        batch: &mut Batch<T>,
     ) -> Result<(), PayloadError> {
         if self.compression == Compression::None {
-            return Ok(decode_records(&self.bytes, records)?);
+            return Ok(decode_batch(&self.bytes, batch)?);
         }
         let (claimed, block) = split_lz4(&self.bytes)?;
         scratch.clear();
@@ -135,7 +150,7 @@ impl Payload {
         if decompressed != claimed {
             return Err(PayloadError::Lz4(format!("{decompressed} bytes instead of {claimed}")));
         }
-        Ok(decode_records(scratch, records)?)
+        Ok(decode_batch(scratch, batch)?)
     }
 }
 
@@ -235,7 +250,7 @@ mod tests {
             let mut claims = (payload.len() as u32 * 3).to_le_bytes().to_vec();
             claims.extend_from_slice(&payload);
             if let Ok(payload) = Payload::received(claims.into(), Compression::Lz4) {
-                let _ = payload.decode::<(u64, String)>(&mut Vec::new(), &mut Vec::new());
+                let _ = payload.decode::<(u64, String)>(&mut Vec::new(), &mut Batch::default());
             }
         }
     }
@@ -286,9 +301,9 @@ mod tests {
         assert!(compress(&payload, &mut compressed));
         assert!(compressed.len() < payload.len() / 4, "{} of {} bytes", compressed.len(), payload.len());
         let received = Payload::received(compressed.into(), Compression::Lz4).expect("it is one");
-        let mut decoded: Vec<(u64, String)> = Vec::new();
+        let mut decoded: Batch<(u64, String)> = Batch::default();
         assert_eq!(received.decode(&mut Vec::new(), &mut decoded), Ok(()));
-        assert_eq!(decoded, records);
+        assert_eq!(decoded.records(), records);
 
         let noise: Vec<u8> =
             (0..1_000u64).map(|at| (at * at).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[1]).collect();

@@ -1,7 +1,8 @@
 //! Channels between processes: one gRPC stream per channel, one HTTP/2 connection per pair of workers and direction.
 //!
 //! On a record's way this stands between the output of one task and the gate of another one in a different worker:
-//! `frame.rs` (bytes), `wire.rs` (gRPC messages), `sender.rs` and `client.rs` (out), `server.rs`, `registry.rs` and `receiver.rs` (in).
+//! `frame.rs` and `timestamped.rs` (bytes), `wire.rs` (gRPC messages), `sender.rs` and `client.rs` (out), `server.rs`, `registry.rs`
+//! and `receiver.rs` (in).
 
 mod client;
 mod frame;
@@ -11,6 +12,7 @@ pub(super) mod sender;
 mod server;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod timestamped;
 mod wire;
 
 use std::task::{Context, Waker};

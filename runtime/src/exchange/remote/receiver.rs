@@ -316,7 +316,7 @@ impl<T: Record> RemoteReceiver<T> {
     /// Takes and decodes the oldest message, into `spare` if it has room already.
     pub(in crate::exchange) fn poll(
         &mut self,
-        spare: &mut Vec<T>,
+        spare: &mut Batch<T>,
         bytes: &mut u64,
     ) -> Result<Option<Message<Batch<T>>>, Failure> {
         let payload = match self.pop()? {
@@ -324,13 +324,13 @@ impl<T: Record> RemoteReceiver<T> {
             Some(Message::Event(event)) => return Ok(Some(Message::Event(event))),
             Some(Message::Batch(payload)) => payload,
         };
-        let mut records = std::mem::take(spare);
-        payload.decode(&mut self.scratch, &mut records).map_err(|error| {
+        let mut batch = std::mem::take(spare);
+        payload.decode(&mut self.scratch, &mut batch).map_err(|error| {
             let id = self.inbound.id;
             Failure::internal(format!("the channel of {id} delivered a damaged frame: {error}"))
         })?;
         *bytes += payload.bytes.len() as u64;
-        Ok(Some(Message::Batch(Batch::from(records))))
+        Ok(Some(Message::Batch(batch)))
     }
 }
 

@@ -79,7 +79,7 @@ impl Fixture {
     }
 
     fn poll(&mut self) -> Result<Option<Message<Batch<u64>>>, Failure> {
-        self.receiver.as_mut().expect("still there").poll(&mut Vec::new(), &mut 0)
+        self.receiver.as_mut().expect("still there").poll(&mut Batch::default(), &mut 0)
     }
 
     /// The connection finds a broken protocol: sender and receiver hear the same.

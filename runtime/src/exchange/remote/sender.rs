@@ -18,7 +18,8 @@ use thalweg_common::record::Record;
 use thalweg_proto::v1::{self, frame};
 
 use super::client::Peer;
-use super::frame::{Payload, compress, encode_event, encode_records};
+use super::frame::{Payload, compress, encode_event};
+use super::timestamped::encode_batch;
 use super::{Compression, ExchangeSettings, OpenChannel, register};
 use crate::batch::Batch;
 use crate::event::Event;
@@ -200,7 +201,7 @@ pub(in crate::exchange) struct RemoteSender<T> {
     payload: Vec<u8>,
     compressed: Vec<u8>,
     /// The empty buffer of the last batch.
-    spare: Option<Vec<T>>,
+    spare: Option<Batch<T>>,
 }
 
 impl<T> RemoteSender<T> {
@@ -242,7 +243,7 @@ impl<T> RemoteSender<T> {
         self.frame_records
     }
 
-    pub(in crate::exchange) fn take_spare(&mut self) -> Option<Vec<T>> {
+    pub(in crate::exchange) fn take_spare(&mut self) -> Option<Batch<T>> {
         self.spare.take()
     }
 
@@ -277,10 +278,10 @@ impl<T: Record> RemoteSender<T> {
             let room = self.outbound.room(self.target_bytes)?;
             self.credit = room.credit;
             let Some(target_bytes) = room.frame_bytes else {
-                batch.records.drain(..sent);
+                batch.drop_front(sent);
                 return Ok(Some(batch));
             };
-            let encoded = encode_records(&batch.records[sent..], target_bytes, &mut self.payload)
+            let encoded = encode_batch(&batch, sent, target_bytes, &mut self.payload)
                 .map_err(|failure| failure.context(format_args!("the channel of {}", self.outbound.id)))?;
             sent += encoded;
             let record_bytes = self.payload.len().div_ceil(encoded.max(1)).max(1);
@@ -296,9 +297,9 @@ impl<T: Record> RemoteSender<T> {
                 state.queue.push_batch((payload, backlog));
             })?;
         }
-        batch.records.clear();
-        if batch.records.capacity() <= MAX_SPARE_RECORDS {
-            self.spare = Some(batch.records);
+        batch.clear();
+        if batch.capacity() <= MAX_SPARE_RECORDS {
+            self.spare = Some(batch);
         }
         Ok(None)
     }

@@ -5,7 +5,7 @@
 //! costs that one subtask a record per table, and not one per record.
 //!
 //! Invariants: it has no state of its own in a checkpoint, because its table is emptied before a barrier passes; the
-//! accumulators of a key leave in the order of their records; the keys of one table leave in the order in which they
+//! accumulators of a key leave in the order of their records, each with the latest timestamp of its records; the keys of one table leave in the order in which they
 //! were first seen, so that the same input gives the same output. Its table is emptied when it holds [`COMBINER_KEYS`]
 //! keys, and behind a batch with which it has [`COMBINER_RECORDS`] records or [`COMBINER_LATENCY_MS`] have passed; when
 //! the input has nothing more to read; at its end.
@@ -186,10 +186,11 @@ where
             self.since = now;
         }
         let (records, mut keys) = (batch.len(), 0);
-        for record in batch.records.drain(..) {
+        let (batch, mut timestamps) = batch.drain_parts();
+        for record in batch {
             let key = (self.key)(&record);
             self.records += 1;
-            if self.table.add(&self.combiner, key, record) {
+            if self.table.add(&self.combiner, key, record, timestamps.next()) {
                 keys += 1;
                 if self.table.len() >= COMBINER_KEYS {
                     self.send_table()?;
@@ -208,22 +209,27 @@ where
     fn pass_on(&mut self, batch: &mut Batch<In>) -> Result<(), Failure> {
         self.worth.passed_on(batch.len());
         let (key, combiner) = (&self.key, &self.combiner);
-        self.output.records.extend(batch.records.drain(..).filter_map(|record| {
-            let key = key(&record);
-            C::accumulator(combiner.first(record)).map(|accumulator| (key, accumulator))
-        }));
+        let (records, mut timestamps) = batch.drain_parts();
+        for record in records {
+            let (key, timestamp) = (key(&record), timestamps.next());
+            if let Some(accumulator) = C::accumulator(combiner.first(record)) {
+                self.output.push_with_timestamp((key, accumulator), timestamp);
+            }
+        }
         hand_on(&mut self.output, self.next.as_mut())
     }
 
     /// Sends what is in the table, in batches of the usual size.
     fn send_table(&mut self) -> Result<(), Failure> {
         self.records = 0;
-        let mut entries = self.table.drain();
+        let (mut entries, mut timestamps) = self.table.drain();
         while entries.len() > 0 {
-            let some = entries.by_ref().take(BATCH_RECORDS);
-            self.output
-                .records
-                .extend(some.filter_map(|(key, slot)| C::accumulator(slot).map(|value| (key, value))));
+            for (key, slot) in entries.by_ref().take(BATCH_RECORDS) {
+                let timestamp = timestamps.next();
+                if let Some(value) = C::accumulator(slot) {
+                    self.output.push_with_timestamp((key, value), timestamp);
+                }
+            }
             hand_on(&mut self.output, self.next.as_mut())?;
         }
         Ok(())
@@ -235,7 +241,7 @@ fn hand_on<T>(output: &mut Batch<T>, next: &mut dyn Link<T>) -> Result<(), Failu
         return Ok(());
     }
     let result = next.process(output);
-    output.records.clear();
+    output.clear();
     result
 }
 
