@@ -1,8 +1,9 @@
 //! Buffer debloating: how much may be on its way so that it is consumed within a target time. Pure.
 //!
 //! On a record's way this stands beside the receiving end of a remote channel, counting bytes, and beside the gate and the
-//! source of a task, counting records: a slow consumer gets a small window, and so a barrier behind its data arrives soon. Only time in which the consumer had more to read counts, so a channel that
-//! carries little is not taken for a slow one. Invariants: no rate, no window: what was never measured is not
+//! source of a task, counting records: a slow consumer gets a small window, and so a barrier behind its data arrives soon.
+//! Only time in which the consumer had something to do counts, so a channel that carries little is not taken for a slow
+//! one. Invariants: no rate, no window: what was never measured is not
 //! throttled; the same measurements always give the same window.
 
 use std::time::Duration;
@@ -15,6 +16,9 @@ const SMOOTHING: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Debloater {
     target: Duration,
+    /// How much the consumer works on, and since when.
+    working_on: Option<(u64, Duration)>,
+    /// Consumed since the last average.
     amount: u64,
     took: Duration,
     /// An average of times, not of rates: a consumer that has become slow must show at once.
@@ -24,13 +28,25 @@ pub(super) struct Debloater {
 impl Debloater {
     /// What is on its way is to be consumed within `target`.
     pub(super) fn new(target: Duration) -> Self {
-        Self { target, amount: 0, took: Duration::ZERO, seconds_per_unit: None }
+        Self { target, working_on: None, amount: 0, took: Duration::ZERO, seconds_per_unit: None }
     }
 
-    /// The consumer took this time for this much, with more to read all the while.
-    pub(super) fn consumed(&mut self, amount: u64, took: Duration) {
-        self.amount = self.amount.saturating_add(amount);
-        self.took = self.took.saturating_add(took);
+    /// At `now` the consumer begins to work on this much.
+    pub(super) fn begin(&mut self, amount: u64, now: Duration) {
+        self.working_on = Some((amount, now));
+    }
+
+    /// Whether the consumer works on something: only then is the time of interest.
+    pub(super) fn is_working(&self) -> bool {
+        self.working_on.is_some()
+    }
+
+    /// At `now` the consumer is through with what it worked on, if there was something.
+    pub(super) fn end(&mut self, now: Duration) {
+        if let Some((amount, since)) = self.working_on.take() {
+            self.amount = self.amount.saturating_add(amount);
+            self.took = self.took.saturating_add(now.saturating_sub(since));
+        }
     }
 
     /// What is consumed in the target time at the rate that was measured, or `None` if none ever was.
@@ -54,11 +70,16 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn consume(debloater: &mut Debloater, amount: u64, took: Duration) {
+        debloater.begin(amount, SECOND);
+        debloater.end(SECOND + took);
+    }
+
     /// Measurements, one after the other, and the window after each.
     fn check(target: Duration, table: &[(u64, Duration, u64)]) {
         let mut debloater = Debloater::new(target);
         for (step, (bytes, took, window)) in table.iter().enumerate() {
-            debloater.consumed(*bytes, *took);
+            consume(&mut debloater, *bytes, *took);
             assert_eq!(debloater.amount(), Some(*window), "step {step}");
         }
     }
@@ -67,8 +88,21 @@ mod tests {
     fn nothing_measured_means_no_window() {
         let mut debloater = Debloater::new(SECOND);
         assert_eq!(debloater.amount(), None);
-        debloater.consumed(1_000, Duration::ZERO);
+        consume(&mut debloater, 1_000, Duration::ZERO);
         assert_eq!(debloater.amount(), None, "no time has passed");
+    }
+
+    #[test]
+    fn only_time_behind_a_beginning_counts() {
+        let mut debloater = Debloater::new(SECOND);
+        debloater.end(SECOND);
+        consume(&mut debloater, 100, SECOND);
+        assert!(!debloater.is_working());
+        debloater.end(9 * SECOND);
+        assert_eq!(debloater.amount(), Some(100));
+        debloater.begin(1, 9 * SECOND);
+        assert!(debloater.is_working());
+        assert_eq!(debloater.amount(), Some(100), "it is not through");
     }
 
     #[test]
@@ -103,7 +137,7 @@ mod tests {
     #[test]
     fn a_window_holds_without_new_measurements() {
         let mut debloater = Debloater::new(SECOND);
-        debloater.consumed(50_000, SECOND);
+        consume(&mut debloater, 50_000, SECOND);
         assert_eq!(debloater.amount(), Some(50_000));
         assert_eq!(debloater.amount(), Some(50_000));
     }

@@ -119,7 +119,7 @@ impl<T: Record> InputGate<T> {
     /// # Errors
     /// When a channel has failed: closed without an end, its connection lost, or its sender broke the protocol.
     pub fn poll(&mut self) -> Result<Input<T>, Failure> {
-        self.end_batch();
+        let batch_ended = self.end_batch();
         if self.arrivals.take_failed() {
             self.receivers.iter().try_for_each(Receiver::check)?;
         }
@@ -141,7 +141,9 @@ impl<T: Record> InputGate<T> {
                     self.last = channel;
                     self.traffic.add(batch.len() as u64, bytes);
                     if let Some(pace) = &mut self.pace {
-                        pace.begin(batch.len(), self.clock.monotonic());
+                        // Between two batches in a row one look at the clock is enough.
+                        let now = batch_ended.unwrap_or_else(|| self.clock.monotonic());
+                        pace.begin(batch.len(), now);
                     }
                     return Ok(Input::Batch(batch));
                 }
@@ -186,17 +188,15 @@ impl<T: Record> InputGate<T> {
         Arc::clone(&self.traffic)
     }
 
-    /// The task asks for more, so it is through with its last batch.
-    fn end_batch(&mut self) {
-        if let Some(pace) = &mut self.pace
-            && pace.is_waiting()
-        {
-            let before = pace.records();
-            pace.end(self.clock.monotonic());
-            if pace.records() != before {
-                self.arrivals.set_batch_records(pace.records());
-            }
+    /// The task asks for more, so it is through with its last batch. Returns the time, if that is of interest.
+    fn end_batch(&mut self) -> Option<Duration> {
+        let pace = self.pace.as_mut().filter(|pace| pace.is_waiting())?;
+        let (before, now) = (pace.records(), self.clock.monotonic());
+        pace.end(now);
+        if pace.records() != before {
+            self.arrivals.set_batch_records(pace.records());
         }
+        Some(now)
     }
 
     fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Result<Option<Input<T>>, Failure> {

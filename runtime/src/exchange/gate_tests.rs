@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
-use thalweg_common::clock::ManualClock;
+use thalweg_common::clock::{Clock, ManualClock};
 use thalweg_common::id::ChannelId;
 
 use super::*;
@@ -104,6 +105,45 @@ fn a_buffer_goes_back_to_the_channel_it_came_from() {
     gate.recycle(Batch::default());
     gate.recycle(Batch::from(Vec::with_capacity(MAX_SPARE_RECORDS + 1)));
     assert!(senders[1].take_spare().is_none(), "neither no buffer nor a huge one is kept");
+}
+
+/// Counts how often it is looked at.
+#[derive(Debug, Default)]
+struct CountingClock {
+    looks: AtomicU32,
+}
+
+impl Clock for CountingClock {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.looks.fetch_add(1, Ordering::Relaxed).into())
+    }
+}
+
+#[test]
+fn between_two_batches_a_gate_looks_at_the_clock_once() {
+    let (mut senders, receivers) = channels(2);
+    let clock = Arc::new(CountingClock::default());
+    let waker = TaskParker::new().waker();
+    let mut gate = InputGate::with_clock(receivers, CheckpointMode::ExactlyOnce, waker, clock.clone())
+        .debloated(Duration::from_secs(1));
+    let looks = || clock.looks.load(Ordering::Relaxed);
+    for _ in 0..2 {
+        senders.iter_mut().for_each(|sender| send(sender, 'a'));
+        let before = looks();
+        for batches in 1..=2 {
+            assert!(matches!(gate.poll(), Ok(Input::Batch(_))));
+            assert_eq!(looks(), before + batches);
+        }
+        // It is through with the last one; time without input is of no interest.
+        for _ in 0..3 {
+            assert_eq!(gate.poll(), Ok(Input::Idle));
+            assert_eq!(looks(), before + 3);
+        }
+    }
 }
 
 #[test]

@@ -18,15 +18,13 @@ pub(crate) struct Pace {
     debloater: Debloater,
     records: usize,
     full: usize,
-    /// The size and the time of the last batch, until it is known how long it took.
-    working_on: Option<(usize, Duration)>,
 }
 
 impl Pace {
     /// A task that is to get through a batch in `target`. A full batch has `full` records.
     pub(crate) fn new(target: Duration, full: usize) -> Self {
         let records = FIRST_BATCH_RECORDS.min(full);
-        Self { debloater: Debloater::new(target), records, full, working_on: None }
+        Self { debloater: Debloater::new(target), records, full }
     }
 
     /// How many records the next batch may hold; at least one.
@@ -36,18 +34,20 @@ impl Pace {
 
     /// Whether a batch was taken and not yet measured: only then is the time of interest.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.working_on.is_some()
+        self.debloater.is_working()
     }
 
     /// At `now` the task gets a batch.
     pub(crate) fn begin(&mut self, records: usize, now: Duration) {
-        self.working_on = Some((records, now));
+        self.debloater.begin(records as u64, now);
     }
 
     /// At `now` the task is through with its batch and everything that came of it is on its way.
     pub(crate) fn end(&mut self, now: Duration) {
-        let Some((records, since)) = self.working_on.take() else { return };
-        self.debloater.consumed(records as u64, now.saturating_sub(since));
+        if !self.debloater.is_working() {
+            return;
+        }
+        self.debloater.end(now);
         if let Some(fitting) = self.debloater.amount() {
             let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
             self.records = fitting.min(self.records.saturating_mul(2)).clamp(1, self.full);

@@ -38,8 +38,6 @@ pub(super) struct Window {
     credit: ReceiverCredit,
     debloater: Option<Debloater>,
     borrowed: u64,
-    /// The cost and the time of the last hand-over, if more waited behind it.
-    working_on: Option<(u64, Duration)>,
     /// Handed over since the last look at the window.
     consumed: u64,
     looked_at: Duration,
@@ -55,7 +53,6 @@ impl Window {
             debloater: policy.debloat_target.map(Debloater::new),
             policy,
             borrowed: 0,
-            working_on: None,
             consumed: 0,
             looked_at: Duration::ZERO,
         }
@@ -73,10 +70,13 @@ impl Window {
 
     /// At `now` the task takes the batch of a frame of this cost; whether `more` wait behind it. Returns what is to be granted.
     pub(super) fn hand_over(&mut self, cost: u64, more: bool, now: Duration) -> u64 {
-        if let (Some(debloater), Some((last_cost, since))) = (&mut self.debloater, self.working_on) {
-            debloater.consumed(last_cost, now.saturating_sub(since));
+        if let Some(debloater) = &mut self.debloater {
+            debloater.end(now);
+            // Without more to read, the next hand-over comes when there is something, not when the task is through.
+            if more {
+                debloater.begin(cost, now);
+            }
         }
-        self.working_on = more.then_some((cost, now));
         self.consumed = self.consumed.saturating_add(cost);
         if self.consumed >= self.credit.window() || now.saturating_sub(self.looked_at) >= LOOK_INTERVAL {
             (self.consumed, self.looked_at) = (0, now);

@@ -65,14 +65,12 @@ impl<S: Source> SourceHead<S> {
 
 impl<S: Source> Head for SourceHead<S> {
     fn poll(&mut self) -> Result<Polled, Failure> {
-        let now = self.open.clock.monotonic();
-        let max = match &mut self.pace {
-            Some(pace) => {
-                pace.end(now);
-                pace.records()
-            }
-            None => Batch::<S::Out>::FULL_RECORDS,
-        };
+        let paced = self.pace.as_mut().map(|pace| {
+            let now = self.open.clock.monotonic();
+            pace.end(now);
+            (pace.records(), now)
+        });
+        let max = paced.map_or(Batch::<S::Out>::FULL_RECORDS, |(records, _)| records);
         let status = self.source.poll(&mut self.output, max).map_err(|failure| self.named(failure))?;
         let records = self.output.len();
         if records > max {
@@ -80,7 +78,7 @@ impl<S: Source> Head for SourceHead<S> {
             return Err(self.named(Failure::user(message)));
         }
         if records > 0 {
-            if let Some(pace) = &mut self.pace {
+            if let (Some(pace), Some((_, now))) = (&mut self.pace, paced) {
                 pace.begin(records, now);
             }
             self.counters.add_records_read(records);
