@@ -82,6 +82,11 @@ impl<T> Batch<T> {
         &mut self.records
     }
 
+    /// Whether records have timestamps.
+    pub fn has_timestamps(&self) -> bool {
+        !self.timestamps.is_empty()
+    }
+
     /// When the record at `index` happened, in milliseconds since the epoch, if that is known.
     pub fn timestamp(&self, index: usize) -> Option<Timestamp> {
         self.timestamps.get(index).copied().and_then(known)
@@ -101,15 +106,23 @@ impl<T> Batch<T> {
     /// Appends a record that happened at `timestamp`, in milliseconds since the epoch.
     #[inline]
     pub fn push_with_timestamp(&mut self, record: T, timestamp: Timestamp) {
-        if timestamp != NO_TIMESTAMP || !self.timestamps.is_empty() {
+        if timestamp != NO_TIMESTAMP || self.has_timestamps() {
             self.push_timestamp(timestamp);
         }
         self.records.push(record);
     }
 
+    /// Appends a record to a batch that is known to have no timestamps: the shortest way, for loops in which every instruction
+    /// counts.
+    #[inline]
+    pub(crate) fn push_plain(&mut self, record: T) {
+        debug_assert!(!self.has_timestamps(), "this record would have none");
+        self.records.push(record);
+    }
+
     /// Appends all that is in `other`, and empties it.
     pub fn append(&mut self, other: &mut Self) {
-        if !other.timestamps.is_empty() {
+        if other.has_timestamps() {
             self.timestamps.resize(self.records.len(), NO_TIMESTAMP);
             self.timestamps.append(&mut other.timestamps);
         }
@@ -122,7 +135,7 @@ impl<T> Batch<T> {
     where
         T: Clone,
     {
-        if !other.timestamps.is_empty() {
+        if other.has_timestamps() {
             self.timestamps.resize(self.records.len(), NO_TIMESTAMP);
             self.timestamps.extend_from_slice(&other.timestamps);
         }
@@ -144,7 +157,7 @@ impl<T> Batch<T> {
     /// Moves each record to the end of the batch that `targets` names for it, one for each record. All of these exist.
     pub(crate) fn scatter(&mut self, targets: &[u32], batches: &mut [Self]) {
         debug_assert_eq!(targets.len(), self.len());
-        if self.timestamps.is_empty() {
+        if !self.has_timestamps() {
             for (record, target) in self.records.drain(..).zip(targets) {
                 batches[*target as usize].records.push(record);
             }
@@ -159,7 +172,7 @@ impl<T> Batch<T> {
 
     /// Appends what `function` makes of each record, with that record's timestamp.
     pub(crate) fn map_into<Out>(&mut self, out: &mut Batch<Out>, function: impl FnMut(T) -> Out) {
-        if !self.timestamps.is_empty() {
+        if self.has_timestamps() {
             out.timestamps.resize(out.records.len(), NO_TIMESTAMP);
             out.timestamps.append(&mut self.timestamps);
         }
@@ -167,9 +180,27 @@ impl<T> Batch<T> {
         out.fill_up();
     }
 
+    /// The same with a function that may fail. What was made before its first failure stays, the rest is dropped.
+    pub(crate) fn try_map_into<Out, E>(
+        &mut self,
+        out: &mut Batch<Out>,
+        mut function: impl FnMut(T) -> Result<Out, E>,
+    ) -> Result<(), E> {
+        if self.has_timestamps() {
+            out.timestamps.resize(out.records.len(), NO_TIMESTAMP);
+            out.timestamps.append(&mut self.timestamps);
+        }
+        let mapped = self.records.drain(..).try_for_each(|record| {
+            out.records.push(function(record)?);
+            Ok(())
+        });
+        out.fill_up();
+        mapped
+    }
+
     /// Keeps the records for which `keep` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        if self.timestamps.is_empty() {
+        if !self.has_timestamps() {
             self.records.retain(keep);
             return;
         }
@@ -229,7 +260,7 @@ impl<T> Batch<T> {
     /// Records were appended: if others have timestamps, these must have some as well.
     #[inline]
     fn fill_up(&mut self) {
-        if !self.timestamps.is_empty() {
+        if self.has_timestamps() {
             self.timestamps.resize(self.records.len(), NO_TIMESTAMP);
         }
     }

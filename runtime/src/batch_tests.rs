@@ -68,6 +68,16 @@ proptest! {
         let changed = two.iter().map(|(record, timestamp)| (record ^ 1, *timestamp));
         prop_assert_eq!(checked(&mapped), one.iter().copied().chain(changed).collect::<Vec<_>>());
 
+        let mut left = size;
+        let mut mapped = batch(&one);
+        let failed: Result<(), ()> = batch(&two).try_map_into(&mut mapped, |record| {
+            left = left.checked_sub(1).ok_or(())?;
+            Ok(record)
+        });
+        let made = two.iter().take(size).copied();
+        prop_assert_eq!(checked(&mapped), one.iter().copied().chain(made).collect::<Vec<_>>());
+        prop_assert_eq!(failed.is_err(), two.len() > size);
+
         let drained: Vec<Pair> = front.clone().drain_with_timestamps().collect();
         prop_assert_eq!(drained, both.clone());
         let (records, timestamps) = front.clone().into_parts();

@@ -39,18 +39,18 @@ fn run<In: 'static, Out: Record>(
 fn stateless_operators_keep_the_timestamp_of_their_input() {
     let numbers = || vec![1_u64, 2, 3, 4];
     let stamps = [10, NO_TIMESTAMP, 30];
-    let mapped = vec![(2, Some(10)), (3, None), (4, Some(30)), (5, None)];
+    let mapped = vec![(2_u64, Some(10)), (3, None), (4, Some(30)), (5, None)];
     assert_eq!(run(operators::map(|n: u64| n + 1).as_ref(), numbers(), &stamps), mapped);
     let try_map = operators::try_map(|n: u64| Ok::<_, Infallible>(n + 1));
     assert_eq!(run(try_map.as_ref(), numbers(), &stamps), mapped);
 
-    let kept = vec![(2, None), (3, Some(30))];
+    let kept = vec![(2_u64, None), (3, Some(30))];
     let is_kept = |n: &u64| (2..4).contains(n);
     assert_eq!(run(operators::filter(is_kept).as_ref(), numbers(), &stamps), kept);
     let try_filter = operators::try_filter(move |n: &u64| Ok::<_, Infallible>(is_kept(n)));
     assert_eq!(run(try_filter.as_ref(), numbers(), &stamps), kept);
 
-    let many = vec![(0, None), (1, None), (0, Some(30)), (1, Some(30)), (2, Some(30))];
+    let many = vec![(0_u64, None), (1, None), (0, Some(30)), (1, Some(30)), (2, Some(30))];
     let range = |n: u64| 0..if n == 1 || n == 4 { 0 } else { n };
     assert_eq!(run(operators::flat_map(range).as_ref(), numbers(), &stamps), many);
     let try_flat_map = operators::try_flat_map(move |n: u64| Ok::<_, Infallible>(range(n)));

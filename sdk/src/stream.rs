@@ -98,6 +98,19 @@ impl<T: Record> DataStream<T> {
     }
 
     /// Turns each record into any number of others.
+    ///
+    /// Operators make one pass each over the records. Where steps are so small that this counts, one closure can hold them
+    /// all, because options and iterators have `map` and `filter` too:
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// # fn topology(env: &Environment) {
+    /// env.from_iter(["12", "x", "-3"].map(String::from))
+    ///     .flat_map(|text| text.parse::<i64>().ok().filter(|number| *number > 0).map(|number| number * 2))
+    ///     .print();
+    /// # }
+    /// ```
     #[track_caller]
     pub fn flat_map<I>(
         &self,

@@ -9,7 +9,7 @@ use thalweg_common::id::CheckpointId;
 use thalweg_common::task_scope::BoxError;
 
 use super::factory;
-use crate::batch::Batch;
+use crate::batch::{Batch, NO_TIMESTAMP};
 use crate::event::Barrier;
 use crate::link::{Flushed, Link};
 use crate::operator::user_failure;
@@ -177,11 +177,9 @@ where
     type Out = Out;
 
     fn transform(&mut self, batch: &mut Batch<In>, next: &mut dyn Link<Out>) -> Result<(), Failure> {
-        let (records, mut timestamps) = batch.drain_parts();
-        for record in records {
-            let out = (self.function)(record).map_err(|error| user_failure(error).context(&self.name))?;
-            self.output.push_with_timestamp(out, timestamps.next());
-        }
+        batch.try_map_into(&mut self.output, |record| {
+            (self.function)(record).map_err(|error| user_failure(error).context(&self.name))
+        })?;
         hand_on(&mut self.output, next)
     }
 }
@@ -241,13 +239,37 @@ where
     type Out = Out;
 
     fn transform(&mut self, batch: &mut Batch<In>, next: &mut dyn Link<Out>) -> Result<(), Failure> {
+        if batch.has_timestamps() {
+            self.each::<true, In, I, E>(batch, next)
+        } else {
+            self.each::<false, In, I, E>(batch, next)
+        }
+    }
+}
+
+impl<F, Out, R> FlatMap<F, Out, R> {
+    /// The loop over the records: a few percent faster where nothing has to be done for timestamps.
+    fn each<const TIMED: bool, In, I, E>(
+        &mut self,
+        batch: &mut Batch<In>,
+        next: &mut dyn Link<Out>,
+    ) -> Result<(), Failure>
+    where
+        I: IntoIterator<Item = Out>,
+        E: Into<BoxError>,
+        F: FnMut(In) -> Result<I, E>,
+    {
         let (records, mut timestamps) = batch.drain_parts();
         for record in records {
-            let timestamp = timestamps.next();
+            let timestamp = if TIMED { timestamps.next() } else { NO_TIMESTAMP };
             let produced =
                 (self.function)(record).map_err(|error| user_failure(error).context(&self.name))?;
             for out in produced {
-                self.output.push_with_timestamp(out, timestamp);
+                if TIMED {
+                    self.output.push_with_timestamp(out, timestamp);
+                } else {
+                    self.output.push_plain(out);
+                }
                 // One record may become very many: they leave in batches of the usual size.
                 if self.output.len() >= Batch::<Out>::FULL_RECORDS {
                     hand_on(&mut self.output, next)?;
