@@ -45,6 +45,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
 
+    /// Short for --output json.
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub(crate) json: bool,
+
     /// How long to look for a leading job manager.
     #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = span)]
     pub(crate) timeout: Duration,
@@ -72,6 +76,15 @@ Examples:
     /// Show everything about a job: tasks, checkpoints, failures, history.
     #[command(after_help = "Example:\n  thalweg describe word_count")]
     Describe(JobArgument),
+
+    /// Show a job's checkpoints: what can be restored, and what the last ones took.
+    ///
+    /// With --details: the phases of every subtask (start delay, alignment, sync, async) of one of the last checkpoints.
+    #[command(after_help = "\
+Examples:
+  thalweg checkpoints word_count
+  thalweg checkpoints word_count --details 17 --json")]
+    Checkpoints(CheckpointsArguments),
 
     /// Print every change of a job's state until it has ended.
     ///
@@ -143,6 +156,16 @@ pub(crate) struct JobArgument {
     /// The job: its id, the first digits of it, or its name.
     #[arg(value_name = "JOB")]
     pub(crate) reference: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointsArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArgument,
+
+    /// The checkpoint whose subtasks are shown.
+    #[arg(long, value_name = "ID")]
+    pub(crate) details: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -63,6 +63,16 @@ pub(crate) fn duration(span_ms: u64) -> String {
     }
 }
 
+/// A time span in microseconds: `150 µs`, `1.5 ms`, `12 ms`, and from a second on as [`duration`] writes it.
+pub(crate) fn micros(span_us: u64) -> String {
+    match span_us {
+        0 => "0 ms".into(),
+        1..1_000 => format!("{span_us} µs"),
+        1_000..10_000 => format!("{}.{} ms", span_us / 1_000, span_us % 1_000 / 100),
+        _ => duration(span_us / 1_000),
+    }
+}
+
 fn whole_seconds(seconds: u64) -> String {
     match seconds {
         0..MINUTE_SECONDS => format!("{seconds} s"),
@@ -136,6 +146,21 @@ pub(crate) fn indented(text: &str, indent: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_spans_are_told_in_microseconds() {
+        for (span_us, text) in [
+            (0, "0 ms"),
+            (1, "1 µs"),
+            (999, "999 µs"),
+            (1_000, "1.0 ms"),
+            (9_999, "9.9 ms"),
+            (10_000, "10 ms"),
+            (1_500_000, "1.5 s"),
+        ] {
+            assert_eq!(micros(span_us), text);
+        }
+    }
 
     #[test]
     fn thousands_are_separated() {

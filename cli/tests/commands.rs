@@ -206,6 +206,37 @@ async fn describe_tells_everything() {
 }
 
 #[tokio::test]
+async fn checkpoints_are_told_with_the_phases_of_every_subtask() {
+    let phases = v1::CheckpointPhases { sync_us: 150, async_us: 2_500, ..Default::default() };
+    let subtask = v1::SubtaskCheckpoint {
+        subtask: Some(v1::SubtaskId { vertex: 1, index: 2 }),
+        end_to_end_ms: 40,
+        state_bytes: 512,
+        phases: Some(phases),
+    };
+    let statistics = v1::CheckpointStatistics {
+        checkpoint_id: 17,
+        attempt: 1,
+        status: v1::CheckpointStatus::Completed.into(),
+        subtasks_total: 1,
+        subtasks: vec![subtask],
+        ..Default::default()
+    };
+    let checkpoints = v1::ListCheckpointsResponse { history: vec![statistics], ..Default::default() };
+    let cluster = Cluster::start(Script { checkpoints, ..one_job() }).await;
+    let overview = cluster.run(&["checkpoints", "word_count"]).await.stdout;
+    assert!(overview.contains("17  COMPLETED"), "{overview}");
+    let details = cluster.run(&["checkpoints", "word_count", "--details", "17"]).await.stdout;
+    assert!(details.contains("START DELAY") && details.contains("150 µs"), "{details}");
+    let json =
+        json_of(&cluster.run(&["checkpoints", "word_count", "--details", "17", "--json"]).await.stdout);
+    assert_eq!((&json["status"], &json["subtasks"][0]["async_us"]), (&json!("COMPLETED"), &json!(2_500)));
+    let unknown = cluster.run(&["checkpoints", "word_count", "--details", "3"]).await;
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("remembers the last ones: 17"), "{}", unknown.stderr);
+}
+
+#[tokio::test]
 async fn jobs_are_found_by_what_people_call_them() {
     let jobs = vec![
         summary(0xabcd_1111 << 96, "word_count", Running),

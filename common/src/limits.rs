@@ -218,8 +218,20 @@ pub const INLINE_STATE_BYTES: usize = 64 * 1024;
 /// Largest metadata file of a checkpoint.
 pub const MAX_CHECKPOINT_METADATA_BYTES: usize = 256 * 1024 * 1024;
 
-/// Completed checkpoints that are kept for each job.
-pub const RETAINED_CHECKPOINTS: usize = 1;
+/// Most completed checkpoints that a job keeps; each is an entry in the replicated state.
+pub const MAX_RETAINED_CHECKPOINTS: usize = 1_000;
+
+/// Most checkpoints of one job that are in progress at the same time.
+pub const MAX_CONCURRENT_CHECKPOINTS: usize = 16;
+
+/// Checkpoints that have ended, completed or not, of which the leader remembers the times of every subtask.
+pub const CHECKPOINT_HISTORY: usize = 10;
+
+/// Most shared files of one subtask's snapshot.
+pub const MAX_SHARED_FILES: usize = 100_000;
+
+/// Shared files that are deleted at the same time.
+pub const CONCURRENT_DELETIONS: usize = 16;
 
 /// Longest path of an object in the blob storage, in bytes; the limit of S3.
 pub const MAX_STORAGE_PATH_BYTES: usize = 1_024;

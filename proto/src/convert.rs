@@ -4,12 +4,17 @@
 //! protocol is a [`Malformed`] which names the field. Invariants: ids travel as 16 big-endian bytes, an enumeration's
 //! value 0 is never valid, a text of a failure is cut to [`MAX_FAILURE_TEXT_BYTES`] before it is sent.
 
+mod snapshot;
+
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use thalweg_common::failure::{Failure, Fault};
 use thalweg_common::id::{JobId, SubmissionId, SubtaskId, WorkerId};
-use thalweg_common::limits::{INLINE_STATE_BYTES, MAX_FAILURE_TEXT_BYTES, MAX_STORAGE_PATH_BYTES};
+use thalweg_common::limits::MAX_FAILURE_TEXT_BYTES;
 use thalweg_common::status::{JobStatus, TaskStatus};
+
+pub use snapshot::{
+    CheckpointPhases, SHARED_DIRECTORY, SharedFile, SnapshotHandle, SnapshotLocation, snapshot,
+};
 
 use crate::v1;
 
@@ -200,79 +205,6 @@ fn cut_in_the_middle(text: String, limit: usize) -> String {
     format!("{}{GAP}{}", &text[..head], &text[tail..])
 }
 
-/// Where one task's snapshot is and how to check it. Part of a checkpoint's metadata.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotHandle {
-    /// Where its bytes are.
-    pub location: SnapshotLocation,
-    /// How many they are.
-    pub size_bytes: u64,
-    /// Their xxh3.
-    pub checksum: u64,
-}
-
-/// Where the bytes of a snapshot are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SnapshotLocation {
-    /// Here: at most [`INLINE_STATE_BYTES`].
-    Inline(Vec<u8>),
-    /// In a file, relative to the job's checkpoint directory.
-    File(String),
-}
-
-impl From<SnapshotHandle> for v1::SnapshotHandle {
-    fn from(handle: SnapshotHandle) -> Self {
-        let location = match handle.location {
-            SnapshotLocation::Inline(bytes) => v1::snapshot_handle::Location::Inline(bytes.into()),
-            SnapshotLocation::File(path) => v1::snapshot_handle::Location::File(v1::SnapshotFile { path }),
-        };
-        Self { location: Some(location), size_bytes: handle.size_bytes, checksum: handle.checksum }
-    }
-}
-
-impl TryFrom<v1::SnapshotHandle> for SnapshotHandle {
-    type Error = Malformed;
-
-    fn try_from(handle: v1::SnapshotHandle) -> Result<Self, Malformed> {
-        let location = match required("snapshot.location", handle.location)? {
-            v1::snapshot_handle::Location::Inline(bytes) => {
-                if bytes.len() > INLINE_STATE_BYTES || bytes.len() as u64 != handle.size_bytes {
-                    let problem = format!(
-                        "has {} bytes, announced {}, allowed {INLINE_STATE_BYTES}",
-                        bytes.len(),
-                        handle.size_bytes
-                    );
-                    return Err(Malformed::new("snapshot.inline", problem));
-                }
-                SnapshotLocation::Inline(bytes.into())
-            }
-            v1::snapshot_handle::Location::File(file) => {
-                let stays_inside = !file.path.is_empty()
-                    && file.path.len() <= MAX_STORAGE_PATH_BYTES
-                    && file.path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-                if !stays_inside {
-                    let problem =
-                        format!("`{}` is no relative path inside a checkpoint directory", file.path);
-                    return Err(Malformed::new("snapshot.file.path", problem));
-                }
-                SnapshotLocation::File(file.path)
-            }
-        };
-        Ok(Self { location, size_bytes: handle.size_bytes, checksum: handle.checksum })
-    }
-}
-
-/// The snapshot in a field that must be there.
-///
-/// # Errors
-/// When it is absent or malformed.
-pub fn snapshot(
-    field: &'static str,
-    handle: Option<v1::SnapshotHandle>,
-) -> Result<SnapshotHandle, Malformed> {
-    required(field, handle)?.try_into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,26 +260,5 @@ mod tests {
         let sent = v1::Failure::from(Failure::user(text));
         assert!(sent.message.len() <= MAX_FAILURE_TEXT_BYTES);
         assert!(sent.message.starts_with("cause ä") && sent.message.ends_with("ä cure"));
-    }
-
-    #[test]
-    fn snapshots_survive_and_stay_inside_their_directory() {
-        let inline =
-            SnapshotHandle { location: SnapshotLocation::Inline(vec![1, 2]), size_bytes: 2, checksum: 7 };
-        let file = SnapshotHandle {
-            location: SnapshotLocation::File("chk-3/0-1-a2".into()),
-            size_bytes: 70_000,
-            checksum: u64::MAX,
-        };
-        for handle in [inline.clone(), file.clone()] {
-            assert_eq!(snapshot("snapshot", Some(handle.clone().into())), Ok(handle));
-        }
-        for path in ["", "/etc/passwd", "../x", "a//b", "a/../b", "./a", "a/"] {
-            let handle = SnapshotHandle { location: SnapshotLocation::File(path.into()), ..file.clone() };
-            let error = snapshot("snapshot", Some(handle.into())).expect_err(path);
-            assert_eq!(error.field, "snapshot.file.path");
-        }
-        let lying = v1::SnapshotHandle { size_bytes: 3, ..inline.into() };
-        assert_eq!(snapshot("snapshot", Some(lying)).map_err(|error| error.field), Err("snapshot.inline"));
     }
 }

@@ -3,6 +3,8 @@
 //! The checked counterparts of the answers in `job.proto`. Their serde form is the JSON which `thalweg --output json`
 //! prints: field names are stable, ids are text, times are milliseconds since the epoch.
 
+mod checkpoints;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -16,6 +18,10 @@ use crate::blob::BlobHash;
 use crate::convert::{Malformed, WireId, failure, job_status, required, subtask, task_status};
 use crate::metrics::TaskMetrics;
 use crate::v1;
+
+pub use checkpoints::{
+    CheckpointStatistics, CheckpointStatus, Checkpoints, RetainedCheckpoint, SubtaskCheckpoint,
+};
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)

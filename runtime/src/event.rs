@@ -1,5 +1,7 @@
 //! Events: what flows between records and keeps its place among them.
 
+use std::time::Duration;
+
 use thalweg_common::id::CheckpointId;
 use thalweg_common::{Record, Timestamp};
 
@@ -14,6 +16,15 @@ pub struct Barrier {
     pub timestamp_ms: Timestamp,
     /// Whether all tasks were drained when it was triggered: when it completes, they finish.
     pub is_final: bool,
+}
+
+/// What waiting for a barrier on all channels took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Aligned {
+    /// From the barrier's arrival on the first channel to that on the last.
+    pub duration: Duration,
+    /// Bytes that came over remote channels meanwhile.
+    pub bytes: u64,
 }
 
 /// What a channel carries beside batches. Costs no credit and never overtakes data.

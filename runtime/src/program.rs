@@ -15,7 +15,7 @@ use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::KeyGroupRange;
 use thalweg_common::record::Record;
 
-use crate::event::Barrier;
+use crate::event::{Aligned, Barrier};
 use crate::exchange::ExchangeSettings;
 use crate::link::Flushed;
 use crate::operator::OpenContext;
@@ -184,8 +184,8 @@ pub enum Polled {
     Barrier {
         /// The barrier.
         barrier: Barrier,
-        /// Time from its first arrival to its last.
-        alignment: Duration,
+        /// What waiting for the last one took.
+        alignment: Aligned,
     },
     /// All inputs have ended. Said once; barriers may still come.
     EndOfInput,

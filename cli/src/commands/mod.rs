@@ -4,6 +4,7 @@
 //! which is printed as JSON or made into text by a pure function.
 
 mod cancel;
+mod checkpoints;
 mod cluster;
 mod describe;
 mod follow;
@@ -23,7 +24,7 @@ use thalweg_proto::client::{ClientError, JobClient};
 use crate::arguments::{Arguments, Command};
 use crate::exit::Exit;
 use crate::notice;
-use crate::output::Output;
+use crate::output::{Format, Output};
 use crate::reference::{as_id, resolve};
 
 /// How long a person waits for the cluster before being told what is waited for.
@@ -45,13 +46,14 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
     let session = Session {
         addresses: arguments.jobmanager,
         timeout: arguments.timeout,
-        output: Output::new(arguments.output),
+        output: Output::new(if arguments.json { Format::Json } else { arguments.output }),
         clock: SystemClock::shared(),
     };
     match arguments.command {
         Command::Submit(arguments) => submit::run(&session, arguments).await,
         Command::List => list::run(&session).await,
         Command::Describe(job) => describe::run(&session, &job.reference).await,
+        Command::Checkpoints(arguments) => checkpoints::run(&session, &arguments).await,
         Command::Watch(job) => watch::run(&session, &job.reference).await,
         Command::Cancel(arguments) => cancel::run(&session, &arguments).await,
         Command::Logs(arguments) => logs::run(&session, &arguments).await,

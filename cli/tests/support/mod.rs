@@ -31,6 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Script {
     pub jobs: Vec<v1::JobSummary>,
     pub details: Option<v1::JobDetails>,
+    pub checkpoints: v1::ListCheckpointsResponse,
     pub events: Vec<v1::JobEvent>,
     /// Whether a watch stays open after the events.
     pub goes_on: bool,
@@ -308,6 +309,14 @@ impl JobService for JobManager {
         let id = self.known(&request.into_inner().job_id)?;
         let details = self.script.lock().unwrap().details.clone();
         details.map(Response::new).ok_or_else(|| Status::not_found(format!("nothing is known about {id}")))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<v1::ListCheckpointsRequest>,
+    ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
+        self.known(&request.into_inner().job_id)?;
+        Ok(Response::new(self.script.lock().unwrap().checkpoints.clone()))
     }
 
     async fn cancel_job(

@@ -5,7 +5,7 @@
 
 use crate::limits::{
     CHANNEL_CREDIT_BYTES, FLOATING_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES,
-    MAX_PARALLELISM, MAX_TASK_SLOTS,
+    MAX_CONCURRENT_CHECKPOINTS, MAX_PARALLELISM, MAX_RETAINED_CHECKPOINTS, MAX_TASK_SLOTS,
 };
 
 use super::parse::{parse_boolean, parse_decimal, parse_duration, parse_integer, parse_memory_size};
@@ -172,6 +172,21 @@ keys! {
     CHECKPOINTING_TIMEOUT: "execution.checkpointing.timeout", POSITIVE_DURATION, default "10 min";
     /// Least time from the end of one checkpoint to the start of the next.
     CHECKPOINTING_MIN_PAUSE: "execution.checkpointing.min-pause", DURATION, default "0 ms";
+    /// Checkpoints that may be in progress at the same time. In at-least-once mode always one.
+    CHECKPOINTING_MAX_CONCURRENT: "execution.checkpointing.max-concurrent-checkpoints",
+        ValueKind::Integer { min: 1, max: MAX_CONCURRENT_CHECKPOINTS as i64 }, default "1";
+    /// Completed checkpoints that are kept: the newest ones, so that an older one is there when the newest cannot be read.
+    CHECKPOINTING_RETAINED: "execution.checkpointing.num-retained" | "state.checkpoints.num-retained",
+        ValueKind::Integer { min: 1, max: MAX_RETAINED_CHECKPOINTS as i64 }, default "1";
+    /// Which checkpoints outlive their job: those of a job that failed, those of one that was cancelled too, or none.
+    CHECKPOINTING_RETENTION: "execution.checkpointing.externalized-checkpoint-retention"
+            | "execution.checkpointing.externalized-checkpoints",
+        ValueKind::Choice(&[
+            &["DELETE_ON_CANCELLATION", "delete-on-cancellation"],
+            &["RETAIN_ON_CANCELLATION", "retain-on-cancellation"],
+            &["NO_EXTERNALIZED_CHECKPOINTS", "no-externalized-checkpoints"],
+        ]),
+        default "DELETE_ON_CANCELLATION";
     /// Checkpoints that may fail one after the other before the job fails.
     CHECKPOINTING_TOLERABLE_FAILURES: "execution.checkpointing.tolerable-failed-checkpoints",
         ValueKind::Integer { min: 0, max: COUNT_MAX }, default "0";

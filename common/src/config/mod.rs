@@ -38,7 +38,7 @@ use tracing::warn;
 
 pub use keys::{ConfigKey, ValueKind};
 pub use parse::{parse_duration, parse_memory_size};
-pub use typed::{CheckpointConfig, CheckpointMode, RestartStrategy};
+pub use typed::{CheckpointConfig, CheckpointMode, CheckpointRetention, RestartStrategy};
 
 /// What is wrong with a setting, and what to do about it.
 #[derive(Debug, Error)]

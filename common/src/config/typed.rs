@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, ConfigKey, Configuration, keys};
+use crate::limits::{MAX_CONCURRENT_CHECKPOINTS, MAX_RETAINED_CHECKPOINTS};
+use crate::status::JobStatus;
 
 /// Whether every record counts exactly once after a failure, or at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,6 +19,30 @@ pub enum CheckpointMode {
     ExactlyOnce,
     /// No channel waits: no record is lost, some may be counted again.
     AtLeastOnce,
+}
+
+/// Which of its checkpoints outlive a job. Those of a job that has finished never do: there is nothing left to restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum CheckpointRetention {
+    /// Those of a job that failed.
+    #[default]
+    DeleteOnCancellation,
+    /// Those of a job that failed or was cancelled.
+    RetainOnCancellation,
+    /// None.
+    NoExternalized,
+}
+
+impl CheckpointRetention {
+    /// Whether the checkpoints of a job that ends in this state are kept.
+    #[must_use]
+    pub fn keeps(self, ended: JobStatus) -> bool {
+        match ended {
+            JobStatus::Failed => self != Self::NoExternalized,
+            JobStatus::Canceled => self == Self::RetainOnCancellation,
+            _ => false,
+        }
+    }
 }
 
 /// When checkpoints are taken, and where they are stored.
@@ -30,8 +56,14 @@ pub struct CheckpointConfig {
     pub timeout_ms: u64,
     /// Least time from the end of one checkpoint to the start of the next.
     pub min_pause_ms: u64,
+    /// Checkpoints that may be in progress at the same time, as configured; see [`CheckpointConfig::concurrent`].
+    pub max_concurrent: u32,
     /// Checkpoints that may fail one after the other before the job fails.
     pub tolerable_failures: u32,
+    /// Completed checkpoints that are kept.
+    pub retained: u32,
+    /// Which of them outlive the job.
+    pub retention: CheckpointRetention,
     /// Where checkpoints are stored: a path or a URI.
     pub directory: Option<String>,
 }
@@ -62,7 +94,14 @@ impl CheckpointConfig {
             mode,
             timeout_ms: read.milliseconds(&keys::CHECKPOINTING_TIMEOUT)?,
             min_pause_ms: read.milliseconds(&keys::CHECKPOINTING_MIN_PAUSE)?,
+            max_concurrent: read.count(&keys::CHECKPOINTING_MAX_CONCURRENT)?,
             tolerable_failures: read.count(&keys::CHECKPOINTING_TOLERABLE_FAILURES)?,
+            retained: read.count(&keys::CHECKPOINTING_RETAINED)?,
+            retention: match read.text(&keys::CHECKPOINTING_RETENTION)?.as_str() {
+                "RETAIN_ON_CANCELLATION" => CheckpointRetention::RetainOnCancellation,
+                "NO_EXTERNALIZED_CHECKPOINTS" => CheckpointRetention::NoExternalized,
+                _ => CheckpointRetention::DeleteOnCancellation,
+            },
             directory: read.optional(&keys::CHECKPOINTING_DIRECTORY, Reader::text)?,
         })
     }
@@ -72,17 +111,37 @@ impl CheckpointConfig {
     pub fn is_enabled(&self) -> bool {
         self.interval_ms.is_some()
     }
+
+    /// How many checkpoints may be in progress at the same time. A gate that makes no channel wait can follow only one.
+    #[must_use]
+    pub fn concurrent(&self) -> usize {
+        match self.mode {
+            CheckpointMode::ExactlyOnce => {
+                (self.max_concurrent as usize).clamp(1, MAX_CONCURRENT_CHECKPOINTS)
+            }
+            CheckpointMode::AtLeastOnce => 1,
+        }
+    }
+
+    /// How many completed checkpoints are kept.
+    #[must_use]
+    pub fn keeps(&self) -> usize {
+        (self.retained as usize).clamp(1, MAX_RETAINED_CHECKPOINTS)
+    }
 }
 
 impl Default for CheckpointConfig {
-    /// No checkpoints; everything else as in Flink.
+    /// No checkpoints; everything else as in Flink, but checkpoints of a failed job are kept.
     fn default() -> Self {
         Self {
             interval_ms: None,
             mode: CheckpointMode::default(),
             timeout_ms: 10 * 60 * 1_000,
             min_pause_ms: 0,
+            max_concurrent: 1,
             tolerable_failures: 0,
+            retained: 1,
+            retention: CheckpointRetention::default(),
             directory: None,
         }
     }
@@ -275,7 +334,10 @@ mod tests {
              execution.checkpointing.mode: at-least-once\n\
              execution.checkpointing.timeout: 1 min\n\
              execution.checkpointing.min-pause: 100 ms\n\
+             execution.checkpointing.max-concurrent-checkpoints: 4\n\
              execution.checkpointing.tolerable-failed-checkpoints: 3\n\
+             state.checkpoints.num-retained: 5\n\
+             execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION\n\
              state.checkpoints.dir: file:///checkpoints",
         ))
         .expect("these settings are right");
@@ -286,11 +348,31 @@ mod tests {
                 mode: CheckpointMode::AtLeastOnce,
                 timeout_ms: 60_000,
                 min_pause_ms: 100,
+                max_concurrent: 4,
                 tolerable_failures: 3,
+                retained: 5,
+                retention: CheckpointRetention::RetainOnCancellation,
                 directory: Some("file:///checkpoints".to_owned()),
             }
         );
         assert!(checkpoints.is_enabled());
+        assert_eq!((checkpoints.concurrent(), checkpoints.keeps()), (1, 5), "at-least-once follows only one");
+        let exactly_once = CheckpointConfig { mode: CheckpointMode::ExactlyOnce, ..checkpoints };
+        assert_eq!(exactly_once.concurrent(), 4);
+    }
+
+    #[test]
+    fn checkpoints_outlive_their_job_as_the_retention_says() {
+        use CheckpointRetention::{DeleteOnCancellation, NoExternalized, RetainOnCancellation};
+        for (retention, failed, cancelled) in [
+            (DeleteOnCancellation, true, false),
+            (RetainOnCancellation, true, true),
+            (NoExternalized, false, false),
+        ] {
+            assert_eq!(retention.keeps(JobStatus::Failed), failed, "{retention:?}");
+            assert_eq!(retention.keeps(JobStatus::Canceled), cancelled, "{retention:?}");
+            assert!(!retention.keeps(JobStatus::Finished), "{retention:?}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! sources -> acknowledgements of all subtasks -> metadata file -> `CompleteCheckpoint` -> completion to all. One
 //! coordinator serves one execution attempt. It is told what happened by [`Event`]s and answers with [`Effect`]s.
 //!
-//! Invariants: at most one checkpoint at a time; nobody hears of a completion that is not in the log; after the final
-//! checkpoint completed none begins any more; what belongs to an older checkpoint changes nothing.
+//! Invariants: at most as many checkpoints at a time as configured, and a final one alone; nobody hears of a completion that
+//! is not in the log; when a checkpoint completed, all older ones are over; after the final checkpoint completed none begins
+//! any more; what belongs to a checkpoint that is over changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use thalweg_common::Timestamp;
 use thalweg_common::config::CheckpointConfig;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{CheckpointId, SubtaskId};
-use thalweg_proto::convert::SnapshotHandle;
+use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
 
 /// Least time before a failed final checkpoint is tried again.
 const FINAL_RETRY_PAUSE_MS: u64 = 1_000;
@@ -37,6 +38,8 @@ pub enum Event {
         subtask: SubtaskId,
         /// Where its snapshot is.
         snapshot: SnapshotHandle,
+        /// What it took.
+        phases: CheckpointPhases,
     },
     /// A subtask cannot take part.
     Declined {
@@ -82,17 +85,15 @@ pub enum Effect {
         checkpoint_id: CheckpointId,
         /// Whether tasks finish now.
         is_final: bool,
-        /// Milliseconds from its trigger.
-        duration_ms: u64,
-        /// Of all snapshots together.
-        size_bytes: u64,
     },
     /// Tell all tasks that it will never complete, propose `AbortCheckpoint`, forget its files.
     Aborted {
-        /// The checkpoint.
-        checkpoint_id: CheckpointId,
+        /// The checkpoint, with what was acknowledged.
+        pending: Pending,
         /// Why.
         reason: String,
+        /// Monotonic time from its trigger, in milliseconds.
+        duration_ms: u64,
     },
     /// Too many failed one after the other: the job fails.
     Fail(Failure),
@@ -110,23 +111,43 @@ pub struct Pending {
     /// Monotonic time at its trigger.
     triggered_at_ms: u64,
     /// What was acknowledged.
-    pub snapshots: BTreeMap<SubtaskId, SnapshotHandle>,
+    pub parts: BTreeMap<SubtaskId, Part>,
 }
 
+/// A subtask's part of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
-enum State {
-    /// None in progress.
-    Idle,
-    /// `BeginCheckpoint` is on its way.
-    Beginning { is_final: bool },
+pub struct Part {
+    /// Where its snapshot is.
+    pub snapshot: SnapshotHandle,
+    /// What it took.
+    pub phases: CheckpointPhases,
+    /// From the trigger to the acknowledgement, in milliseconds.
+    pub end_to_end_ms: u64,
+}
+
+impl Pending {
+    /// From its trigger to its last acknowledgement, in milliseconds.
+    #[must_use]
+    pub fn duration_ms(&self) -> u64 {
+        self.parts.values().map(|part| part.end_to_end_ms).max().unwrap_or(0)
+    }
+
+    /// The size of all its state, in bytes.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.parts.values().fold(0, |sum, part| sum.saturating_add(part.snapshot.state_bytes()))
+    }
+}
+
+/// How far a checkpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
     /// Barriers are on their way.
-    Collecting(Pending),
-    /// All acknowledged; the metadata file is being written.
-    Writing(Pending),
+    Collecting,
+    /// All acknowledged; it is being verified, and the metadata file written.
+    Writing,
     /// `CompleteCheckpoint` is on its way: only the log can decide now.
-    Committing(Pending),
-    /// The final checkpoint completed.
-    Finished,
+    Committing,
 }
 
 /// Coordinates the checkpoints of one execution attempt.
@@ -134,10 +155,18 @@ enum State {
 pub struct Coordinator {
     config: CheckpointConfig,
     subtasks: BTreeSet<SubtaskId>,
-    state: State,
+    /// Whether `BeginCheckpoint` is on its way, and for a final one.
+    beginning: Option<bool>,
+    pending: BTreeMap<CheckpointId, (Stage, Pending)>,
     drained: bool,
-    /// Monotonic time from which the next one may begin; nothing begins by itself when checkpointing is off.
-    due_ms: u64,
+    /// The final checkpoint completed.
+    finished: bool,
+    /// 0 before the first one.
+    newest_completed: CheckpointId,
+    /// Monotonic time from which the next one may begin, by the interval; nothing begins by itself when checkpointing is off.
+    interval_due_ms: u64,
+    /// The same by the pause after the last one that ended.
+    pause_due_ms: u64,
     failures_in_a_row: u32,
 }
 
@@ -145,122 +174,159 @@ impl Coordinator {
     /// For an attempt whose tasks all run since `now_ms` (monotonic).
     #[must_use]
     pub fn new(config: CheckpointConfig, subtasks: BTreeSet<SubtaskId>, now_ms: u64) -> Self {
-        let due_ms = now_ms.saturating_add(config.interval_ms.unwrap_or(0));
-        Self { config, subtasks, state: State::Idle, drained: false, due_ms, failures_in_a_row: 0 }
+        let interval_due_ms = now_ms.saturating_add(config.interval_ms.unwrap_or(0));
+        Self {
+            config,
+            subtasks,
+            beginning: None,
+            pending: BTreeMap::new(),
+            drained: false,
+            finished: false,
+            newest_completed: 0,
+            interval_due_ms,
+            pause_due_ms: now_ms,
+            failures_in_a_row: 0,
+        }
     }
 
     /// For an attempt whose final checkpoint completed before.
     #[must_use]
     pub fn finished(config: CheckpointConfig, subtasks: BTreeSet<SubtaskId>) -> Self {
-        Self { state: State::Finished, drained: true, ..Self::new(config, subtasks, 0) }
+        Self { finished: true, drained: true, ..Self::new(config, subtasks, 0) }
     }
 
     /// Whether the final checkpoint completed: tasks may finish.
     #[cfg(test)]
     pub fn is_finished(&self) -> bool {
-        self.state == State::Finished
+        self.finished
     }
 
-    /// The checkpoint that has begun and is not decided yet.
+    /// The checkpoints that have begun and are not decided yet, the oldest first.
+    pub fn in_progress(&self) -> impl Iterator<Item = &Pending> {
+        self.pending.values().map(|(_, pending)| pending)
+    }
+
+    /// Whether a subtask's acknowledgement of the checkpoint is waited for.
     #[must_use]
-    pub fn in_progress(&self) -> Option<CheckpointId> {
-        match &self.state {
-            State::Collecting(pending) | State::Writing(pending) | State::Committing(pending) => {
-                Some(pending.checkpoint_id)
-            }
-            State::Idle | State::Beginning { .. } | State::Finished => None,
-        }
+    pub fn collects(&self, checkpoint_id: CheckpointId) -> bool {
+        matches!(self.pending.get(&checkpoint_id), Some((Stage::Collecting, _)))
     }
 
     /// When [`Event::Tick`] is wanted at the latest, in monotonic milliseconds.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        match &self.state {
-            State::Idle if self.drained || self.config.is_enabled() => Some(self.due_ms),
-            State::Collecting(pending) | State::Writing(pending) => Some(self.times_out_at(pending)),
-            State::Idle | State::Beginning { .. } | State::Committing(_) | State::Finished => None,
-        }
+        let timeouts = self.pending.values().filter(|(stage, _)| *stage != Stage::Committing);
+        let timeouts = timeouts.map(|(_, pending)| self.times_out_at(pending));
+        timeouts.chain(self.may_begin().then(|| self.due_ms())).min()
     }
 
     fn times_out_at(&self, pending: &Pending) -> u64 {
         pending.triggered_at_ms.saturating_add(self.config.timeout_ms)
     }
 
+    /// Whether the next one has to wait for nothing but its time.
+    fn may_begin(&self) -> bool {
+        let room = if self.drained {
+            self.pending.is_empty()
+        } else {
+            self.config.is_enabled() && self.pending.len() < self.config.concurrent()
+        };
+        room && !self.finished && self.beginning.is_none()
+    }
+
+    fn due_ms(&self) -> u64 {
+        if self.drained { self.pause_due_ms } else { self.interval_due_ms.max(self.pause_due_ms) }
+    }
+
     /// Takes one step at monotonic time `now_ms` and wall-clock time `wall_ms`.
     pub fn step(&mut self, event: Event, now_ms: u64, wall_ms: Timestamp) -> Vec<Effect> {
-        match event {
-            Event::Tick => self.tick(now_ms),
+        let mut effects = match event {
+            Event::Tick => self.time_out(now_ms),
             Event::AllDrained => {
                 if !self.drained {
                     self.drained = true;
-                    self.due_ms = now_ms;
-                }
-                self.tick(now_ms)
-            }
-            Event::Begun(checkpoint_id) => self.begun(checkpoint_id, now_ms, wall_ms),
-            Event::BeginRefused => {
-                if let State::Beginning { is_final } = self.state {
-                    self.state = State::Idle;
-                    self.schedule(is_final, now_ms, now_ms);
+                    self.pause_due_ms = now_ms;
                 }
                 vec![]
             }
-            Event::Acknowledged { checkpoint_id, subtask, snapshot } => {
-                self.acknowledged(checkpoint_id, subtask, snapshot)
-            }
-            Event::Declined { checkpoint_id, reason } => match &self.state {
-                State::Collecting(pending) if pending.checkpoint_id == checkpoint_id => {
-                    self.abort(reason, now_ms)
+            Event::Begun(checkpoint_id) => self.begun(checkpoint_id, now_ms, wall_ms),
+            Event::BeginRefused => {
+                if let Some(is_final) = self.beginning.take() {
+                    self.interval_due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
+                    self.pause(is_final, now_ms);
                 }
-                _ => vec![],
-            },
+                vec![]
+            }
+            Event::Acknowledged { checkpoint_id, subtask, snapshot, phases } => {
+                self.acknowledged(checkpoint_id, subtask, snapshot, phases, now_ms)
+            }
+            Event::Declined { checkpoint_id, reason } => {
+                if self.collects(checkpoint_id) {
+                    self.fail(checkpoint_id, reason, now_ms)
+                } else {
+                    vec![]
+                }
+            }
             Event::Written(checkpoint_id, result) => self.written(checkpoint_id, result, now_ms),
             Event::Committed(checkpoint_id) => self.committed(checkpoint_id, now_ms),
-            Event::CommitRefused(checkpoint_id, reason) => match &self.state {
-                State::Committing(pending) if pending.checkpoint_id == checkpoint_id => {
-                    self.abort(reason, now_ms)
+            Event::CommitRefused(checkpoint_id, reason) => {
+                if !self.is_at(checkpoint_id, Stage::Committing) {
+                    vec![]
+                } else if checkpoint_id < self.newest_completed {
+                    self.abort(checkpoint_id, reason, now_ms).into_iter().collect()
+                } else {
+                    self.fail(checkpoint_id, reason, now_ms)
                 }
-                _ => vec![],
-            },
+            }
+        };
+        if self.may_begin() && now_ms >= self.due_ms() && !is_failing(&effects) {
+            self.beginning = Some(self.drained);
+            effects.push(Effect::Begin);
         }
+        effects
     }
 
-    fn tick(&mut self, now_ms: u64) -> Vec<Effect> {
-        match &self.state {
-            State::Idle if (self.drained || self.config.is_enabled()) && now_ms >= self.due_ms => {
-                self.state = State::Beginning { is_final: self.drained };
-                vec![Effect::Begin]
-            }
-            State::Collecting(pending) if now_ms >= self.times_out_at(pending) => {
-                let missing = self.subtasks.len() - pending.snapshots.len();
-                let reason = format!(
-                    "it did not complete within {} ms: {missing} of {} subtasks did not acknowledge it; raise \
+    fn is_at(&self, checkpoint_id: CheckpointId, wanted: Stage) -> bool {
+        self.pending.get(&checkpoint_id).is_some_and(|(stage, _)| *stage == wanted)
+    }
+
+    fn time_out(&mut self, now_ms: u64) -> Vec<Effect> {
+        let late = |(stage, pending): &(Stage, Pending)| {
+            *stage != Stage::Committing && now_ms >= self.times_out_at(pending)
+        };
+        let late: Vec<_> = self.pending.iter().filter(|(_, entry)| late(entry)).map(|(id, _)| *id).collect();
+        let mut effects = Vec::new();
+        for checkpoint_id in late {
+            let Some((stage, pending)) = self.pending.get(&checkpoint_id) else { continue };
+            let reason = match stage {
+                Stage::Collecting => format!(
+                    "it did not complete within {} ms: {} of {} subtasks did not acknowledge it; raise \
                      `execution.checkpointing.timeout` or relieve the slow ones",
                     self.config.timeout_ms,
+                    self.subtasks.len() - pending.parts.len(),
                     self.subtasks.len()
-                );
-                self.abort(reason, now_ms)
-            }
-            State::Writing(pending) if now_ms >= self.times_out_at(pending) => {
-                let reason = format!(
+                ),
+                Stage::Writing | Stage::Committing => format!(
                     "its metadata file was not written within {} ms from its start; check the checkpoint directory",
                     self.config.timeout_ms
-                );
-                self.abort(reason, now_ms)
-            }
-            _ => vec![],
+                ),
+            };
+            effects.extend(self.fail(checkpoint_id, reason, now_ms));
         }
+        effects
     }
 
     fn begun(&mut self, checkpoint_id: CheckpointId, now_ms: u64, wall_ms: Timestamp) -> Vec<Effect> {
-        let State::Beginning { is_final } = self.state else { return vec![] };
-        self.state = State::Collecting(Pending {
+        let Some(is_final) = self.beginning.take() else { return vec![] };
+        self.interval_due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
+        let pending = Pending {
             checkpoint_id,
             is_final,
             triggered_ms: wall_ms,
             triggered_at_ms: now_ms,
-            snapshots: BTreeMap::new(),
-        });
+            parts: BTreeMap::new(),
+        };
+        self.pending.insert(checkpoint_id, (Stage::Collecting, pending));
         vec![Effect::Trigger { checkpoint_id, is_final, timestamp_ms: wall_ms }]
     }
 
@@ -269,21 +335,26 @@ impl Coordinator {
         checkpoint_id: CheckpointId,
         subtask: SubtaskId,
         snapshot: SnapshotHandle,
+        phases: CheckpointPhases,
+        now_ms: u64,
     ) -> Vec<Effect> {
-        let State::Collecting(pending) = &mut self.state else { return vec![] };
-        if pending.checkpoint_id != checkpoint_id || !self.subtasks.contains(&subtask) {
+        let Some((stage @ Stage::Collecting, pending)) = self.pending.get_mut(&checkpoint_id) else {
+            return vec![];
+        };
+        if !self.subtasks.contains(&subtask) {
             return vec![];
         }
-        pending.snapshots.entry(subtask).or_insert(snapshot);
-        if pending.snapshots.len() < self.subtasks.len() {
+        let end_to_end_ms = now_ms.saturating_sub(pending.triggered_at_ms);
+        pending.parts.entry(subtask).or_insert(Part { snapshot, phases, end_to_end_ms });
+        if pending.parts.len() < self.subtasks.len() {
             return vec![];
         }
         let pending = pending.clone();
         if self.config.is_enabled() {
-            self.state = State::Writing(pending.clone());
+            *stage = Stage::Writing;
             vec![Effect::Write(pending)]
         } else {
-            self.state = State::Committing(pending.clone());
+            *stage = Stage::Committing;
             vec![Effect::Complete { pending, path: None }]
         }
     }
@@ -294,51 +365,41 @@ impl Coordinator {
         result: Result<String, String>,
         now_ms: u64,
     ) -> Vec<Effect> {
-        match &self.state {
-            State::Writing(pending) if pending.checkpoint_id == checkpoint_id => match result {
-                Ok(path) => {
-                    let pending = pending.clone();
-                    self.state = State::Committing(pending.clone());
-                    vec![Effect::Complete { pending, path: Some(path) }]
-                }
-                Err(reason) => self.abort(format!("its metadata could not be written: {reason}"), now_ms),
-            },
-            _ => vec![],
+        let Some((stage @ Stage::Writing, pending)) = self.pending.get_mut(&checkpoint_id) else {
+            return vec![];
+        };
+        match result {
+            Ok(path) => {
+                *stage = Stage::Committing;
+                vec![Effect::Complete { pending: pending.clone(), path: Some(path) }]
+            }
+            Err(reason) => self.fail(checkpoint_id, reason, now_ms),
         }
     }
 
     fn committed(&mut self, checkpoint_id: CheckpointId, now_ms: u64) -> Vec<Effect> {
-        let State::Committing(pending) = &self.state else { return vec![] };
-        if pending.checkpoint_id != checkpoint_id {
+        if !self.is_at(checkpoint_id, Stage::Committing) {
             return vec![];
         }
-        let (is_final, started_ms) = (pending.is_final, pending.triggered_at_ms);
-        let completed = Effect::Completed {
-            checkpoint_id,
-            is_final,
-            duration_ms: now_ms.saturating_sub(started_ms),
-            size_bytes: pending.snapshots.values().map(|snapshot| snapshot.size_bytes).sum(),
-        };
+        let Some((_, pending)) = self.pending.remove(&checkpoint_id) else { return vec![] };
         self.failures_in_a_row = 0;
-        self.state = if is_final { State::Finished } else { State::Idle };
-        self.schedule(is_final, started_ms, now_ms);
-        let mut effects = vec![completed];
-        effects.extend(self.tick(now_ms));
+        self.newest_completed = self.newest_completed.max(checkpoint_id);
+        self.finished = pending.is_final;
+        self.pause(false, now_ms);
+        let mut effects = vec![Effect::Completed { checkpoint_id, is_final: pending.is_final }];
+        // What the log has in its hands is refused by it, and ends then.
+        let older = self.pending.range(..checkpoint_id).filter(|(_, (stage, _))| *stage != Stage::Committing);
+        let older: Vec<_> = older.map(|(id, _)| *id).collect();
+        for id in older {
+            effects.extend(self.abort(id, format!("checkpoint {checkpoint_id} completed before it"), now_ms));
+        }
         effects
     }
 
-    /// Gives up the checkpoint in progress, and the job when too many failed.
-    fn abort(&mut self, reason: String, now_ms: u64) -> Vec<Effect> {
-        let (State::Collecting(pending) | State::Writing(pending) | State::Committing(pending)) = &self.state
-        else {
-            return vec![];
-        };
-        let (checkpoint_id, is_final, started_ms) =
-            (pending.checkpoint_id, pending.is_final, pending.triggered_at_ms);
-        self.state = State::Idle;
-        self.schedule(is_final, started_ms, now_ms);
+    /// A checkpoint failed, and the job too when too many did.
+    fn fail(&mut self, checkpoint_id: CheckpointId, reason: String, now_ms: u64) -> Vec<Effect> {
+        let mut effects: Vec<_> = self.abort(checkpoint_id, reason.clone(), now_ms).into_iter().collect();
         self.failures_in_a_row += 1;
-        let mut effects = vec![Effect::Aborted { checkpoint_id, reason: reason.clone() }];
         if self.failures_in_a_row > self.config.tolerable_failures {
             effects.push(Effect::Fail(Failure::external(format!(
                 "checkpoint {checkpoint_id} failed, {} in a row where {} are tolerated \
@@ -349,18 +410,29 @@ impl Coordinator {
         effects
     }
 
-    /// Sets when the next one may begin, after one that started and ended at these times.
-    fn schedule(&mut self, was_final: bool, started_ms: u64, ended_ms: u64) {
-        self.due_ms = if !self.drained {
-            let by_interval = started_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
-            by_interval.max(ended_ms.saturating_add(self.config.min_pause_ms))
-        } else if was_final {
-            ended_ms.saturating_add(self.config.min_pause_ms.max(FINAL_RETRY_PAUSE_MS))
-        } else {
-            // The final one has been waiting for this one to end.
-            ended_ms
-        };
+    /// Gives up a checkpoint.
+    fn abort(&mut self, checkpoint_id: CheckpointId, reason: String, now_ms: u64) -> Option<Effect> {
+        let (_, pending) = self.pending.remove(&checkpoint_id)?;
+        self.pause(pending.is_final, now_ms);
+        let duration_ms = now_ms.saturating_sub(pending.triggered_at_ms);
+        Some(Effect::Aborted { pending, reason, duration_ms })
     }
+
+    /// One has ended, now: the next one waits for the pause. A final one that failed is not repeated at once, and one that
+    /// has been waiting for others waits no longer.
+    fn pause(&mut self, was_final: bool, now_ms: u64) {
+        let pause_ms = match (self.drained, was_final) {
+            (false, _) => self.config.min_pause_ms,
+            (true, true) => self.config.min_pause_ms.max(FINAL_RETRY_PAUSE_MS),
+            (true, false) => 0,
+        };
+        self.pause_due_ms = now_ms.saturating_add(pause_ms);
+    }
+}
+
+/// Whether the job is about to fail: then no checkpoint begins any more.
+fn is_failing(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Fail(_)))
 }
 
 #[cfg(test)]

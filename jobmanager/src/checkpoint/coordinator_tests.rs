@@ -14,7 +14,12 @@ fn subtasks(count: u32) -> BTreeSet<SubtaskId> {
 }
 
 fn snapshot() -> SnapshotHandle {
-    SnapshotHandle { location: SnapshotLocation::Inline(vec![1, 2]), size_bytes: 2, checksum: 3 }
+    SnapshotHandle {
+        location: SnapshotLocation::Inline(vec![1, 2]),
+        size_bytes: 2,
+        checksum: 3,
+        shared: vec![],
+    }
 }
 
 fn config() -> CheckpointConfig {
@@ -42,13 +47,19 @@ impl Bench {
 
     fn acknowledge(&mut self, checkpoint_id: CheckpointId, index: u32) -> Vec<Effect> {
         let subtask = SubtaskId { vertex: 0, index };
-        self.now(Event::Acknowledged { checkpoint_id, subtask, snapshot: snapshot() })
+        let phases = CheckpointPhases { sync_us: u64::from(index) + 1, ..CheckpointPhases::default() };
+        self.now(Event::Acknowledged { checkpoint_id, subtask, snapshot: snapshot(), phases })
     }
 
     /// Begins a checkpoint that is due.
     fn begin(&mut self, now_ms: u64, checkpoint_id: CheckpointId) {
         assert_eq!(self.at(now_ms, Event::Tick), [Effect::Begin], "due at {now_ms}");
         self.begun(checkpoint_id, false);
+    }
+
+    /// What is in progress.
+    fn in_progress(&self) -> Vec<CheckpointId> {
+        self.coordinator.in_progress().map(|pending| pending.checkpoint_id).collect()
     }
 
     fn begun(&mut self, checkpoint_id: CheckpointId, is_final: bool) {
@@ -65,7 +76,7 @@ impl Bench {
         assert_eq!(self.acknowledge(checkpoint_id, 0), []);
         let effects = self.acknowledge(checkpoint_id, 1);
         if self.coordinator.config.is_enabled() {
-            assert!(matches!(&effects[..], [Effect::Write(pending)] if pending.snapshots.len() == 2));
+            assert!(matches!(&effects[..], [Effect::Write(pending)] if pending.parts.len() == 2));
             let effects = self.now(Event::Written(checkpoint_id, Ok("uri".into())));
             assert!(matches!(&effects[..], [Effect::Complete { path: Some(path), .. }] if path == "uri"));
         } else {
@@ -84,7 +95,7 @@ fn completed(effects: &[Effect]) -> Option<(CheckpointId, bool)> {
 
 fn aborted(effects: &[Effect]) -> (CheckpointId, &str) {
     match effects.first() {
-        Some(Effect::Aborted { checkpoint_id, reason }) => (*checkpoint_id, reason),
+        Some(Effect::Aborted { pending, reason, .. }) => (pending.checkpoint_id, reason),
         other => panic!("expected an abort: {other:?}"),
     }
 }
@@ -95,11 +106,10 @@ fn a_checkpoint_goes_its_way_and_the_next_follows_by_the_interval() {
     assert_eq!(bench.coordinator.deadline(), Some(1_000));
     assert_eq!(bench.at(999, Event::Tick), []);
     bench.begin(1_000, 1);
-    assert_eq!(bench.coordinator.in_progress(), Some(1));
+    assert_eq!(bench.in_progress(), [1]);
     assert_eq!(bench.coordinator.deadline(), Some(1_500), "its timeout");
     let effects = bench.complete(1_300, 1);
-    let expected = Effect::Completed { checkpoint_id: 1, is_final: false, duration_ms: 300, size_bytes: 4 };
-    assert_eq!(effects, [expected]);
+    assert_eq!(effects, [Effect::Completed { checkpoint_id: 1, is_final: false }]);
     assert_eq!(bench.coordinator.deadline(), Some(2_000));
     bench.begin(2_000, 2);
 }
@@ -138,7 +148,7 @@ fn what_belongs_to_no_checkpoint_in_progress_changes_nothing() {
     assert_eq!(bench.now(Event::Written(1, Ok("x".into()))), []);
     assert_eq!(bench.now(Event::Committed(2)), [], "it was not proposed");
     assert_eq!(bench.now(Event::Begun(3)), [], "it was not asked for");
-    assert_eq!(bench.coordinator.in_progress(), Some(2));
+    assert_eq!(bench.in_progress(), [2]);
 }
 
 #[test]
@@ -147,11 +157,14 @@ fn a_checkpoint_fails_in_five_ways() {
         let mut bench = Bench::new(CheckpointConfig { tolerable_failures: 9, ..config() });
         bench.begin(1_000, 1);
         let effects = fail(&mut bench);
-        assert_eq!(effects.len(), 1, "tolerated: {effects:?}");
+        assert!(!is_failing(&effects), "tolerated: {effects:?}");
         let (id, reason) = aborted(&effects);
-        assert_eq!((id, bench.coordinator.in_progress()), (1, None));
+        assert_eq!((id, bench.in_progress()), (1, vec![]));
         assert_eq!(bench.acknowledge(1, 1), [], "late");
-        bench.begin(bench.coordinator.deadline().unwrap(), 2);
+        match effects.last() {
+            Some(Effect::Begin) => bench.begun(2, false),
+            _ => bench.begin(bench.coordinator.deadline().unwrap(), 2),
+        }
         reason.to_string()
     };
     let timeout = one(|bench| {
@@ -273,6 +286,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             checkpoint_id,
             subtask: SubtaskId { vertex: 0, index },
             snapshot: snapshot(),
+            phases: CheckpointPhases::default(),
         }),
         1 => id.clone().prop_map(|checkpoint_id| Event::Declined { checkpoint_id, reason: "no".into() }),
         3 => id.clone().prop_map(|id| Event::Written(id, Ok("uri".into()))),
@@ -282,52 +296,159 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A coordinator of up to three at a time.
+fn concurrent() -> Bench {
+    Bench::new(CheckpointConfig { max_concurrent: 3, interval_ms: Some(100), timeout_ms: 5_000, ..config() })
+}
+
+#[test]
+fn acknowledgements_carry_what_each_part_took() {
+    let mut bench = Bench::new(config());
+    bench.begin(1_000, 1);
+    bench.now_ms = 1_200;
+    bench.acknowledge(1, 1);
+    bench.now_ms = 1_350;
+    let effects = bench.acknowledge(1, 0);
+    let Effect::Write(pending) = &effects[0] else { panic!("{effects:?}") };
+    let parts = pending.parts.values().map(|part| (part.end_to_end_ms, part.phases.sync_us));
+    assert_eq!(parts.collect::<Vec<_>>(), [(350, 1), (200, 2)]);
+    assert_eq!((pending.duration_ms(), pending.state_bytes()), (350, 4));
+}
+
+#[test]
+fn as_many_as_configured_are_in_progress() {
+    let mut bench = concurrent();
+    for (at, id) in [(100, 1), (200, 2), (300, 3)] {
+        bench.begin(at, id);
+    }
+    assert_eq!(bench.at(400, Event::Tick), [], "three are enough");
+    assert_eq!(bench.coordinator.deadline(), Some(5_100), "the timeout of the oldest");
+    let effects = bench.complete(450, 1);
+    assert_eq!(completed(&effects), Some((1, false)));
+    assert_eq!(effects[1..], [Effect::Begin], "there is room again");
+    bench.begun(4, false);
+    assert_eq!(bench.in_progress(), [2, 3, 4]);
+}
+
+#[test]
+fn a_checkpoint_that_completes_ends_the_older_ones_without_counting_them_as_failures() {
+    let mut bench = concurrent();
+    bench.begin(100, 1);
+    bench.begin(200, 2);
+    bench.acknowledge(1, 0);
+    let effects = bench.complete(250, 2);
+    assert_eq!(completed(&effects), Some((2, false)));
+    assert_eq!(aborted(&effects[1..]), (1, "checkpoint 2 completed before it"));
+    assert_eq!(effects.len(), 2, "none is tolerated, and none failed");
+    assert_eq!(bench.acknowledge(1, 1), []);
+}
+
+#[test]
+fn what_the_log_has_in_its_hands_ends_by_its_answer() {
+    let mut bench = concurrent();
+    bench.begin(100, 1);
+    bench.begin(200, 2);
+    for id in [2, 1] {
+        bench.acknowledge(id, 0);
+        bench.acknowledge(id, 1);
+        bench.now(Event::Written(id, Ok("uri".into())));
+    }
+    assert_eq!(bench.now(Event::Committed(2)), [Effect::Completed { checkpoint_id: 2, is_final: false }]);
+    assert_eq!(bench.in_progress(), [1]);
+    let effects = bench.now(Event::CommitRefused(1, "stale".into()));
+    assert_eq!(aborted(&effects), (1, "stale"));
+    assert_eq!(effects.len(), 1, "no failure");
+}
+
+#[test]
+fn each_times_out_by_itself() {
+    let mut bench = concurrent();
+    bench.coordinator.config.tolerable_failures = 5;
+    for (at, id) in [(100, 1), (200, 2), (300, 3)] {
+        bench.begin(at, id);
+    }
+    let effects = bench.at(5_200, Event::Tick);
+    assert_eq!((aborted(&effects).0, aborted(&effects[1..]).0), (1, 2));
+    assert_eq!(effects[2..], [Effect::Begin]);
+    assert_eq!(bench.in_progress(), [3]);
+}
+
+#[test]
+fn the_final_one_is_alone() {
+    let mut bench = concurrent();
+    bench.begin(100, 1);
+    bench.begin(200, 2);
+    assert_eq!(bench.at(300, Event::AllDrained), []);
+    assert_eq!(bench.complete(350, 1).len(), 1, "the other one goes on");
+    assert_eq!(bench.complete(400, 2)[1..], [Effect::Begin]);
+    bench.begun(3, true);
+    assert_eq!(bench.at(2_000, Event::Tick), []);
+}
+
+#[test]
+fn at_least_once_takes_one_at_a_time() {
+    let mut bench = concurrent();
+    bench.coordinator.config.mode = thalweg_common::config::CheckpointMode::AtLeastOnce;
+    bench.begin(100, 1);
+    assert_eq!(bench.at(900, Event::Tick), []);
+}
+
 proptest! {
-    /// Whatever happens in whatever order: one at a time, completion only after the commit, nothing after the final one.
+    /// Whatever happens in whatever order: never too many, completion only after the commit, nothing older is left behind
+    /// one that completed, nothing after the final one.
     #[test]
     fn every_sequence_of_events_keeps_the_invariants(
         events in proptest::collection::vec((any_event(), 0u64..400), 0..200),
         enabled in any::<bool>(),
+        max_concurrent in 1u32..4,
     ) {
-        let interval_ms = enabled.then_some(1_000);
-        let mut bench = Bench::new(CheckpointConfig { interval_ms, tolerable_failures: 1_000, ..config() });
-        let (mut asked, mut open, mut proposed) = (false, None, None);
+        let interval_ms = enabled.then_some(300);
+        let config = CheckpointConfig { interval_ms, tolerable_failures: 1_000, max_concurrent, ..config() };
+        let mut bench = Bench::new(config);
+        let (mut asked, mut open, mut proposed) = (false, BTreeSet::new(), BTreeSet::new());
+        let mut begun = BTreeSet::new();
         for (event, pause_ms) in events {
-            let (was_finished, committed) = (bench.coordinator.is_finished(), event.clone());
+            // The log hands out each id once, in order.
+            if let Event::Begun(id) = event && begun.last().is_some_and(|last| id <= *last) {
+                continue;
+            }
+            let (was_finished, happened) = (bench.coordinator.is_finished(), event.clone());
+            asked &= event != Event::BeginRefused;
             for effect in bench.at(bench.now_ms + pause_ms, event) {
                 prop_assert!(!was_finished, "{effect:?} after the final checkpoint");
                 match effect {
                     Effect::Begin => {
-                        prop_assert!(!asked && open.is_none());
+                        prop_assert!(!asked && open.len() < max_concurrent as usize);
                         asked = true;
                     }
-                    Effect::Trigger { checkpoint_id, .. } => {
-                        prop_assert!(asked);
-                        (asked, open) = (false, Some(checkpoint_id));
+                    Effect::Trigger { checkpoint_id, is_final, .. } => {
+                        prop_assert!(asked && (open.is_empty() || !is_final));
+                        asked = false;
+                        prop_assert!(open.insert(checkpoint_id) && begun.insert(checkpoint_id));
                     }
                     Effect::Write(pending) => {
-                        prop_assert_eq!(Some(pending.checkpoint_id), open);
-                        prop_assert_eq!(pending.snapshots.len(), 2);
+                        prop_assert!(open.contains(&pending.checkpoint_id));
+                        prop_assert_eq!(pending.parts.len(), 2);
                     }
                     Effect::Complete { pending, .. } => {
-                        prop_assert_eq!(Some(pending.checkpoint_id), open);
-                        proposed = open;
+                        prop_assert!(open.contains(&pending.checkpoint_id));
+                        prop_assert!(proposed.insert(pending.checkpoint_id));
                     }
                     Effect::Completed { checkpoint_id, .. } => {
-                        prop_assert_eq!(Some(checkpoint_id), proposed.take());
-                        prop_assert_eq!(&committed, &Event::Committed(checkpoint_id));
-                        open = None;
+                        prop_assert!(proposed.remove(&checkpoint_id) && open.remove(&checkpoint_id));
+                        prop_assert_eq!(&happened, &Event::Committed(checkpoint_id));
                     }
-                    Effect::Aborted { checkpoint_id, .. } => {
-                        prop_assert_eq!(Some(checkpoint_id), open.take());
-                        proposed = None;
+                    Effect::Aborted { pending, .. } => {
+                        prop_assert!(open.remove(&pending.checkpoint_id));
+                        proposed.remove(&pending.checkpoint_id);
                     }
                     Effect::Fail(_) => {}
                 }
             }
-            if let Event::BeginRefused = committed {
-                asked = false;
+            if let Event::Committed(id) = happened && bench.coordinator.newest_completed == id {
+                prop_assert!(open.range(..id).all(|older| proposed.contains(older)), "left behind");
             }
+            prop_assert_eq!(bench.in_progress(), open.iter().copied().collect::<Vec<_>>());
         }
     }
 }

@@ -1,22 +1,23 @@
 //! The `_metadata` file: what a completed checkpoint consists of, so that it can be restored.
 //!
-//! Stands between the last acknowledgement and `CompleteCheckpoint`: the file is durable before the Raft log says that the
-//! checkpoint exists. Small snapshots are inside it; the log holds only its path. Form: the magic `THWGCHKP`, a version
+//! Stands between the last acknowledgement and `CompleteCheckpoint`: the file is durable, and was read back, before the Raft
+//! log says that the checkpoint exists. It is written once: a leader that was replaced without noticing cannot overwrite what
+//! its successor wrote. Small snapshots are inside it; the log holds only its path. Form: the magic `THWGCHKP`, a version
 //! (u32), the encoded [`CheckpointMetadata`], and the xxh3 of all of that (u64), integers little-endian.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId};
 use thalweg_common::limits::MAX_CHECKPOINT_METADATA_BYTES;
-use thalweg_common::storage::{self, StorageError};
+use thalweg_common::storage::{Storage, StorageError};
 use thalweg_common::{Timestamp, codec};
 use thalweg_proto::convert::SnapshotHandle;
 
 const MAGIC: &[u8; 8] = b"THWGCHKP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>();
 const CHECKSUM_BYTES: usize = size_of::<u64>();
 
@@ -52,6 +53,15 @@ pub enum MetadataError {
         path: String,
         /// What is wrong.
         reason: String,
+    },
+    /// Another leader wrote another file in its place.
+    #[error(
+        "the checkpoint metadata {path} is there already, with other contents: another job manager wrote it, or two jobs \
+         share a checkpoint directory; the next checkpoint gets a file of its own"
+    )]
+    Taken {
+        /// Where it is.
+        path: String,
     },
     /// It is of another job or another version of it.
     #[error("the checkpoint metadata {path} does not fit the job: {reason}")]
@@ -94,6 +104,13 @@ pub fn checkpoint_path(checkpoint_id: CheckpointId) -> String {
     format!("chk-{checkpoint_id}")
 }
 
+/// The checkpoint whose directory a path in the job's directory is in; absent when it is in none.
+#[must_use]
+pub fn checkpoint_of_path(path: &str) -> Option<CheckpointId> {
+    let (directory, _) = path.split_once('/')?;
+    directory.strip_prefix("chk-")?.parse().ok()
+}
+
 /// The metadata file in the job's directory.
 #[must_use]
 pub fn metadata_path(checkpoint_id: CheckpointId) -> String {
@@ -101,21 +118,35 @@ pub fn metadata_path(checkpoint_id: CheckpointId) -> String {
 }
 
 impl CheckpointMetadata {
-    /// Writes the metadata file into the job's directory and returns its URI. It is durable then.
+    /// Writes the metadata file into the job's directory, reads it back, and returns its URI. It is durable then. The same
+    /// contents may be there already.
     ///
     /// # Errors
-    /// When the storage refuses it or it is too large.
-    pub async fn write(&self, job_directory: &str) -> Result<String, MetadataError> {
-        let storage = storage::open(job_directory)?;
+    /// When the storage refuses it, it is too large, does not come back as it was written, or another one is there.
+    pub async fn write(&self, storage: &dyn Storage) -> Result<String, MetadataError> {
         let path = metadata_path(self.checkpoint_id);
+        let uri = format!("{}/{path}", storage.uri().trim_end_matches('/'));
         let bytes = self
             .encode()
-            .map_err(|error| MetadataError::Damaged { path: path.clone(), reason: error.to_string() })?;
+            .map_err(|error| MetadataError::Damaged { path: uri.clone(), reason: error.to_string() })?;
         if bytes.len() > MAX_CHECKPOINT_METADATA_BYTES {
             return Err(MetadataError::TooLarge { bytes: bytes.len() });
         }
-        storage.put(&path, bytes.into()).await?;
-        Ok(format!("{}/{path}", storage.uri().trim_end_matches('/')))
+        let is_ours = storage.put_if_absent(&path, bytes.clone().into()).await?;
+        match storage.get(&path).await? == bytes {
+            true => Ok(uri),
+            false if is_ours => Err(MetadataError::Damaged {
+                path: uri,
+                reason: "it was read back with other contents than were written".to_string(),
+            }),
+            false => Err(MetadataError::Taken { path: uri }),
+        }
+    }
+
+    /// The paths of all shared files that it names.
+    #[must_use]
+    pub fn shared_files(&self) -> BTreeSet<String> {
+        self.snapshots.values().flat_map(|handle| &handle.shared).map(|file| file.path.clone()).collect()
     }
 
     /// Reads a metadata file back and checks that it restores `graph` in `job_id`.
@@ -123,14 +154,14 @@ impl CheckpointMetadata {
     /// # Errors
     /// Each names the file.
     pub async fn read(
-        job_directory: &str,
+        storage: &dyn Storage,
         job_id: JobId,
         checkpoint_id: CheckpointId,
         graph: &JobGraph,
     ) -> Result<Self, MetadataError> {
         let path = metadata_path(checkpoint_id);
-        let bytes = storage::open(job_directory)?.get(&path).await?;
-        let full_path = format!("{job_directory}/{path}");
+        let bytes = storage.get(&path).await?;
+        let full_path = format!("{}/{path}", storage.uri().trim_end_matches('/'));
         let metadata = Self::decode(&bytes)
             .map_err(|reason| MetadataError::Damaged { path: full_path.clone(), reason })?;
         metadata
@@ -196,7 +227,7 @@ mod tests {
                     0 => SnapshotLocation::Inline(vec![7; 3]),
                     _ => SnapshotLocation::File(format!("chk-4/{}-{}-a2", subtask.vertex, subtask.index)),
                 };
-                (subtask, SnapshotHandle { location, size_bytes: 3, checksum: 9 })
+                (subtask, SnapshotHandle { location, size_bytes: 3, checksum: 9, shared: vec![] })
             })
             .collect();
         CheckpointMetadata {
@@ -216,12 +247,32 @@ mod tests {
         let graph = checkpointed_graph();
         let metadata = metadata(&graph);
         let jobs = job_directory(directory.path().to_str().unwrap(), JobId(1));
-        let uri = metadata.write(&jobs).await.unwrap();
+        let storage = thalweg_common::storage::open(&jobs).unwrap();
+        let uri = metadata.write(&*storage).await.unwrap();
         assert!(uri.ends_with(&format!("/{}/chk-4/_metadata", JobId(1))), "{uri}");
-        assert_eq!(CheckpointMetadata::read(&jobs, JobId(1), 4, &graph).await.unwrap(), metadata);
+        assert_eq!(CheckpointMetadata::read(&*storage, JobId(1), 4, &graph).await.unwrap(), metadata);
+        assert_eq!(metadata.write(&*storage).await.unwrap(), uri, "the same once more");
 
-        let missing = CheckpointMetadata::read(&jobs, JobId(1), 5, &graph).await.unwrap_err();
+        let stale = CheckpointMetadata { attempt: 1, ..metadata.clone() };
+        let refused = stale.write(&*storage).await.unwrap_err();
+        assert!(matches!(&refused, MetadataError::Taken { path } if *path == uri), "{refused}");
+        assert_eq!(CheckpointMetadata::read(&*storage, JobId(1), 4, &graph).await.unwrap(), metadata);
+
+        let missing = CheckpointMetadata::read(&*storage, JobId(1), 5, &graph).await.unwrap_err();
         assert!(missing.to_string().contains("chk-5/_metadata"), "{missing}");
+    }
+
+    #[test]
+    fn a_path_tells_its_checkpoint() {
+        for (path, expected) in [
+            (metadata_path(17), Some(17)),
+            ("chk-3/0-1-a2".into(), Some(3)),
+            ("chk-3".into(), None),
+            ("chk-x/y".into(), None),
+            ("shared/a1-c3-0-0-x".into(), None),
+        ] {
+            assert_eq!(checkpoint_of_path(&path), expected, "{path}");
+        }
     }
 
     #[test]

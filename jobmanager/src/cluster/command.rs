@@ -46,7 +46,7 @@ pub enum Command {
         /// Milliseconds since the epoch.
         time_ms: Timestamp,
     },
-    /// The checkpoint in progress is durable: from now on restarts restore it, and sinks may commit.
+    /// A checkpoint in progress is durable: from now on restarts restore it, and sinks may commit.
     CompleteCheckpoint {
         /// The job.
         job_id: JobId,
@@ -55,7 +55,7 @@ pub enum Command {
         /// What is known of it.
         checkpoint: CompletedCheckpoint,
     },
-    /// The checkpoint in progress will never complete.
+    /// A checkpoint in progress will never complete.
     AbortCheckpoint {
         /// The job.
         job_id: JobId,
@@ -63,6 +63,17 @@ pub enum Command {
         attempt: Attempt,
         /// The checkpoint.
         checkpoint_id: CheckpointId,
+    },
+    /// The present attempt restores an older checkpoint than it was to, because newer ones cannot be read.
+    SkipCheckpoints {
+        /// The job.
+        job_id: JobId,
+        /// The present attempt.
+        attempt: Attempt,
+        /// The one that it restores.
+        restored: CheckpointId,
+        /// Those that cannot be read, each with the reason.
+        skipped: Vec<(CheckpointId, String)>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! What the cluster remembers of one job: everything that a new leader needs to carry it on, and its history for people.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubmissionId, SubtaskId, TaskManagerId};
 use thalweg_common::limits::{
-    MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY, MAX_RESTART_TIMES, RETAINED_CHECKPOINTS,
+    MAX_CONCURRENT_CHECKPOINTS, MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY, MAX_RESTART_TIMES,
 };
 use thalweg_common::status::JobStatus;
 use thalweg_proto::blob::BlobHash;
@@ -86,6 +86,53 @@ pub struct CompletedCheckpoint {
     pub size_bytes: u64,
     /// URI of the metadata file. Absent when checkpointing is off: then nothing can be restored from it.
     pub path: Option<String>,
+    /// Why it could not be restored when that was tried; absent for a sound one.
+    pub unreadable: Option<String>,
+}
+
+/// Adds a checkpoint to those that are kept and gives the ones that are not kept any more: those that cannot be read
+/// first, then the oldest.
+pub(crate) fn retain(
+    checkpoints: &mut VecDeque<CompletedCheckpoint>,
+    checkpoint: CompletedCheckpoint,
+    keep: usize,
+) -> Vec<CompletedCheckpoint> {
+    // Without a file nothing can be restored, so that only the newest says anything.
+    let keep = if checkpoint.path.is_some() { keep.max(1) } else { 1 };
+    let surplus = (checkpoints.len() + 1).saturating_sub(keep);
+    let dropped = (0..surplus).filter_map(|_| {
+        let unreadable = checkpoints.iter().position(|checkpoint| checkpoint.unreadable.is_some());
+        checkpoints.remove(unreadable.unwrap_or(0))
+    });
+    let dropped = dropped.collect();
+    checkpoints.push_back(checkpoint);
+    dropped
+}
+
+/// Remembers which checkpoints could not be restored, and that another one could.
+pub(crate) fn skip(
+    checkpoints: &mut VecDeque<CompletedCheckpoint>,
+    restored: CheckpointId,
+    skipped: Vec<(CheckpointId, String)>,
+) {
+    let mut mark = |wanted: CheckpointId, unreadable: Option<String>| {
+        if let Some(checkpoint) = checkpoints.iter_mut().find(|checkpoint| checkpoint.id == wanted) {
+            checkpoint.unreadable = unreadable;
+        }
+    };
+    for (checkpoint_id, mut reason) in skipped {
+        cut(&mut reason);
+        mark(checkpoint_id, Some(reason));
+    }
+    mark(restored, None);
+}
+
+/// What can be restored, in the order in which it is tried: the newest first, and what could not be read last.
+pub(crate) fn candidates(checkpoints: &VecDeque<CompletedCheckpoint>) -> Vec<CheckpointId> {
+    let with_file = || checkpoints.iter().rev().filter(|checkpoint| checkpoint.path.is_some());
+    let sound = with_file().filter(|checkpoint| checkpoint.unreadable.is_none());
+    let unreadable = with_file().filter(|checkpoint| checkpoint.unreadable.is_some());
+    sound.chain(unreadable).map(|checkpoint| checkpoint.id).collect()
 }
 
 /// What the restart strategy remembers of a job, so that a new leader decides as the old one would have.
@@ -150,9 +197,9 @@ pub struct JobRecord {
     pub restarts: RestartRecord,
     /// The last id that was drawn; 0 before the first.
     pub last_checkpoint_id: CheckpointId,
-    /// The checkpoint that has begun and is neither completed nor aborted.
-    pub checkpoint_in_progress: Option<CheckpointId>,
-    /// The completed checkpoints that are kept, the newest last; at most [`RETAINED_CHECKPOINTS`].
+    /// The checkpoints that have begun and are neither completed nor aborted; at most [`MAX_CONCURRENT_CHECKPOINTS`].
+    pub checkpoints_in_progress: BTreeSet<CheckpointId>,
+    /// The completed checkpoints that are kept, the newest last; as many as the job's configuration says.
     pub checkpoints: VecDeque<CompletedCheckpoint>,
     /// How many completed.
     pub checkpoints_completed: u64,
@@ -196,29 +243,52 @@ impl JobRecord {
         }
     }
 
+    /// Keeps a checkpoint that has completed. All older ones that are in progress are over with it.
     pub(super) fn add_checkpoint(&mut self, checkpoint: CompletedCheckpoint) {
         self.checkpoints_completed += 1;
-        self.checkpoint_in_progress = None;
-        self.checkpoints.push_back(checkpoint);
-        while self.checkpoints.len() > RETAINED_CHECKPOINTS {
-            self.checkpoints.pop_front();
-        }
+        self.checkpoints_in_progress.remove(&checkpoint.id);
+        let newer = self.checkpoints_in_progress.split_off(&checkpoint.id);
+        self.drop_checkpoints_in_progress();
+        self.checkpoints_in_progress = newer;
+        retain(&mut self.checkpoints, checkpoint, self.graph.checkpointing.keeps());
     }
 
-    /// Forgets the checkpoint in progress, which failed.
-    pub(super) fn drop_checkpoint_in_progress(&mut self) {
-        if self.checkpoint_in_progress.take().is_some() {
+    /// Draws the id of the next checkpoint. A leader that begins more than may be has forgotten the oldest.
+    pub(super) fn begin_checkpoint(&mut self) -> CheckpointId {
+        self.last_checkpoint_id += 1;
+        self.checkpoints_in_progress.insert(self.last_checkpoint_id);
+        while self.checkpoints_in_progress.len() > MAX_CONCURRENT_CHECKPOINTS {
+            self.checkpoints_in_progress.pop_first();
             self.checkpoints_failed += 1;
         }
+        self.last_checkpoint_id
+    }
+
+    /// Forgets a checkpoint in progress, which failed.
+    pub(super) fn abort_checkpoint(&mut self, checkpoint_id: CheckpointId) {
+        self.checkpoints_failed += u64::from(self.checkpoints_in_progress.remove(&checkpoint_id));
+    }
+
+    /// Forgets the checkpoints in progress, which failed.
+    pub(super) fn drop_checkpoints_in_progress(&mut self) {
+        self.checkpoints_failed += std::mem::take(&mut self.checkpoints_in_progress).len() as u64;
+    }
+
+    /// The present attempt restores `restored`, after it was tried in vain with others.
+    pub(super) fn skip_checkpoints(&mut self, restored: CheckpointId, skipped: Vec<(CheckpointId, String)>) {
+        self.restored = Some(restored);
+        skip(&mut self.checkpoints, restored, skipped);
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > MAX_FAILURE_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_FAILURE_TEXT_BYTES));
     }
 }
 
 /// The failure with texts of a length that can be kept.
 fn bounded(mut failure: Failure) -> Failure {
-    for text in [&mut failure.message, &mut failure.details] {
-        if text.len() > MAX_FAILURE_TEXT_BYTES {
-            text.truncate(text.floor_char_boundary(MAX_FAILURE_TEXT_BYTES));
-        }
-    }
+    [&mut failure.message, &mut failure.details].into_iter().for_each(cut);
     failure
 }

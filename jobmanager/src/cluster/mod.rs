@@ -17,5 +17,6 @@ pub use command::{Command, Outcome, StatusChanged, SubmitJob};
 pub use job::{
     Binary, CompletedCheckpoint, FailureRecord, JobRecord, Placement, RestartRecord, Slot, StatusChange,
 };
+pub(crate) use job::{candidates, retain, skip};
 pub use refusal::Refusal;
 pub use state::ClusterState;

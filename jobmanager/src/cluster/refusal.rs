@@ -53,14 +53,14 @@ pub enum Refusal {
         /// What was asked for.
         operation: Operation,
     },
-    /// Another checkpoint is in progress, or the id is an old one.
-    #[error("checkpoint {given} of job {job_id} is not the one in progress{}", match in_progress { Some(id) => format!(", which is {id}"), None => String::new() })]
+    /// The checkpoint is not in progress: it is over, or a newer one completed.
+    #[error("checkpoint {given} of job {job_id} is not in progress{}", match in_progress { Some(id) => format!(", the newest is {id}"), None => String::new() })]
     StaleCheckpoint {
         /// The job.
         job_id: JobId,
         /// The command's.
         given: CheckpointId,
-        /// The state's.
+        /// The state's newest.
         in_progress: Option<CheckpointId>,
     },
     /// The log cannot take the command, for example because it is too large.
@@ -88,6 +88,8 @@ pub enum Operation {
     BeginCheckpoint,
     /// `CompleteCheckpoint`.
     CompleteCheckpoint,
+    /// `SkipCheckpoints`.
+    SkipCheckpoints,
 }
 
 impl std::fmt::Display for Operation {
@@ -96,6 +98,7 @@ impl std::fmt::Display for Operation {
             Self::StartAttempt => "starting an attempt",
             Self::BeginCheckpoint => "beginning a checkpoint",
             Self::CompleteCheckpoint => "completing a checkpoint",
+            Self::SkipCheckpoints => "skipping a checkpoint",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `apply`: the one place where the cluster state changes.
 //!
 //! Invariants: a job's state follows `JobStatus::can_become`; its attempts grow by one; its checkpoint ids grow and only
-//! the one in progress can complete; a submission has exactly one job. A command that was applied and is applied again
+//! one in progress can complete, which ends all older ones; a submission has exactly one job. A command that was applied and is applied again
 //! (its first answer was lost) changes nothing or is refused.
 
 use std::collections::BTreeMap;
@@ -42,6 +42,9 @@ impl ClusterState {
             }
             Command::AbortCheckpoint { job_id, attempt, checkpoint_id } => {
                 self.abort_checkpoint(job_id, attempt, checkpoint_id)
+            }
+            Command::SkipCheckpoints { job_id, attempt, restored, skipped } => {
+                self.skip_checkpoints(job_id, attempt, restored, skipped)
             }
         };
         result.unwrap_or_else(|reason| Outcome::Refused { reason })
@@ -116,7 +119,7 @@ impl ClusterState {
         if Some(attempt) != job.attempt.checked_add(1) {
             return Err(Refusal::StaleAttempt { job_id, given: attempt, present: job.attempt });
         }
-        job.drop_checkpoint_in_progress();
+        job.drop_checkpoints_in_progress();
         job.attempt = attempt;
         job.placement = placement;
         job.restored = restored;
@@ -133,7 +136,7 @@ impl ClusterState {
             return Err(Refusal::Transition { job_id, status: job.status, wanted: to });
         }
         if to != JobStatus::Running {
-            job.drop_checkpoint_in_progress();
+            job.drop_checkpoints_in_progress();
         }
         job.add_change(StatusChange {
             number: 0,
@@ -167,10 +170,7 @@ impl ClusterState {
                 operation: Operation::BeginCheckpoint,
             });
         }
-        job.drop_checkpoint_in_progress();
-        job.last_checkpoint_id += 1;
-        job.checkpoint_in_progress = Some(job.last_checkpoint_id);
-        Ok(Outcome::CheckpointBegun { checkpoint_id: job.last_checkpoint_id })
+        Ok(Outcome::CheckpointBegun { checkpoint_id: job.begin_checkpoint() })
     }
 
     fn complete_checkpoint(
@@ -180,15 +180,15 @@ impl ClusterState {
         checkpoint: CompletedCheckpoint,
     ) -> Result<Outcome, Refusal> {
         let job = self.job_of_attempt(job_id, attempt)?;
-        if job.latest_checkpoint() == Some(&checkpoint) {
+        if job.checkpoints.contains(&checkpoint) {
             return Ok(Outcome::Ok);
         }
         if job.status != JobStatus::Running {
             let operation = Operation::CompleteCheckpoint;
             return Err(Refusal::NotNow { job_id, status: job.status, operation });
         }
-        if job.checkpoint_in_progress != Some(checkpoint.id) {
-            let in_progress = job.checkpoint_in_progress;
+        if !job.checkpoints_in_progress.contains(&checkpoint.id) {
+            let in_progress = job.checkpoints_in_progress.last().copied();
             return Err(Refusal::StaleCheckpoint { job_id, given: checkpoint.id, in_progress });
         }
         job.add_checkpoint(checkpoint);
@@ -201,10 +201,26 @@ impl ClusterState {
         attempt: Attempt,
         checkpoint_id: CheckpointId,
     ) -> Result<Outcome, Refusal> {
+        self.job_of_attempt(job_id, attempt)?.abort_checkpoint(checkpoint_id);
+        Ok(Outcome::Ok)
+    }
+
+    fn skip_checkpoints(
+        &mut self,
+        job_id: JobId,
+        attempt: Attempt,
+        restored: CheckpointId,
+        skipped: Vec<(CheckpointId, String)>,
+    ) -> Result<Outcome, Refusal> {
         let job = self.job_of_attempt(job_id, attempt)?;
-        if job.checkpoint_in_progress == Some(checkpoint_id) {
-            job.drop_checkpoint_in_progress();
+        if job.status.is_terminal() {
+            return Err(Refusal::NotNow {
+                job_id,
+                status: job.status,
+                operation: Operation::SkipCheckpoints,
+            });
         }
+        job.skip_checkpoints(restored, skipped);
         Ok(Outcome::Ok)
     }
 
@@ -244,7 +260,7 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         restored: None,
         restarts: RestartRecord::default(),
         last_checkpoint_id: 0,
-        checkpoint_in_progress: None,
+        checkpoints_in_progress: std::collections::BTreeSet::new(),
         checkpoints: std::collections::VecDeque::new(),
         checkpoints_completed: 0,
         checkpoints_failed: 0,

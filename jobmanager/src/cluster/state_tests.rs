@@ -9,7 +9,8 @@ use thalweg_common::codec;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{JobId, SubtaskId, TaskManagerId};
 use thalweg_common::limits::{
-    MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY, MAX_REMEMBERED_JOBS, RETAINED_CHECKPOINTS,
+    MAX_CONCURRENT_CHECKPOINTS, MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY,
+    MAX_REMEMBERED_JOBS,
 };
 use thalweg_common::status::JobStatus;
 
@@ -52,6 +53,7 @@ fn completed(id: u64) -> CompletedCheckpoint {
         completed_ms: 5,
         size_bytes: 6,
         path: Some(format!("/checkpoints/{JOB}/chk-{id}/_metadata")),
+        unreadable: None,
     }
 }
 
@@ -165,7 +167,56 @@ fn checkpoint_ids_grow_and_only_the_one_in_progress_completes() {
     let job = state.job(JOB).unwrap();
     assert_eq!((job.checkpoints_completed, job.checkpoints_failed), (2, 1));
     assert_eq!(job.latest_checkpoint(), Some(&completed(3)));
-    assert_eq!(job.checkpoints.len(), RETAINED_CHECKPOINTS);
+    assert_eq!(job.checkpoints.len(), 1, "as many as are kept by default");
+}
+
+#[test]
+fn several_in_progress_complete_in_order_and_a_newer_one_ends_the_older() {
+    let mut state = running();
+    (0..3).for_each(|_| drop(state.apply(begin(1))));
+    assert_eq!(state.job(JOB).unwrap().checkpoints_in_progress, [1, 2, 3].into());
+    assert_eq!(state.apply(complete(1, 2)), Outcome::Ok);
+    assert!(matches!(
+        refusal(state.apply(complete(1, 1))),
+        Refusal::StaleCheckpoint { in_progress: Some(3), .. }
+    ));
+    assert_eq!(state.apply(complete(1, 3)), Outcome::Ok);
+    let job = state.job(JOB).unwrap();
+    assert_eq!((job.checkpoints_completed, job.checkpoints_failed), (2, 1));
+}
+
+#[test]
+fn as_many_checkpoints_are_kept_as_configured_and_sound_ones_longest() {
+    let mut graph = crate::testing::checkpointed_graph();
+    graph.checkpointing.retained = 3;
+    let submit = Command::SubmitJob(crate::testing::submission(JOB.0, graph));
+    let mut state = after([submit, start(1), change(1, JobStatus::Running)]);
+    let kept = |state: &ClusterState| {
+        state.job(JOB).unwrap().checkpoints.iter().map(|checkpoint| checkpoint.id).collect::<Vec<_>>()
+    };
+    for id in 1..=4 {
+        state.apply(begin(1));
+        assert_eq!(state.apply(complete(1, id)), Outcome::Ok);
+    }
+    assert_eq!(kept(&state), [2, 3, 4]);
+    let skip = Command::SkipCheckpoints {
+        job_id: JOB,
+        attempt: 1,
+        restored: 3,
+        skipped: vec![(4, "ä".repeat(MAX_FAILURE_TEXT_BYTES))],
+    };
+    assert_eq!(state.apply(skip.clone()), Outcome::Ok);
+    assert_eq!(state.apply(skip), Outcome::Ok, "proposed again");
+    let job = state.job(JOB).unwrap();
+    assert_eq!(job.restored, Some(3));
+    let reason = job.latest_checkpoint().unwrap().unreadable.clone().unwrap();
+    assert!(reason.len() <= MAX_FAILURE_TEXT_BYTES);
+    assert_eq!(crate::cluster::candidates(&job.checkpoints), [3, 2, 4], "what failed is tried last");
+    state.apply(begin(1));
+    state.apply(complete(1, 5));
+    assert_eq!(kept(&state), [2, 3, 5], "an unreadable one goes first");
+    let stale = Command::SkipCheckpoints { job_id: JOB, attempt: 2, restored: 3, skipped: vec![] };
+    assert!(matches!(refusal(state.apply(stale)), Refusal::StaleAttempt { .. }));
 }
 
 #[test]
@@ -293,6 +344,12 @@ fn any_command() -> impl Strategy<Value = Command> {
             attempt,
             checkpoint: completed(id),
         }),
+        ids.clone().prop_map(|(job, attempt, restored)| Command::SkipCheckpoints {
+            job_id: JobId(job),
+            attempt,
+            restored,
+            skipped: vec![(restored + 1, "gone".into())],
+        }),
         ids.prop_map(|(job, attempt, checkpoint_id)| Command::AbortCheckpoint {
             job_id: JobId(job),
             attempt,
@@ -311,7 +368,14 @@ fn check_step(before: &ClusterState, after: &ClusterState, outcome: &Outcome) ->
         prop_assert!(submissions.insert(job.submission_id, job.id).is_none(), "two jobs of one submission");
         prop_assert_eq!(after.job_of_submission(job.submission_id).map(|job| job.id), Some(job.id));
         prop_assert_eq!(job.ended_ms.is_some(), job.status.is_terminal());
-        prop_assert!(job.checkpoint_in_progress.is_none_or(|id| id == job.last_checkpoint_id));
+        prop_assert!(job.checkpoints_in_progress.len() <= MAX_CONCURRENT_CHECKPOINTS);
+        let newest = job.checkpoints_in_progress.last();
+        prop_assert!(newest.is_none_or(|newest| *newest <= job.last_checkpoint_id));
+        let oldest = job.checkpoints_in_progress.first();
+        let latest = job.latest_checkpoint();
+        prop_assert!(oldest.is_none_or(|oldest| latest.is_none_or(|latest| latest.id < *oldest)));
+        prop_assert!(job.checkpoints.iter().is_sorted_by_key(|checkpoint| checkpoint.id));
+        prop_assert!(job.checkpoints.len() <= job.graph.checkpointing.keeps());
         prop_assert!(job.latest_checkpoint().is_none_or(|latest| latest.id <= job.last_checkpoint_id));
         let mut from = JobStatus::Created;
         for change in &job.history {

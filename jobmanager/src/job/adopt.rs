@@ -161,12 +161,12 @@ impl JobCore {
         self.phase = Phase::Running;
         self.start_coordinator(now);
         // The earlier leader may have gone before it told anybody.
-        if let Some(latest) = self.latest.as_ref().filter(|latest| latest.attempt == attempt) {
+        if let Some(latest) = self.retained.back().filter(|latest| latest.attempt == attempt) {
             let message =
                 Message::CheckpointCompleted { attempt, checkpoint_id: latest.id, is_final: latest.is_final };
             self.send_to_all(&message, out);
         }
-        if let Some(checkpoint_id) = self.orphaned.take() {
+        for checkpoint_id in std::mem::take(&mut self.orphaned) {
             self.add_garbage(checkpoint_id);
             out.push(Action::Propose(Command::AbortCheckpoint { job_id, attempt, checkpoint_id }));
             self.send_to_all(&Message::CheckpointAborted { attempt, checkpoint_id }, out);

@@ -1,19 +1,18 @@
 //! The job's side of its checkpoints: the coordinator's wishes become messages, files and commands.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
-use thalweg_proto::convert::SnapshotHandle;
+use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
 
 use super::message::{Action, Message, Now};
-use super::{JobCore, Phase};
+use super::{Committing, JobCore, Phase};
 use crate::checkpoint::coordinator::Pending;
-use crate::checkpoint::{CheckpointMetadata, Effect, Event};
+use crate::checkpoint::history::Standing;
+use crate::checkpoint::{CheckpointMetadata, Effect, Event, Statistics};
 use crate::cluster::{Command, CompletedCheckpoint, Outcome};
-
-/// Most given up checkpoints whose files are remembered for deletion.
-const MAX_GARBAGE: usize = 64;
 
 impl JobCore {
     /// Hands an event to the coordinator of the running attempt and does what it wants.
@@ -33,10 +32,23 @@ impl JobCore {
         checkpoint_id: CheckpointId,
         subtask: SubtaskId,
         snapshot: SnapshotHandle,
+        phases: CheckpointPhases,
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        self.coordinate(Event::Acknowledged { checkpoint_id, subtask, snapshot }, now, out);
+        if !self.coordinator.as_ref().is_some_and(|coordinator| coordinator.collects(checkpoint_id)) {
+            self.shared.late(snapshot.shared.iter());
+            return;
+        }
+        let event = match self.shared.announce(checkpoint_id, snapshot.shared.iter()) {
+            Ok(()) => Event::Acknowledged { checkpoint_id, subtask, snapshot, phases },
+            Err(condemned) => {
+                self.shared.late(snapshot.shared.iter());
+                let task = self.spec.task_name(subtask, self.execution.attempt);
+                Event::Declined { checkpoint_id, reason: format!("{task} cannot take part: {condemned}") }
+            }
+        };
+        self.coordinate(event, now, out);
     }
 
     pub(super) fn declined(
@@ -94,31 +106,27 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        let Some(checkpoint) = self.committing.take_if(|checkpoint| checkpoint.id == checkpoint_id) else {
+        let Some(Committing { checkpoint, statistics }) = self.committing.remove(&checkpoint_id) else {
             return;
         };
+        let is_present = attempt == self.execution.attempt && self.coordinator.is_some();
         match outcome {
+            Outcome::Refused { reason } if is_present => {
+                self.coordinate(Event::CommitRefused(checkpoint_id, reason.to_string()), now, out);
+            }
             Outcome::Refused { reason } => {
-                self.add_garbage(checkpoint_id);
-                if attempt == self.execution.attempt {
-                    self.coordinate(Event::CommitRefused(checkpoint_id, reason.to_string()), now, out);
-                }
+                self.give_up(Statistics { standing: Standing::Failed(reason.to_string()), ..statistics });
             }
             Outcome::Ok | Outcome::Submitted { .. } | Outcome::CheckpointBegun { .. } => {
-                let previous = self.latest.replace(checkpoint);
-                out.extend(
-                    previous
-                        .filter(|previous| previous.path.is_some())
-                        .map(|previous| Action::DeleteCheckpoint(previous.id)),
-                );
-                // Whatever was given up before this one is not written to any more.
-                let newer = self.garbage.split_off(&checkpoint_id);
-                out.extend(
-                    std::mem::replace(&mut self.garbage, newer).into_iter().map(Action::DeleteCheckpoint),
-                );
-                if attempt == self.execution.attempt {
+                out.push(Action::Log(format!(
+                    "Completed checkpoint {checkpoint_id} for job {} ({} bytes, {} ms).",
+                    self.spec.job_id, checkpoint.size_bytes, statistics.duration_ms
+                )));
+                self.history.add(Statistics { standing: Standing::Completed, ..statistics });
+                if is_present {
                     self.coordinate(Event::Committed(checkpoint_id), now, out);
                 }
+                self.retain(checkpoint, out);
             }
         }
         if self.wants_slots() {
@@ -126,23 +134,23 @@ impl JobCore {
         }
     }
 
-    /// The attempt ends: its checkpoint in progress will never complete, unless that is in the log's hands already.
+    /// The attempt ends: its checkpoints in progress will never complete, unless that is in the log's hands already.
     pub(super) fn stop_coordinator(&mut self) {
-        let in_progress = self.coordinator.take().and_then(|coordinator| coordinator.in_progress());
-        let committing = self.committing.as_ref().map(|checkpoint| checkpoint.id);
-        if let Some(checkpoint_id) = in_progress.filter(|id| Some(*id) != committing) {
-            self.add_garbage(checkpoint_id);
+        let Some(coordinator) = self.coordinator.take() else { return };
+        let attempt = self.execution.attempt;
+        for pending in coordinator.in_progress() {
+            if !self.committing.contains_key(&pending.checkpoint_id) {
+                let standing = Standing::Failed("its attempt ended".to_string());
+                self.give_up(Statistics::of(pending, attempt, standing));
+            }
         }
     }
 
-    /// Remembers a checkpoint whose files have to go, once late tasks cannot write them any more.
-    pub(super) fn add_garbage(&mut self, checkpoint_id: CheckpointId) {
-        if self.spec.checkpoint_directory.is_some() {
-            self.garbage.insert(checkpoint_id);
-        }
-        while self.garbage.len() > MAX_GARBAGE {
-            self.garbage.pop_first();
-        }
+    /// A checkpoint never completes.
+    fn give_up(&mut self, statistics: Statistics) {
+        self.shared.aborted(statistics.checkpoint_id);
+        self.add_garbage(statistics.checkpoint_id);
+        self.history.add(statistics);
     }
 
     fn effect(&mut self, effect: Effect, now: Now, out: &mut Vec<Action>) {
@@ -157,7 +165,13 @@ impl JobCore {
                     out.push(Action::Send { task_manager, message: message.clone() });
                 }
             }
-            Effect::Write(pending) => out.push(Action::WriteMetadata(Arc::new(self.metadata(pending)))),
+            Effect::Write(pending) => {
+                let metadata = self.metadata(pending);
+                let known = metadata.shared_files();
+                let known: BTreeSet<_> =
+                    known.into_iter().filter(|path| self.shared.is_retained(path)).collect();
+                out.push(Action::WriteMetadata { metadata: Arc::new(metadata), known });
+            }
             Effect::Complete { pending, path } => {
                 let checkpoint = CompletedCheckpoint {
                     id: pending.checkpoint_id,
@@ -165,23 +179,25 @@ impl JobCore {
                     is_final: pending.is_final,
                     triggered_ms: pending.triggered_ms,
                     completed_ms: now.wall_ms,
-                    size_bytes: pending.snapshots.values().map(|snapshot| snapshot.size_bytes).sum(),
+                    size_bytes: pending.state_bytes(),
                     path,
+                    unreadable: None,
                 };
-                self.committing = Some(checkpoint.clone());
+                let statistics = Statistics::of(&pending, attempt, Standing::InProgress);
+                self.committing
+                    .insert(checkpoint.id, Committing { checkpoint: checkpoint.clone(), statistics });
                 out.push(Action::Propose(Command::CompleteCheckpoint { job_id, attempt, checkpoint }));
             }
-            Effect::Completed { checkpoint_id, is_final, duration_ms, size_bytes } => {
-                out.push(Action::Log(format!(
-                    "Completed checkpoint {checkpoint_id} for job {job_id} ({size_bytes} bytes, {duration_ms} ms)."
-                )));
+            Effect::Completed { checkpoint_id, is_final } => {
                 self.send_to_all(&Message::CheckpointCompleted { attempt, checkpoint_id, is_final }, out);
             }
-            Effect::Aborted { checkpoint_id, reason } => {
+            Effect::Aborted { pending, reason, duration_ms } => {
+                let checkpoint_id = pending.checkpoint_id;
                 out.push(Action::Warn(format!(
                     "Checkpoint {checkpoint_id} of job {job_id} failed: {reason}."
                 )));
-                self.add_garbage(checkpoint_id);
+                let statistics = Statistics::of(&pending, attempt, Standing::Failed(reason));
+                self.give_up(Statistics { duration_ms, ..statistics });
                 out.push(Action::Propose(Command::AbortCheckpoint { job_id, attempt, checkpoint_id }));
                 self.send_to_all(&Message::CheckpointAborted { attempt, checkpoint_id }, out);
             }
@@ -201,7 +217,7 @@ impl JobCore {
             is_final: pending.is_final,
             graph_fingerprint: self.spec.fingerprint,
             triggered_ms: pending.triggered_ms,
-            snapshots: pending.snapshots,
+            snapshots: pending.parts.into_iter().map(|(subtask, part)| (subtask, part.snapshot)).collect(),
         }
     }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, TaskManagerId};
+use thalweg_common::failure::{Failure, Fault};
+use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 use super::attempt::Execution;
 use super::message::{Action, Deployment, Message, Now, Worker};
 use super::{JobCore, Phase, Restore};
 use crate::checkpoint::CheckpointMetadata;
-use crate::cluster::{Command, Outcome};
+use crate::checkpoint::verify::RestoreError;
+use crate::cluster::{self, Command, Outcome};
 use crate::scheduler::place::{Offer, place};
 
 impl JobCore {
@@ -41,8 +42,7 @@ impl JobCore {
             }
             Ok(placement) => {
                 let attempt = self.execution.attempt.saturating_add(1);
-                let restored =
-                    self.latest.as_ref().filter(|latest| latest.path.is_some()).map(|latest| latest.id);
+                let restored = cluster::candidates(&self.retained).first().copied();
                 self.execution = Execution::new(attempt, restored, &placement, true);
                 self.phase = Phase::Starting;
                 self.shortage.clear();
@@ -81,11 +81,12 @@ impl JobCore {
             self.fail(Failure::internal(format!("the attempt was refused: {reason}")), None, "", now, out);
             return;
         }
+        self.skipped.clear();
         let restore = match self.execution.restored {
             None => Restore::Ready(None),
             Some(checkpoint_id) => {
-                out.push(Action::ReadMetadata { attempt, checkpoint_id });
-                Restore::Reading
+                out.push(self.read_metadata(checkpoint_id));
+                Restore::Reading { older: cluster::candidates(&self.retained).into_iter().skip(1).collect() }
             }
         };
         self.phase = Phase::Deploying { restore, deployed: false };
@@ -112,25 +113,106 @@ impl JobCore {
         self.deploy_when_ready(out);
     }
 
+    fn read_metadata(&self, checkpoint_id: CheckpointId) -> Action {
+        let as_a_whole = self.suspicious == Some(checkpoint_id);
+        Action::ReadMetadata { attempt: self.execution.attempt, checkpoint_id, as_a_whole }
+    }
+
     pub(super) fn metadata_read(
         &mut self,
         attempt: Attempt,
-        result: Result<Arc<CheckpointMetadata>, Failure>,
+        checkpoint_id: CheckpointId,
+        result: Result<Arc<CheckpointMetadata>, RestoreError>,
         now: Now,
         out: &mut Vec<Action>,
     ) {
+        let is_present = attempt == self.execution.attempt && self.execution.restored == Some(checkpoint_id);
         let Phase::Deploying { restore, deployed: false } = &mut self.phase else { return };
-        if attempt != self.execution.attempt {
+        let Restore::Reading { older } = restore else { return };
+        if !is_present {
             return;
         }
         match result {
             Ok(metadata) => {
+                self.shared.known(checkpoint_id, metadata.shared_files());
                 *restore = Restore::Ready(Some(metadata));
+                if self.suspicious.take_if(|suspicious| *suspicious == checkpoint_id).is_some() {
+                    self.proven = Some(checkpoint_id);
+                }
+                self.tell_skipped(checkpoint_id, out);
                 self.deploy_when_ready(out);
             }
-            Err(failure) => {
-                self.fail(failure.context("cannot restore the latest checkpoint"), None, "", now, out)
+            Err(RestoreError::Failed(failure)) => {
+                let failure = failure.context(format_args!("cannot restore checkpoint {checkpoint_id}"));
+                self.fail(failure, None, "", now, out);
             }
+            Err(RestoreError::Unreadable(reason)) => {
+                let next = older.pop_front();
+                self.skipped.push((checkpoint_id, reason));
+                match next {
+                    Some(next) => {
+                        self.execution.restored = Some(next);
+                        out.push(self.read_metadata(next));
+                    }
+                    None => self.fail(self.nothing_to_restore(), None, "", now, out),
+                }
+            }
+        }
+    }
+
+    /// Every retained checkpoint was tried in vain. The job never starts over without its state by itself.
+    fn nothing_to_restore(&self) -> Failure {
+        Failure::external(format!(
+            "none of the retained checkpoints can be restored: {}; bring the files back, or submit the job again to start it \
+             without its state",
+            self.skipped_text()
+        ))
+    }
+
+    fn skipped_text(&self) -> String {
+        let one = |(checkpoint_id, reason): &(_, _)| format!("checkpoint {checkpoint_id}: {reason}");
+        self.skipped.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+
+    /// An older checkpoint is restored than there is one: people and the next leader are told.
+    fn tell_skipped(&mut self, restored: CheckpointId, out: &mut Vec<Action>) {
+        if self.skipped.is_empty() {
+            return;
+        }
+        out.push(Action::Warn(format!(
+            "Job {} ({}) goes back to checkpoint {restored}; what it has written to the outside since then may be written \
+             again. Not restored: {}.",
+            self.spec.name,
+            self.spec.job_id,
+            self.skipped_text()
+        )));
+        self.skipping = Some((restored, self.skipped.clone()));
+        out.push(Action::Propose(Command::SkipCheckpoints {
+            job_id: self.spec.job_id,
+            attempt: self.execution.attempt,
+            restored,
+            skipped: self.skipped.clone(),
+        }));
+    }
+
+    /// The log has taken note, or not: what is kept here is what is kept there.
+    pub(super) fn checkpoints_skipped(&mut self, outcome: &Outcome) {
+        if let Some((restored, skipped)) = self.skipping.take()
+            && *outcome == Outcome::Ok
+        {
+            cluster::skip(&mut self.retained, restored, skipped);
+        }
+    }
+
+    /// A task failed while it restored a checkpoint: perhaps a file of it is damaged in a way that no listing shows.
+    pub(super) fn suspect_checkpoint(&mut self, failure: &Failure, subtask: Option<SubtaskId>) {
+        let restores = matches!(self.phase, Phase::Deploying { deployed: true, .. });
+        if restores
+            && subtask.is_some()
+            && failure.fault != Fault::User
+            && self.proven != self.execution.restored
+        {
+            self.suspicious = self.execution.restored;
         }
     }
 
@@ -174,7 +256,12 @@ impl JobCore {
         if matches!(self.phase, Phase::Deploying { deployed: true, .. }) && self.execution.all_tasks(runs) {
             self.phase = Phase::Running;
             let reason = match self.execution.restored {
-                Some(checkpoint) => format!("restored from checkpoint {checkpoint}"),
+                Some(checkpoint) if self.skipped.is_empty() => {
+                    format!("restored from checkpoint {checkpoint}")
+                }
+                Some(checkpoint) => {
+                    format!("restored from checkpoint {checkpoint}; skipped {}", self.skipped_text())
+                }
                 None => String::new(),
             };
             self.switch(JobStatus::Running, reason, None, now, out);

@@ -1,15 +1,16 @@
 //! What a job's core is told and what it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId, WorkerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
-use thalweg_proto::convert::SnapshotHandle;
+use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
 
 use crate::checkpoint::CheckpointMetadata;
+use crate::checkpoint::verify::RestoreError;
 use crate::cluster::{Command, Outcome};
 use crate::scheduler::place::Offer;
 
@@ -104,13 +105,31 @@ pub enum Input {
         /// URI or reason.
         result: Result<String, String>,
     },
-    /// The metadata that an attempt is restored from.
+    /// The metadata of a checkpoint that an attempt wants to restore.
     MetadataRead {
         /// The attempt.
         attempt: Attempt,
-        /// What was read.
-        result: Result<Arc<CheckpointMetadata>, Failure>,
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+        /// What was read and checked.
+        result: Result<Arc<CheckpointMetadata>, RestoreError>,
     },
+    /// The shared files that a retained checkpoint names.
+    SharedRead {
+        /// The checkpoint.
+        checkpoint_id: CheckpointId,
+        /// Their paths, or why they are not known.
+        result: Result<BTreeSet<String>, String>,
+    },
+    /// Shared files were deleted.
+    SharedDeleted {
+        /// Which.
+        paths: Vec<String>,
+        /// Whether they are gone; otherwise it is tried again.
+        are_gone: bool,
+    },
+    /// All files in the job's checkpoint directory.
+    Listed(Vec<String>),
 }
 
 /// What a task manager reports about an attempt.
@@ -137,6 +156,8 @@ pub enum News {
         subtask: SubtaskId,
         /// Where it is.
         snapshot: SnapshotHandle,
+        /// What it took.
+        phases: CheckpointPhases,
     },
     /// A task cannot take part in a checkpoint.
     Declined {
@@ -162,6 +183,8 @@ pub enum Proposal {
     BeginCheckpoint(Attempt),
     /// `CompleteCheckpoint`.
     CompleteCheckpoint(Attempt, CheckpointId),
+    /// `SkipCheckpoints`.
+    SkipCheckpoints,
     /// Anything whose answer does not matter.
     Other,
 }
@@ -176,6 +199,7 @@ impl Proposal {
             Command::CompleteCheckpoint { attempt, checkpoint, .. } => {
                 Self::CompleteCheckpoint(*attempt, checkpoint.id)
             }
+            Command::SkipCheckpoints { .. } => Self::SkipCheckpoints,
             Command::Noop | Command::SubmitJob(_) | Command::AbortCheckpoint { .. } => Self::Other,
         }
     }
@@ -195,16 +219,29 @@ pub enum Action {
     },
     /// Slots were freed or are wanted: offer them.
     AllocateSlots,
-    /// Write this metadata file; answered by [`Input::MetadataWritten`].
-    WriteMetadata(Arc<CheckpointMetadata>),
-    /// Read the metadata of this checkpoint for this attempt; answered by [`Input::MetadataRead`].
+    /// Verify this checkpoint and write its metadata file; answered by [`Input::MetadataWritten`].
+    WriteMetadata {
+        /// What it consists of.
+        metadata: Arc<CheckpointMetadata>,
+        /// Shared files that were verified before and are not deleted meanwhile.
+        known: BTreeSet<String>,
+    },
+    /// Read the metadata of this checkpoint for this attempt and check its files; answered by [`Input::MetadataRead`].
     ReadMetadata {
         /// The attempt.
         attempt: Attempt,
         /// The checkpoint.
         checkpoint_id: CheckpointId,
+        /// Whether the files' contents are checked too, because something was wrong before.
+        as_a_whole: bool,
     },
-    /// Delete a checkpoint's files.
+    /// Read which shared files this retained checkpoint names; answered by [`Input::SharedRead`].
+    ReadShared(CheckpointId),
+    /// Delete these shared files; answered by [`Input::SharedDeleted`].
+    DeleteShared(Vec<String>),
+    /// List all files in the job's checkpoint directory; answered by [`Input::Listed`].
+    ListFiles,
+    /// Delete a checkpoint's own files.
     DeleteCheckpoint(CheckpointId),
     /// Delete all files of the job's checkpoints.
     DeleteAllCheckpoints,

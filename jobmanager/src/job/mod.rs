@@ -19,6 +19,7 @@ mod adopt;
 mod attempt;
 mod checkpoints;
 mod deploy;
+mod files;
 mod message;
 mod run;
 mod spec;
@@ -26,7 +27,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
@@ -36,7 +37,8 @@ use thalweg_common::status::{JobStatus, TaskStatus};
 pub use message::{Action, Deployment, Input, Message, News, Now, Proposal, Report, Worker};
 pub use spec::{JobSpec, Patience};
 
-use crate::checkpoint::{CheckpointMetadata, Coordinator};
+use crate::checkpoint::history::Standing;
+use crate::checkpoint::{CheckpointMetadata, Coordinator, History, SharedFiles, Statistics};
 use crate::cluster::{Command, JobRecord};
 use crate::cluster::{CompletedCheckpoint, FailureRecord, Outcome, RestartRecord, Slot, StatusChanged};
 use attempt::Execution;
@@ -70,8 +72,15 @@ enum Phase {
 enum Restore {
     /// Nothing: it starts from the beginning, or the metadata is there.
     Ready(Option<Arc<CheckpointMetadata>>),
-    /// The metadata is being read.
-    Reading,
+    /// The metadata is being read; if it cannot be, these checkpoints are tried, in this order.
+    Reading { older: VecDeque<CheckpointId> },
+}
+
+/// A checkpoint whose `CompleteCheckpoint` is on its way.
+#[derive(Debug, Clone, PartialEq)]
+struct Committing {
+    checkpoint: CompletedCheckpoint,
+    statistics: Statistics,
 }
 
 /// Something that a new leader finds missing.
@@ -114,14 +123,28 @@ pub struct JobCore {
     workers: BTreeSet<TaskManagerId>,
     /// Of the attempt that runs.
     coordinator: Option<Coordinator>,
-    /// The newest checkpoint in the log.
-    latest: Option<CompletedCheckpoint>,
-    /// The checkpoint whose `CompleteCheckpoint` is on its way: until that is decided no attempt may start.
-    committing: Option<CompletedCheckpoint>,
+    /// The checkpoints in the log, the newest last.
+    retained: VecDeque<CompletedCheckpoint>,
+    /// Those whose `CompleteCheckpoint` is on its way: until that is decided no attempt may start.
+    committing: BTreeMap<CheckpointId, Committing>,
     /// Begun by an earlier leader and undecided.
-    orphaned: Option<CheckpointId>,
+    orphaned: BTreeSet<CheckpointId>,
     /// Given up checkpoints whose files late tasks may still have written; bounded.
     garbage: BTreeSet<CheckpointId>,
+    /// Who needs which shared file.
+    shared: SharedFiles,
+    /// Whether files that nobody knows of may be left by earlier attempts or leaders.
+    may_have_orphans: bool,
+    /// Checkpoints that the present attempt was to restore and could not, with the reasons.
+    skipped: Vec<(CheckpointId, String)>,
+    /// What `SkipCheckpoints`, which is on its way, says: the one that is restored, and the others.
+    skipping: Option<(CheckpointId, Vec<(CheckpointId, String)>)>,
+    /// A checkpoint whose restore has failed in a task: it is read as a whole the next time.
+    suspicious: Option<CheckpointId>,
+    /// A checkpoint that was read as a whole, and is sound.
+    proven: Option<CheckpointId>,
+    /// The last checkpoints, for people.
+    history: History,
 }
 
 impl JobCore {
@@ -137,12 +160,19 @@ impl JobCore {
             restarts: record.restarts.clone(),
             workers: BTreeSet::new(),
             coordinator: None,
-            latest: record.latest_checkpoint().cloned(),
-            committing: None,
-            orphaned: record.checkpoint_in_progress,
+            retained: record.checkpoints.clone(),
+            committing: BTreeMap::new(),
+            orphaned: record.checkpoints_in_progress.clone(),
             garbage: BTreeSet::new(),
+            shared: SharedFiles::of(with_file(&record.checkpoints)),
+            may_have_orphans: false,
+            skipped: Vec::new(),
+            skipping: None,
+            suspicious: None,
+            proven: None,
+            history: History::default(),
         };
-        let mut out = Vec::new();
+        let mut out: Vec<_> = core.shared.unknown().map(Action::ReadShared).collect();
         match origin {
             Origin::Submitted => core.wait_for_slots(now, &mut out),
             Origin::Adopted => core.adopt(now, &mut out),
@@ -175,7 +205,12 @@ impl JobCore {
             Input::MetadataWritten { attempt, checkpoint_id, result } => {
                 self.metadata_written(attempt, checkpoint_id, result, now, &mut out);
             }
-            Input::MetadataRead { attempt, result } => self.metadata_read(attempt, result, now, &mut out),
+            Input::MetadataRead { attempt, checkpoint_id, result } => {
+                self.metadata_read(attempt, checkpoint_id, result, now, &mut out);
+            }
+            Input::SharedRead { checkpoint_id, result } => self.shared_read(checkpoint_id, result, &mut out),
+            Input::SharedDeleted { paths, are_gone } => self.shared.deleted(&paths, are_gone),
+            Input::Listed(paths) => self.listed(paths, &mut out),
         }
         out
     }
@@ -187,8 +222,8 @@ impl JobCore {
             News::Task { subtask, status, failure } => {
                 self.task_status(task_manager, subtask, status, failure, now, out);
             }
-            News::Acknowledged { checkpoint_id, subtask, snapshot } => {
-                self.acknowledged(checkpoint_id, subtask, snapshot, now, out);
+            News::Acknowledged { checkpoint_id, subtask, snapshot, phases } => {
+                self.acknowledged(checkpoint_id, subtask, snapshot, phases, now, out);
             }
             News::Declined { checkpoint_id, subtask, failure } => {
                 self.declined(checkpoint_id, subtask, &failure, now, out);
@@ -205,6 +240,7 @@ impl JobCore {
             Proposal::CompleteCheckpoint(attempt, checkpoint_id) => {
                 self.checkpoint_decided(attempt, checkpoint_id, outcome, now, out);
             }
+            Proposal::SkipCheckpoints => self.checkpoints_skipped(&outcome),
             Proposal::Other => {}
         }
     }
@@ -261,7 +297,7 @@ impl JobCore {
     /// Whether slots should be offered to it.
     #[must_use]
     pub fn wants_slots(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. }) && self.committing.is_none()
+        matches!(self.phase, Phase::Waiting { .. }) && self.committing.is_empty()
     }
 
     /// Whether there is nothing more to do.
@@ -290,7 +326,16 @@ impl JobCore {
     /// Whether a checkpoint is in progress.
     #[must_use]
     pub fn checkpoint_in_progress(&self) -> bool {
-        self.coordinator.as_ref().is_some_and(|coordinator| coordinator.in_progress().is_some())
+        self.coordinator.as_ref().is_some_and(|coordinator| coordinator.in_progress().next().is_some())
+    }
+
+    /// The last checkpoints and those in progress, the oldest first.
+    #[must_use]
+    pub fn checkpoints(&self) -> Vec<Statistics> {
+        let in_progress = self.coordinator.iter().flat_map(Coordinator::in_progress);
+        let in_progress =
+            in_progress.map(|pending| Statistics::of(pending, self.execution.attempt, Standing::InProgress));
+        self.history.iter().cloned().chain(in_progress).collect()
     }
 
     /// Moves the job to another state: log line and proposal.
@@ -322,4 +367,9 @@ impl JobCore {
             out.push(Action::Send { task_manager: task_manager.clone(), message: message.clone() });
         }
     }
+}
+
+/// The checkpoints that can be restored, the oldest first.
+fn with_file(checkpoints: &VecDeque<CompletedCheckpoint>) -> impl Iterator<Item = CheckpointId> {
+    checkpoints.iter().filter(|checkpoint| checkpoint.path.is_some()).map(|checkpoint| checkpoint.id)
 }

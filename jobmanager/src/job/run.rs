@@ -64,7 +64,7 @@ impl JobCore {
         let of_this_attempt = |latest: &crate::cluster::CompletedCheckpoint| {
             latest.is_final && latest.attempt == self.execution.attempt
         };
-        self.latest.as_ref().is_some_and(of_this_attempt)
+        self.retained.back().is_some_and(of_this_attempt)
     }
 
     /// All drained: the final checkpoint is due. All finished: so is the job.
@@ -82,6 +82,7 @@ impl JobCore {
     }
 
     pub(super) fn start_coordinator(&mut self, now: Now) {
+        self.may_have_orphans = true;
         let (config, subtasks) = (self.spec.graph.checkpointing.clone(), self.spec.subtasks.clone());
         self.coordinator = Some(if self.may_finish() {
             Coordinator::finished(config, subtasks)

@@ -24,6 +24,7 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
+        self.suspect_checkpoint(&failure, subtask);
         let attempt = self.execution.attempt;
         let task = subtask.map_or_else(String::new, |subtask| self.spec.task_name(subtask, attempt));
         let place = if task.is_empty() { String::new() } else { format!("{task} on {task_manager}: ") };
@@ -166,10 +167,7 @@ impl JobCore {
         for task_manager in std::mem::take(&mut self.workers) {
             out.push(Action::Send { task_manager, message: Message::StopWorker });
         }
-        // As in Flink, checkpoints outlive only jobs that failed.
-        if self.spec.checkpoint_directory.is_some() && to != JobStatus::Failed {
-            out.push(Action::DeleteAllCheckpoints);
-        }
+        self.clear_files(to, out);
         out.push(Action::AllocateSlots);
     }
 }

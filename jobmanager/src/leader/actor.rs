@@ -150,6 +150,7 @@ impl Actor {
                 answer(reply, ());
             }
             Mail::View { job_id, reply } => answer(reply, term.views(job_id)),
+            Mail::Checkpoints { job_id, reply } => answer(reply, term.checkpoints(job_id)),
             Mail::TaskManagers { reply } => answer(reply, term.task_managers()),
             Mail::Logs { job_id, tail_bytes, sink, reply } => {
                 term.ask_logs(job_id, tail_bytes, sink);
@@ -182,6 +183,7 @@ fn refuse(mail: Mail, not_leading: NotLeading) {
         Mail::Received { .. } | Mail::Closed { .. } => {}
         Mail::Cancel { reply, .. } | Mail::Logs { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::View { reply, .. } => drop(reply.send(Err(not_leading))),
+        Mail::Checkpoints { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::TaskManagers { reply } => drop(reply.send(Err(not_leading))),
     }
 }

@@ -31,6 +31,7 @@ use tonic::Status;
 
 pub(crate) use views::{LiveJob, LogPiece, TaskManagerView};
 
+use crate::checkpoint::Statistics;
 use crate::cluster::JobRecord;
 use crate::consensus::{Consensus, Leadership};
 use crate::job::Patience;
@@ -61,6 +62,8 @@ pub(crate) enum Mail {
     Cancel { job_id: JobId, reply: oneshot::Sender<Result<(), NotLeading>> },
     /// What is known of running jobs beside the replicated state: one or all.
     View { job_id: Option<JobId>, reply: oneshot::Sender<Result<BTreeMap<JobId, LiveJob>, NotLeading>> },
+    /// The last checkpoints of a job, the oldest first.
+    Checkpoints { job_id: JobId, reply: oneshot::Sender<Result<Vec<Statistics>, NotLeading>> },
     /// Who is registered.
     TaskManagers { reply: oneshot::Sender<Result<Vec<TaskManagerView>, NotLeading>> },
     /// Logs of a job, as they come from the task managers; the sink is dropped when all have answered.

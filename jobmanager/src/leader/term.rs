@@ -24,6 +24,7 @@ use super::views::{LiveJob, LogPiece, TaskManagerView};
 use super::wire::{self, Said};
 use super::work::{self, Done, Work};
 use super::{ConnectionId, Context, Outbound};
+use crate::checkpoint::Statistics;
 use crate::cluster::{Command, Slot};
 use crate::job::{Action, Input, JobCore, JobSpec, Now, Origin, Report};
 
@@ -49,7 +50,7 @@ pub(super) struct Term {
     context: Arc<Context>,
     connections: Connections,
     jobs: BTreeMap<JobId, Job>,
-    ended: VecDeque<(JobId, LiveJob)>,
+    ended: VecDeque<(JobId, LiveJob, Vec<Statistics>)>,
     submitted: u64,
     inputs: VecDeque<(JobId, Input)>,
     allocate: bool,
@@ -196,10 +197,15 @@ impl Term {
                     self.send(&task_manager, wire::write(self.number, &spec, message));
                 }
                 Action::AllocateSlots => self.allocate = true,
-                Action::WriteMetadata(metadata) => self.work.push(work::write_metadata(spec, metadata)),
-                Action::ReadMetadata { attempt, checkpoint_id } => {
-                    self.work.push(work::read_metadata(spec, attempt, checkpoint_id));
+                Action::WriteMetadata { metadata, known } => {
+                    self.work.push(work::write_metadata(spec, metadata, known));
                 }
+                Action::ReadMetadata { attempt, checkpoint_id, as_a_whole } => {
+                    self.work.push(work::read_metadata(spec, attempt, checkpoint_id, as_a_whole));
+                }
+                Action::ReadShared(checkpoint_id) => self.work.push(work::read_shared(spec, checkpoint_id)),
+                Action::DeleteShared(paths) => self.work.push(work::delete_shared(spec, paths)),
+                Action::ListFiles => self.work.push(work::list_files(spec)),
                 Action::DeleteCheckpoint(checkpoint_id) => {
                     self.work.push(work::delete_checkpoints(spec, Some(checkpoint_id)));
                 }
@@ -247,7 +253,8 @@ impl Term {
             .collect();
         for job_id in ended {
             if let Some(job) = self.jobs.remove(&job_id) {
-                self.ended.push_back((job_id, LiveJob::new(&job.core, &job.counters)));
+                let live = LiveJob::new(&job.core, &job.counters);
+                self.ended.push_back((job_id, live, job.core.checkpoints()));
             }
         }
         while self.ended.len() > REMEMBERED_VIEWS {
@@ -426,9 +433,19 @@ impl Term {
 
     pub(super) fn views(&self, wanted: Option<JobId>) -> BTreeMap<JobId, LiveJob> {
         let is_wanted = |job_id: &JobId| wanted.is_none_or(|wanted| wanted == *job_id);
-        let ended = self.ended.iter().filter(|(job_id, _)| is_wanted(job_id)).cloned();
+        let ended = self.ended.iter().filter(|(job_id, ..)| is_wanted(job_id));
+        let ended = ended.map(|(job_id, live, _)| (*job_id, live.clone()));
         let live = self.jobs.iter().filter(|(job_id, _)| is_wanted(job_id));
         ended.chain(live.map(|(job_id, job)| (*job_id, LiveJob::new(&job.core, &job.counters)))).collect()
+    }
+
+    /// The last checkpoints of a job, the oldest first.
+    pub(super) fn checkpoints(&self, wanted: JobId) -> Vec<Statistics> {
+        let ended = || self.ended.iter().find(|(job_id, ..)| *job_id == wanted);
+        match self.jobs.get(&wanted) {
+            Some(job) => job.core.checkpoints(),
+            None => ended().map(|(.., checkpoints)| checkpoints.clone()).unwrap_or_default(),
+        }
     }
 
     pub(super) fn task_managers(&self) -> Vec<TaskManagerView> {

@@ -50,6 +50,7 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
                 checkpoint_id: acknowledged.checkpoint_id,
                 subtask: subtask("checkpoint_acknowledged.subtask", acknowledged.subtask)?,
                 snapshot: snapshot("checkpoint_acknowledged.snapshot", acknowledged.snapshot)?,
+                phases: acknowledged.phases.unwrap_or_default().into(),
             };
             news(acknowledged.job_id, acknowledged.attempt, acknowledgement)
         }

@@ -7,6 +7,7 @@ use thalweg_common::status::{JobStatus, TaskStatus};
 use thalweg_proto::convert::WireId;
 use thalweg_proto::v1;
 
+use super::checkpoints;
 use super::watch::JobEvent;
 use crate::cluster::{JobRecord, StatusChange};
 use crate::leader::LiveJob;
@@ -45,7 +46,7 @@ pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> v1::JobDetails
     v1::JobDetails {
         summary: Some(summary(job, live)),
         vertices: vertices.collect(),
-        checkpoints: Some(checkpoints(job, live)),
+        checkpoints: Some(checkpoints::summary(job, live.is_some_and(|live| live.checkpoint_in_progress))),
         failures: job.failures.iter().map(failure).collect(),
         history: job.history.iter().map(change).collect(),
         sha256: job.binary.map(|binary| binary.sha256.to_wire()).unwrap_or_default(),
@@ -74,27 +75,6 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
         earlier: known.and_then(|task| task.earlier),
         task_manager: task_manager.map(ToString::to_string).unwrap_or_default(),
         attempt: live.map_or(job.attempt, |live| live.attempt),
-    }
-}
-
-fn checkpoints(job: &JobRecord, live: Option<&LiveJob>) -> v1::CheckpointSummary {
-    let in_progress = live.is_some_and(|live| live.checkpoint_in_progress);
-    let base = v1::CheckpointSummary {
-        completed: job.checkpoints_completed,
-        failed: job.checkpoints_failed,
-        in_progress,
-        restored_id: job.restored.unwrap_or(0),
-        ..v1::CheckpointSummary::default()
-    };
-    let Some(latest) = job.latest_checkpoint() else { return base };
-    v1::CheckpointSummary {
-        latest_id: latest.id,
-        latest_time_ms: latest.completed_ms,
-        latest_duration_ms: u64::try_from(latest.completed_ms.saturating_sub(latest.triggered_ms))
-            .unwrap_or(0),
-        latest_bytes: latest.size_bytes,
-        latest_path: latest.path.clone().unwrap_or_default(),
-        ..base
     }
 }
 

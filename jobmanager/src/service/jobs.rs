@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::submit::Submitter;
 use super::watch::JobWatch;
-use super::{describe, propose_status};
+use super::{checkpoints, describe, propose_status};
 use crate::cluster::{JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
 use crate::leader::{Leader, Mail, NotLeading};
@@ -198,6 +198,20 @@ impl JobService for JobServer {
             .map_err(NotLeading::into_status)?;
         let job = self.record(job_id)?;
         Ok(Response::new(describe::details(&job, live.get(&job_id))))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<v1::ListCheckpointsRequest>,
+    ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
+        let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
+        let history = self
+            .inner
+            .leader
+            .ask(|reply| Mail::Checkpoints { job_id, reply })
+            .await
+            .map_err(NotLeading::into_status)?;
+        Ok(Response::new(checkpoints::answer(&self.record(job_id)?, &history)))
     }
 
     async fn cancel_job(

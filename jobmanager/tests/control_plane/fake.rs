@@ -302,6 +302,7 @@ pub fn snapshot() -> v1::SnapshotHandle {
     v1::SnapshotHandle {
         size_bytes: 5,
         checksum: 7,
+        shared: vec![],
         location: Some(v1::snapshot_handle::Location::Inline(bytes)),
     }
 }

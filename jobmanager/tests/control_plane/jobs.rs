@@ -7,7 +7,7 @@ use thalweg_common::id::JobId;
 use thalweg_common::status::{JobStatus, TaskStatus};
 use thalweg_proto::convert::WireId;
 use thalweg_proto::metrics::BackPressure;
-use thalweg_proto::model::SubtaskDetails;
+use thalweg_proto::model::{CheckpointStatus, SubtaskDetails};
 use thalweg_proto::v1;
 use thalweg_proto::v1::TaskStatus as Reported;
 use thalweg_proto::v1::task_manager_message::Message as Says;
@@ -312,4 +312,41 @@ async fn logs_are_gathered_from_all_task_managers() {
     let mut texts: Vec<_> = logs.unwrap().into_iter().map(|part| format!("{part:?}")).collect();
     texts.sort();
     assert_eq!(texts.len(), 2, "{texts:?}");
+}
+
+#[tokio::test]
+async fn the_history_of_checkpoints_tells_the_phases_that_tasks_report() {
+    let cluster = Cluster::start().await;
+    let mut a = cluster.task_manager("a", 1).await;
+    let checkpoints = cluster.directory.path().join("checkpoints");
+    let job = cluster.submit(graph(1, Some(&checkpoints))).await;
+    let client = cluster.client().await;
+    a.deployed().await;
+    a.status(job, 1, Reported::Running).await;
+    let trigger = a.until(trigger_checkpoint).await;
+    let phases = v1::CheckpointPhases { sync_us: 3, async_us: 4, incremental_bytes: 5, ..Default::default() };
+    let tasks = a.tasks.clone();
+    for (vertex, index) in tasks {
+        a.say(Says::CheckpointAcknowledged(v1::CheckpointAcknowledged {
+            job_id: job.to_wire(),
+            attempt: 1,
+            checkpoint_id: trigger.checkpoint_id,
+            subtask: Some(v1::SubtaskId { vertex, index }),
+            snapshot: Some(snapshot()),
+            phases: Some(phases),
+        }))
+        .await;
+    }
+    a.until(checkpoint_completed).await;
+    let told = client.checkpoints(job).await.unwrap();
+    let first = told.history.iter().find(|one| one.id == trigger.checkpoint_id).unwrap();
+    assert_eq!(first.status, CheckpointStatus::Completed);
+    assert_eq!((first.subtasks.len(), first.subtasks_total), (2, 2));
+    let told_phases = first.subtasks[1].phases;
+    assert_eq!((told_phases.sync_us, told_phases.async_us, told_phases.incremental_bytes), (3, 4, 5));
+    assert_eq!((first.state_bytes(), first.incremental_bytes()), (10, 10));
+    let retained = told.retained.last().unwrap();
+    assert!(retained.path.ends_with("_metadata") && retained.unreadable.is_empty(), "{retained:?}");
+    let unknown = client.checkpoints(JobId(7)).await.unwrap_err().to_string();
+    assert!(unknown.contains("there is no job"), "{unknown}");
 }

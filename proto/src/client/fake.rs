@@ -124,6 +124,14 @@ impl JobService for JobManager {
         Err(Status::not_found("there is no such job; `thalweg list` shows all"))
     }
 
+    async fn list_checkpoints(
+        &self,
+        _: Request<v1::ListCheckpointsRequest>,
+    ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
+        self.check_leads()?;
+        Err(Status::not_found("there is no such job; `thalweg list` shows all"))
+    }
+
     async fn cancel_job(
         &self,
         _: Request<v1::CancelJobRequest>,

@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 
 use crate::convert::WireId;
 use crate::leader::redirect;
-use crate::model::{JobDetails, JobManagers, JobSummary, LogPart, TaskManagerSummary};
+use crate::model::{Checkpoints, JobDetails, JobManagers, JobSummary, LogPart, TaskManagerSummary};
 use crate::route::{Backoff, Route, RouteStep};
 use crate::transport::{check_address, endpoint, job_service};
 use crate::v1::{self, job_service_client::JobServiceClient};
@@ -139,6 +139,19 @@ impl JobClient {
         let ask = |mut service: Service| {
             let request = request.clone();
             async move { service.describe_job(request).await }
+        };
+        Ok(self.request(ask).await?.try_into()?)
+    }
+
+    /// The checkpoints of one job: what can be restored, and what the last ones took.
+    ///
+    /// # Errors
+    /// When there is no such job, nobody leads, or the cluster refuses.
+    pub async fn checkpoints(&self, job_id: JobId) -> Result<Checkpoints, ClientError> {
+        let request = v1::ListCheckpointsRequest { job_id: job_id.to_wire() };
+        let ask = |mut service: Service| {
+            let request = request.clone();
+            async move { service.list_checkpoints(request).await }
         };
         Ok(self.request(ask).await?.try_into()?)
     }

@@ -2,14 +2,23 @@
 //!
 //! On a record's way this stands in the gate, behind the channels and before the chain. Invariants: in exactly-once mode
 //! no record behind a barrier is delivered before that barrier has arrived on every channel; in at-least-once mode no
-//! channel ever waits; of two checkpoints the one with the higher id wins, because the job manager takes one at a
-//! time; a checkpoint is reported once or never. A channel whose input has ended still delivers barriers.
+//! channel ever waits; a checkpoint is reported once or never. A channel whose input has ended still delivers barriers.
+//!
+//! Several checkpoints may be on their way at the same time in exactly-once mode: a channel that has delivered one barrier
+//! is not read before that one has arrived everywhere, so the next one stands behind it. Where a newer barrier comes first
+//! all the same, its sender has left the older one out, which never completes: the newer one wins. In at-least-once mode,
+//! where no channel waits, the job manager takes one at a time.
+
+use std::collections::BTreeSet;
 
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::id::CheckpointId;
 
 use super::ready::ChannelSet;
 use crate::event::Barrier;
+
+/// Most dead checkpoints that are remembered one by one.
+const MAX_DEAD: usize = 1_024;
 
 /// What a barrier has brought about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +58,8 @@ pub(super) struct Aligner {
     ended: ChannelSet,
     /// Checkpoints up to this one are done or dead.
     settled: CheckpointId,
+    /// Those behind it that are dead.
+    dead: BTreeSet<CheckpointId>,
 }
 
 impl Aligner {
@@ -62,6 +73,7 @@ impl Aligner {
             blocked: ChannelSet::new(channels),
             ended: ChannelSet::new(channels),
             settled: 0,
+            dead: BTreeSet::new(),
         }
     }
 
@@ -71,14 +83,14 @@ impl Aligner {
         channel: usize,
         barrier: Barrier,
     ) -> Result<Alignment, AlignmentViolation> {
-        if barrier.id <= self.settled {
+        if barrier.id <= self.settled || self.dead.contains(&barrier.id) {
             return Ok(Alignment::Ignored);
         }
         let is_first = match self.current {
             Some(current) if barrier.id == current.id => false,
             Some(current) if barrier.id < current.id => return Ok(Alignment::Ignored),
             Some(current) => {
-                self.abort(current.id);
+                self.settle(current.id);
                 true
             }
             None => true,
@@ -105,11 +117,20 @@ impl Aligner {
         Ok(self.ended.len() == self.channels)
     }
 
-    /// The checkpoint, and with it every older one, will never complete: what waits for it goes on.
+    /// The checkpoint will never complete: what waits for it goes on, and its barriers mean nothing.
     pub(super) fn abort(&mut self, checkpoint: CheckpointId) {
         match self.current {
-            Some(current) if current.id > checkpoint => {}
-            _ => self.settle(checkpoint),
+            Some(current) if current.id == checkpoint => self.settle(checkpoint),
+            _ if checkpoint > self.settled => {
+                self.dead.insert(checkpoint);
+                // So many later ones are dead that one which is still waited for will hardly complete.
+                if self.dead.len() > MAX_DEAD
+                    && let Some(oldest) = self.dead.pop_first()
+                {
+                    self.forget(oldest);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -118,8 +139,17 @@ impl Aligner {
         &self.blocked
     }
 
+    /// Nothing up to this checkpoint is taken any more.
+    fn forget(&mut self, checkpoint: CheckpointId) {
+        match self.current {
+            Some(current) if current.id > checkpoint => self.settled = self.settled.max(checkpoint),
+            _ => self.settle(checkpoint),
+        }
+    }
+
     fn settle(&mut self, checkpoint: CheckpointId) {
         self.settled = self.settled.max(checkpoint);
+        self.dead = self.dead.split_off(&self.settled);
         self.current = None;
         self.arrived.clear();
         self.blocked.clear();
@@ -225,12 +255,49 @@ mod tests {
                 Step::Abort(3, &[]),
                 Step::Barrier(1, 3, Ignored, &[]),
                 Step::Barrier(1, 4, Started, &[1]),
-                Step::Abort(9, &[]),
+                Step::Abort(9, &[1]),
+                Step::Barrier(0, 4, Completed(barrier(4)), &[]),
                 Step::Barrier(0, 9, Ignored, &[]),
                 Step::Barrier(0, 10, Started, &[0]),
                 Step::Barrier(1, 10, Completed(barrier(10)), &[]),
+                Step::Barrier(1, 9, Ignored, &[]),
             ],
         );
+    }
+
+    #[test]
+    fn checkpoints_that_follow_each_other_closely_are_aligned_one_by_one() {
+        check(
+            CheckpointMode::ExactlyOnce,
+            2,
+            &[
+                Step::Barrier(0, 1, Started, &[0]),
+                // The second and the third were triggered meanwhile; the third is dead already.
+                Step::Abort(3, &[0]),
+                Step::Barrier(1, 1, Completed(barrier(1)), &[]),
+                Step::Barrier(1, 2, Started, &[1]),
+                Step::Barrier(0, 2, Completed(barrier(2)), &[]),
+                Step::Barrier(0, 3, Ignored, &[]),
+                Step::Barrier(0, 4, Started, &[0]),
+                Step::Barrier(1, 3, Ignored, &[0]),
+                Step::Barrier(1, 4, Completed(barrier(4)), &[]),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_dead_are_remembered_to_a_limit_and_none_of_them_ever_blocks() {
+        let mut aligner = Aligner::new(2, CheckpointMode::ExactlyOnce);
+        assert_eq!(aligner.on_barrier(0, barrier(1)), Ok(Started));
+        let last = MAX_DEAD as CheckpointId + 2;
+        (2..last).for_each(|checkpoint| aligner.abort(checkpoint));
+        assert_eq!(aligner.blocked().len(), 1, "it may still complete");
+        aligner.abort(last);
+        assert_eq!(aligner.blocked().len(), 0);
+        for checkpoint in [1, 2, 3, last] {
+            assert_eq!(aligner.on_barrier(0, barrier(checkpoint)), Ok(Ignored), "{checkpoint}");
+        }
+        assert_eq!(aligner.on_barrier(0, barrier(last + 1)), Ok(Started));
     }
 
     #[test]

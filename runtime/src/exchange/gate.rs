@@ -24,7 +24,7 @@ use super::ready::{ChannelSet, ReadySet};
 use super::traffic::Traffic;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
-use crate::event::{Barrier, Event};
+use crate::event::{Aligned, Barrier, Event};
 
 /// What a gate delivers.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub enum Input<T> {
     Barrier {
         /// The barrier, as it goes on.
         barrier: Barrier,
-        /// Time from its arrival on the first channel to that on the last.
-        alignment: Duration,
+        /// What waiting for its arrival on the last channel took.
+        alignment: Aligned,
     },
     /// The input of all channels has ended. Barriers may still come.
     EndOfInput,
@@ -54,8 +54,8 @@ pub struct InputGate<T> {
     next: usize,
     aligner: Aligner,
     clock: SharedClock,
-    /// Runs while an alignment is under way.
-    alignment: Option<Stopwatch>,
+    /// While an alignment is under way: its time, and the bytes that had come before it.
+    alignment: Option<(Stopwatch, u64)>,
     /// How fast the task gets through its batches, where that bounds them.
     pace: Option<Pace>,
     /// The channel whose batch was delivered last.
@@ -161,7 +161,7 @@ impl<T: Record> InputGate<T> {
         }
     }
 
-    /// The checkpoint, and every older one, will never complete: channels that wait for it go on.
+    /// The checkpoint will never complete: channels that wait for it go on.
     pub fn abort(&mut self, checkpoint: CheckpointId) {
         self.aligner.abort(checkpoint);
     }
@@ -205,11 +205,15 @@ impl<T: Record> InputGate<T> {
         match alignment {
             Alignment::Ignored | Alignment::Continued => Ok(None),
             Alignment::Started => {
-                self.alignment = Some(Stopwatch::start(&self.clock));
+                self.alignment = Some((Stopwatch::start(&self.clock), self.traffic.bytes()));
                 Ok(None)
             }
             Alignment::Completed(barrier) => {
-                let alignment = self.alignment.take().map_or(Duration::ZERO, |since| since.elapsed());
+                let aligned = |(since, bytes): (Stopwatch, u64)| Aligned {
+                    duration: since.elapsed(),
+                    bytes: self.traffic.bytes() - bytes,
+                };
+                let alignment = self.alignment.take().map(aligned).unwrap_or_default();
                 Ok(Some(Input::Barrier { barrier, alignment }))
             }
         }

@@ -173,7 +173,7 @@ fn exactly_once_holds_back_what_is_behind_a_barrier_and_measures_it() {
     assert_eq!(drain(&mut gate), (vec!['a', 'b'], Input::Idle));
     clock.advance(Duration::from_millis(30));
     send_barrier(&mut senders[1], 1);
-    let alignment = Duration::from_millis(30);
+    let alignment = Aligned { duration: Duration::from_millis(30), bytes: 0 };
     assert_eq!(drain(&mut gate), (vec![], Input::Barrier { barrier: barrier(1), alignment }));
     assert_eq!(drain(&mut gate), (vec!['c'], Input::Idle));
 }

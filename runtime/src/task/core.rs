@@ -11,7 +11,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 
 use super::mailbox::Mail;
-use crate::event::Barrier;
+use crate::event::{Aligned, Barrier};
 use crate::link::Flushed;
 use crate::program::Polled;
 
@@ -27,7 +27,7 @@ pub(crate) enum Step {
     /// Sleep until woken: a channel is full.
     AwaitRoom,
     /// Take the snapshot of the chain and pass the barrier on.
-    Snapshot { barrier: Barrier, alignment: Duration },
+    Snapshot { barrier: Barrier, alignment: Aligned },
     /// Tell the chain the end of its input.
     Finish,
     /// Report that the task is drained.
@@ -78,7 +78,7 @@ enum Turn {
     Idle(Option<Duration>),
     Snapshot {
         barrier: Barrier,
-        alignment: Duration,
+        alignment: Aligned,
     },
     Finish,
     ReportDrained,
@@ -106,7 +106,7 @@ impl TaskCore {
             }
             Some(Mail::Completed { checkpoint, is_final }) => Step::Complete { checkpoint, ends: is_final },
             Some(Mail::Aborted { checkpoint }) => {
-                self.deferred = self.deferred.filter(|barrier| barrier.id > checkpoint);
+                self.deferred = self.deferred.filter(|barrier| barrier.id != checkpoint);
                 // Channels that waited for its barrier may go on.
                 self.turn = self.turn.awake();
                 Step::Abort { checkpoint }
@@ -150,7 +150,7 @@ impl TaskCore {
             Turn::Snapshot { .. } => Turn::Flush { partial: false, then: Then::Poll },
             other => other.awake(),
         };
-        Step::Snapshot { barrier, alignment: Duration::ZERO }
+        Step::Snapshot { barrier, alignment: Aligned::default() }
     }
 
     fn own_step(&mut self) -> Step {
@@ -171,7 +171,7 @@ impl TaskCore {
             Turn::ReportDrained => {
                 self.phase = Phase::Drained;
                 let turn = match self.deferred.take() {
-                    Some(barrier) => Turn::Snapshot { barrier, alignment: Duration::ZERO },
+                    Some(barrier) => Turn::Snapshot { barrier, alignment: Aligned::default() },
                     None => Turn::Poll,
                 };
                 (Step::ReportDrained, turn)

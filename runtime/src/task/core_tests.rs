@@ -7,7 +7,7 @@ fn barrier(id: CheckpointId) -> Barrier {
 }
 
 fn snapshot(id: CheckpointId) -> Step {
-    Step::Snapshot { barrier: barrier(id), alignment: Duration::ZERO }
+    Step::Snapshot { barrier: barrier(id), alignment: Aligned::default() }
 }
 
 /// What happens to a task between two of its steps.
@@ -169,7 +169,7 @@ fn mail_comes_first() {
 
 #[test]
 fn a_gate_takes_its_snapshot_when_the_barrier_has_arrived() {
-    let alignment = Duration::from_millis(3);
+    let alignment = Aligned { duration: Duration::from_millis(3), bytes: 9 };
     check(
         "barrier",
         GATE,
@@ -204,8 +204,8 @@ fn the_end_is_reported_when_everything_has_left() {
             (F(Flushed::All), Step::Park(None)),
             (Nothing, Step::Poll),
             (
-                P(Polled::Barrier { barrier: barrier(8), alignment: Duration::ZERO }),
-                Step::Snapshot { barrier: barrier(8), alignment: Duration::ZERO },
+                P(Polled::Barrier { barrier: barrier(8), alignment: Aligned::default() }),
+                Step::Snapshot { barrier: barrier(8), alignment: Aligned::default() },
             ),
             (
                 M(Mail::Completed { checkpoint: 8, is_final: true }),

@@ -30,7 +30,7 @@ use self::core::{Step, TaskCore};
 use self::counters::Counters;
 use self::mailbox::Inbox;
 use crate::chain::{self, ChainParts};
-use crate::event::Barrier;
+use crate::event::{Aligned, Barrier};
 use crate::program::{Head, NodeCode, Program};
 use crate::snapshot::{SnapshotBuilder, TaskSnapshot};
 
@@ -63,8 +63,10 @@ pub(crate) enum News {
 pub(crate) struct TakenSnapshot {
     pub(crate) barrier: Barrier,
     pub(crate) snapshot: TaskSnapshot,
-    /// From the barrier's first arrival to its last.
-    pub(crate) alignment: Duration,
+    /// From the trigger at the job manager to the barrier's first arrival: by two clocks, so never exact.
+    pub(crate) start_delay: Duration,
+    /// What waiting for the barrier's last arrival took.
+    pub(crate) alignment: Aligned,
     /// While the task stood still.
     pub(crate) sync: Duration,
 }
@@ -276,10 +278,14 @@ impl Running {
                 Step::AwaitRoom => return Ok(Turn::Parked { wait: Wait::Room, timeout: None }),
                 Step::Snapshot { barrier, alignment } => {
                     let stopwatch = Stopwatch::start(clock);
+                    let since_trigger_ms = clock.now_ms().saturating_sub(barrier.timestamp_ms);
+                    let since_trigger = Duration::from_millis(u64::try_from(since_trigger_ms).unwrap_or(0));
+                    let start_delay = since_trigger.saturating_sub(alignment.duration);
                     let mut builder = SnapshotBuilder::default();
                     head.snapshot(barrier, &mut builder)?;
                     let (snapshot, sync) = (builder.build(), stopwatch.elapsed());
-                    reporter.report(News::Snapshot(TakenSnapshot { barrier, snapshot, alignment, sync }));
+                    let taken = TakenSnapshot { barrier, snapshot, start_delay, alignment, sync };
+                    reporter.report(News::Snapshot(taken));
                 }
                 Step::Finish => head.finish()?,
                 Step::ReportDrained => reporter.report(News::Status(TaskStatus::Drained)),

@@ -74,7 +74,7 @@ pub(crate) async fn store(
             )));
         }
     };
-    Ok(SnapshotHandle { location, size_bytes, checksum })
+    Ok(SnapshotHandle { location, size_bytes, checksum, shared: Vec::new() })
 }
 
 /// Reads a snapshot back and checks that it is the one that was written.

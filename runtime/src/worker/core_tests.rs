@@ -126,7 +126,8 @@ fn checkpoints_concern_the_running_attempt_only() {
     let taken = || TakenSnapshot {
         barrier,
         snapshot: crate::snapshot::TaskSnapshot::default(),
-        alignment: std::time::Duration::ZERO,
+        start_delay: std::time::Duration::ZERO,
+        alignment: crate::event::Aligned::default(),
         sync: std::time::Duration::ZERO,
     };
     assert_eq!(core.on_report(report(2, B, News::Snapshot(taken()))), [Action::Store(B, taken())]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId, WorkerId};
 use thalweg_common::status::TaskStatus;
-use thalweg_proto::convert::{self, Malformed, SnapshotHandle, WireId};
+use thalweg_proto::convert::{self, CheckpointPhases, Malformed, SnapshotHandle, WireId};
 use thalweg_proto::v1::{self, worker_command, worker_message};
 
 use crate::event::Barrier;
@@ -112,9 +112,7 @@ pub(crate) struct Origin {
 pub(crate) struct Acknowledgement {
     pub(crate) checkpoint: CheckpointId,
     pub(crate) snapshot: SnapshotHandle,
-    pub(crate) alignment_us: u64,
-    pub(crate) sync_us: u64,
-    pub(crate) async_us: u64,
+    pub(crate) phases: CheckpointPhases,
 }
 
 pub(crate) fn status_changed(
@@ -138,9 +136,7 @@ pub(crate) fn acknowledged(origin: Origin, acknowledgement: Acknowledgement) -> 
         checkpoint_id: acknowledgement.checkpoint,
         subtask: Some(origin.subtask.into()),
         snapshot: Some(acknowledgement.snapshot.into()),
-        alignment_us: acknowledgement.alignment_us,
-        sync_us: acknowledgement.sync_us,
-        async_us: acknowledgement.async_us,
+        phases: Some(acknowledgement.phases.into()),
     }))
 }
 

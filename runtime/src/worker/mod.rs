@@ -21,6 +21,7 @@ use thalweg_common::id::{JobId, SubtaskId, WorkerId};
 use thalweg_common::limits::ACTOR_MAILBOX;
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use thalweg_proto::convert::CheckpointPhases;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, warn};
@@ -225,17 +226,20 @@ impl Worker {
         let (origin, outgoing) = (self.origin(subtask), self.outgoing.clone());
         let stopwatch = Stopwatch::start(&self.deployer.clock);
         let store = async move {
-            let TakenSnapshot { barrier, snapshot, alignment, sync } = taken;
+            let TakenSnapshot { barrier, snapshot, start_delay, alignment, sync } = taken;
             let owner = Owner { subtask, attempt: origin.attempt };
             let message = match upload::store(barrier, snapshot, owner, directory).await {
                 Ok(snapshot) => {
-                    let acknowledgement = Acknowledgement {
-                        checkpoint: barrier.id,
-                        snapshot,
-                        alignment_us: microseconds(alignment),
+                    let phases = CheckpointPhases {
+                        start_delay_us: microseconds(start_delay),
+                        alignment_us: microseconds(alignment.duration),
                         sync_us: microseconds(sync),
                         async_us: microseconds(stopwatch.elapsed()),
+                        aligned_bytes: alignment.bytes,
+                        persisted_bytes: 0,
+                        incremental_bytes: snapshot.size_bytes,
                     };
+                    let acknowledgement = Acknowledgement { checkpoint: barrier.id, snapshot, phases };
                     messages::acknowledged(origin, acknowledgement)
                 }
                 Err(failure) => {

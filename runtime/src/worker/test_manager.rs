@@ -254,6 +254,9 @@ impl Attempt<'_> {
                     worker_message::Message::CheckpointAcknowledged(acknowledged) => {
                         assert_eq!((acknowledged.attempt, acknowledged.checkpoint_id), (self.number, id));
                         let handle = SnapshotHandle::try_from(acknowledged.snapshot.unwrap()).unwrap();
+                        let phases = acknowledged.phases.unwrap();
+                        assert!(phases.start_delay_us > 0, "the trigger was in 1970");
+                        assert_eq!(phases.incremental_bytes, handle.size_bytes);
                         snapshots.insert(acknowledged.subtask.unwrap().into(), handle);
                         missing -= 1;
                     }

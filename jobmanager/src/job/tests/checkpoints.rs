@@ -4,7 +4,7 @@ use super::*;
 use JobStatus::{Finished, Restarting, Running};
 
 /// A running job with checkpoint 1 completed.
-fn with_checkpoint() -> Bench {
+pub(super) fn with_checkpoint() -> Bench {
     let mut bench = Bench::running();
     bench.advance(1_000);
     assert_eq!(bench.take_kinds(), ["a:TriggerCheckpoint", "b:TriggerCheckpoint"]);
@@ -13,14 +13,14 @@ fn with_checkpoint() -> Bench {
     bench
 }
 
-fn restart(bench: &mut Bench) {
+pub(super) fn restart(bench: &mut Bench) {
     bench.task("a", subtask(0, 0), TaskStatus::Failed);
     bench.stop_tasks_on("a");
     bench.stop_tasks_on("b");
     bench.advance(100);
 }
 
-fn deleted(bench: &Bench) -> Vec<CheckpointId> {
+pub(super) fn deleted(bench: &Bench) -> Vec<CheckpointId> {
     let id = |action: &Action| match action {
         Action::DeleteCheckpoint(id) => Some(*id),
         _ => None,
@@ -88,11 +88,7 @@ fn a_checkpoint_that_is_committed_while_the_job_fails_is_restored() {
 fn a_checkpoint_in_progress_dies_with_its_attempt() {
     let mut bench = with_checkpoint();
     bench.advance(1_000);
-    bench.report(
-        "a",
-        1,
-        News::Acknowledged { checkpoint_id: 2, subtask: subtask(0, 0), snapshot: snapshot() },
-    );
+    bench.acknowledge("a", 2, subtask(0, 0), &snapshot());
     restart(&mut bench);
     assert_eq!(bench.record().restored, Some(1));
     assert_eq!(bench.record().checkpoints_failed, 1);
@@ -127,16 +123,6 @@ fn a_failed_checkpoint_is_told_and_may_fail_the_job() {
 }
 
 #[test]
-fn an_unreadable_checkpoint_fails_the_attempt_with_its_reason() {
-    let mut bench = with_checkpoint();
-    bench.files.clear();
-    restart(&mut bench);
-    assert_eq!(bench.history(), [Running, Restarting, Restarting]);
-    let message = bench.record().failures[1].failure.message.clone();
-    assert_eq!(message, "cannot restore the latest checkpoint: no such file");
-}
-
-#[test]
 fn workers_start_while_the_metadata_is_read() {
     let mut bench = with_checkpoint();
     bench.hold_files = true;
@@ -145,9 +131,9 @@ fn workers_start_while_the_metadata_is_read() {
     bench.workers_ready();
     assert_eq!(bench.take_kinds(), [""; 0]);
     let result = Ok(bench.files[&1].clone());
-    bench.step(Input::MetadataRead { attempt: 1, result: result.clone() });
+    bench.step(Input::MetadataRead { attempt: 1, checkpoint_id: 1, result: result.clone() });
     assert_eq!(bench.take_kinds(), [""; 0], "of another attempt");
-    bench.step(Input::MetadataRead { attempt: 2, result });
+    bench.step(Input::MetadataRead { attempt: 2, checkpoint_id: 1, result });
     assert_eq!(bench.take_kinds(), ["a:DeployTasks", "b:DeployTasks"]);
 }
 
@@ -217,4 +203,52 @@ fn without_checkpointing_the_final_checkpoint_has_no_file_and_is_never_restored(
     bench.all_tasks(TaskStatus::Finished);
     assert_eq!(bench.status(), Finished);
     assert!(deleted(&bench).is_empty() && !bench.other.contains(&Action::DeleteAllCheckpoints));
+}
+
+#[test]
+fn checkpoints_go_on_while_parts_of_the_job_are_drained() {
+    let mut bench = with_checkpoint();
+    for vertex in 0..2 {
+        bench.task("a", subtask(vertex, 0), TaskStatus::Drained);
+    }
+    bench.advance(1_000);
+    let sent = bench.take_sent();
+    let trigger = |message: &Message| matches!(message, Message::TriggerCheckpoint { is_final: false, .. });
+    assert!(sent.len() == 2 && sent.iter().all(|(_, message)| trigger(message)), "{sent:?}");
+    bench.acknowledge_all(2);
+    assert_eq!(
+        bench.record().latest_checkpoint().map(|latest| (latest.id, latest.is_final)),
+        Some((2, false))
+    );
+    restart(&mut bench);
+    assert_eq!(bench.record().restored, Some(2));
+}
+
+#[test]
+fn several_checkpoints_at_a_time_are_told_apart() {
+    let mut graph = checkpointed_graph();
+    graph.checkpointing.max_concurrent = 2;
+    graph.checkpointing.tolerable_failures = 1;
+    let mut bench = Bench::submitted(graph, &["a", "b"]);
+    bench.workers_ready();
+    bench.all_tasks(TaskStatus::Running);
+    bench.advance(1_000);
+    bench.advance(1_000);
+    bench.advance(1_000);
+    assert_eq!(bench.record().checkpoints_in_progress, [1, 2].into());
+    bench.acknowledge("a", 1, subtask(0, 0), &snapshot());
+    bench.take_kinds();
+    bench.acknowledge_all(2);
+    let kinds = bench.take_kinds();
+    let expected =
+        ["a:CheckpointCompleted", "b:CheckpointCompleted", "a:CheckpointAborted", "b:CheckpointAborted"];
+    assert_eq!(kinds[..4], expected, "the older one is over");
+    assert_eq!(bench.record().checkpoints_in_progress, [3].into(), "there was room for the next at once");
+    assert_eq!((bench.status(), bench.record().checkpoints_failed), (Running, 1));
+    let mut bench = bench.new_leader();
+    bench.register_with("a", 1, TaskStatus::Running);
+    bench.register_with("b", 1, TaskStatus::Running);
+    let kinds = bench.take_kinds();
+    assert_eq!(kinds.iter().filter(|kind| kind.ends_with("CheckpointAborted")).count(), 2);
+    assert!(bench.record().checkpoints_in_progress.is_empty());
 }

@@ -174,7 +174,12 @@ fn reports_of_other_attempts_are_refused() {
         News::WorkerLost(failure("old")),
         News::WorkerReady(worker("x")),
         News::TasksStopped,
-        News::Acknowledged { checkpoint_id: 1, subtask: subtask(0, 0), snapshot: snapshot() },
+        News::Acknowledged {
+            checkpoint_id: 1,
+            subtask: subtask(0, 0),
+            snapshot: snapshot(),
+            phases: CheckpointPhases::default(),
+        },
         News::Declined { checkpoint_id: 1, subtask: subtask(0, 0), failure: failure("old") },
     ];
     for (number, news) in stale.into_iter().enumerate() {

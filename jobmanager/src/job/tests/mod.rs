@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod failures;
+mod files;
 mod leader_change;
 mod life;
 mod simulation;
@@ -12,9 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, JobId, WorkerId};
-use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
+use thalweg_proto::convert::{CheckpointPhases, SharedFile, SnapshotHandle, SnapshotLocation};
 
 use super::*;
+use crate::checkpoint::verify::RestoreError;
 use crate::cluster::ClusterState;
 use crate::scheduler::place::Offer;
 use crate::testing::{checkpointed_graph, submission};
@@ -40,7 +42,7 @@ fn failure(text: &str) -> thalweg_common::failure::Failure {
 }
 
 fn snapshot() -> SnapshotHandle {
-    SnapshotHandle { location: SnapshotLocation::Inline(vec![1]), size_bytes: 1, checksum: 2 }
+    SnapshotHandle { location: SnapshotLocation::Inline(vec![1]), size_bytes: 1, checksum: 2, shared: vec![] }
 }
 
 struct Bench {
@@ -55,6 +57,10 @@ struct Bench {
     /// Metadata files that were written; read back at once.
     files: BTreeMap<CheckpointId, Arc<CheckpointMetadata>>,
     hold_files: bool,
+    /// Checkpoints of which a file is damaged so that it is seen when it is read as a whole.
+    damaged: BTreeSet<CheckpointId>,
+    /// What the job's directory holds, when it is listed.
+    listing: Vec<String>,
     /// Messages since the last look.
     sent: Vec<(TaskManagerId, Message)>,
     /// All other actions since the last look.
@@ -70,6 +76,16 @@ impl Bench {
     }
 
     fn on(state: ClusterState, origin: Origin, task_managers: &[&str], now_ms: u64) -> Self {
+        Self::with(state, origin, task_managers, now_ms, BTreeMap::new())
+    }
+
+    fn with(
+        state: ClusterState,
+        origin: Origin,
+        task_managers: &[&str],
+        now_ms: u64,
+        files: BTreeMap<CheckpointId, Arc<CheckpointMetadata>>,
+    ) -> Self {
         let spec = Arc::new(JobSpec::new(state.job(JOB).unwrap(), PATIENCE));
         let now = Self::moment(now_ms);
         let (core, actions) = JobCore::new(spec, state.job(JOB).unwrap(), origin, now);
@@ -80,8 +96,10 @@ impl Bench {
             registered: task_managers.iter().map(|name| tm(name)).collect(),
             log: VecDeque::new(),
             hold_log: false,
-            files: BTreeMap::new(),
+            files,
             hold_files: false,
+            damaged: BTreeSet::new(),
+            listing: vec![],
             sent: vec![],
             other: vec![],
         };
@@ -106,9 +124,7 @@ impl Bench {
 
     /// The same job under a new leader; none of its task managers has registered.
     fn new_leader(self) -> Self {
-        let mut next = Self::on(self.state, Origin::Adopted, &[], self.now_ms);
-        next.files = self.files;
-        next
+        Self::with(self.state, Origin::Adopted, &[], self.now_ms, self.files)
     }
 
     fn step(&mut self, input: Input) {
@@ -123,7 +139,7 @@ impl Bench {
                 Action::Propose(command) => self.log.push_back(command),
                 Action::Send { task_manager, message } => self.sent.push((task_manager, message)),
                 Action::AllocateSlots => allocate = true,
-                Action::WriteMetadata(metadata) => {
+                Action::WriteMetadata { metadata, .. } => {
                     self.files.insert(metadata.checkpoint_id, Arc::clone(&metadata));
                     if !self.hold_files {
                         let result = Ok(format!("/checkpoints/chk-{}", metadata.checkpoint_id));
@@ -131,12 +147,29 @@ impl Bench {
                         self.step(Input::MetadataWritten { attempt, checkpoint_id, result });
                     }
                 }
-                Action::ReadMetadata { attempt, checkpoint_id } => {
+                Action::ReadMetadata { attempt, checkpoint_id, as_a_whole } => {
                     let file = self.files.get(&checkpoint_id).cloned();
-                    let result = file.ok_or_else(|| failure("no such file"));
+                    let is_sound = !(as_a_whole && self.damaged.contains(&checkpoint_id));
+                    let unreadable = || RestoreError::Unreadable("no such file".into());
+                    let result = file.filter(|_| is_sound).ok_or_else(unreadable);
                     if !self.hold_files {
-                        self.step(Input::MetadataRead { attempt, result });
+                        self.step(Input::MetadataRead { attempt, checkpoint_id, result });
                     }
+                }
+                Action::ReadShared(checkpoint_id) => {
+                    let file = self.files.get(&checkpoint_id);
+                    let shared = file.map(|metadata| metadata.shared_files());
+                    let result = shared.ok_or_else(|| "no such file".to_string());
+                    self.step(Input::SharedRead { checkpoint_id, result });
+                }
+                Action::ListFiles => {
+                    let listing = self.listing.clone();
+                    self.step(Input::Listed(listing));
+                }
+                Action::DeleteShared(paths) => {
+                    self.other.push(Action::DeleteShared(paths.clone()));
+                    self.listing.retain(|path| !paths.contains(path));
+                    self.step(Input::SharedDeleted { paths, are_gone: true });
                 }
                 other => self.other.push(other),
             }
@@ -209,11 +242,25 @@ impl Bench {
     }
 
     fn acknowledge_all(&mut self, checkpoint_id: CheckpointId) {
+        self.acknowledge_with(checkpoint_id, &snapshot());
+    }
+
+    fn acknowledge_with(&mut self, checkpoint_id: CheckpointId, snapshot: &SnapshotHandle) {
         let tasks: Vec<_> = self.core.tasks().map(|(subtask, name, _)| (subtask, name.0.clone())).collect();
         for (subtask, name) in tasks {
-            let attempt = self.attempt();
-            self.report(&name, attempt, News::Acknowledged { checkpoint_id, subtask, snapshot: snapshot() });
+            self.acknowledge(&name, checkpoint_id, subtask, snapshot);
         }
+    }
+
+    fn acknowledge(
+        &mut self,
+        name: &str,
+        checkpoint_id: CheckpointId,
+        subtask: SubtaskId,
+        snapshot: &SnapshotHandle,
+    ) {
+        let (attempt, snapshot, phases) = (self.attempt(), snapshot.clone(), CheckpointPhases::default());
+        self.report(name, attempt, News::Acknowledged { checkpoint_id, subtask, snapshot, phases });
     }
 
     fn advance(&mut self, by_ms: u64) {
