@@ -230,11 +230,39 @@ pub const CHECKPOINT_HISTORY: usize = 10;
 /// Most shared files of one subtask's snapshot.
 pub const MAX_SHARED_FILES: usize = 100_000;
 
-/// Shared files that are deleted at the same time.
-pub const CONCURRENT_DELETIONS: usize = 16;
-
 /// Longest path of an object in the blob storage, in bytes; the limit of S3.
 pub const MAX_STORAGE_PATH_BYTES: usize = 1_024;
+
+/// Size of the pieces in which files are copied to and from the storage.
+pub const STORAGE_COPY_BYTES: usize = 1024 * 1024;
+
+/// Smallest part of an object on S3 but the last; the limit of S3.
+pub const S3_MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
+
+/// Size of the parts in which large objects are written to and read from S3 (default of `s3.upload.min.part.size`).
+pub const S3_PART_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Most parts of an object on S3; the limit of S3. Very large objects have larger parts.
+pub const S3_MAX_PARTS: u64 = 10_000;
+
+/// Parts that a process writes to or reads from S3 at the same time (default of `s3.upload.max.concurrent.uploads`).
+pub const S3_PARTS_UNDER_WAY: usize = 8;
+
+/// Most objects that one request to S3 deletes; the limit of S3.
+pub const S3_DELETE_OBJECTS: usize = 1_000;
+
+/// Retries that a process may spend at once on S3, shared by everything it does there. Requests that succeed earn them back.
+pub const S3_RETRY_BUDGET: u32 = 100;
+
+/// Retries that the budget earns back in a second when nothing succeeds: the most that a store which is down is asked, beside
+/// the first tries.
+pub const S3_RETRY_BUDGET_PER_SECOND: u32 = 2;
+
+/// Longest pause between two tries of a request to S3, in milliseconds.
+pub const S3_MAX_BACKOFF_MS: u64 = 5_000;
+
+/// Longest answer of a store that an error repeats.
+pub const S3_ERROR_TEXT_BYTES: usize = 512;
 
 // ---- Files that a job reads --------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_common::clock::SharedClock;
-use thalweg_common::config::{Configuration, keys};
+use thalweg_common::config::{ConfigError, Configuration, keys};
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::GRPC_MAX_MESSAGE_BYTES;
-use thalweg_common::storage::{self, Storage, StorageError};
+use thalweg_common::storage::{Storage, StorageError, StorageFactory, StorageSettings};
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_proto::transport::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 use thalweg_proto::v1::blob_service_server::BlobServiceServer;
@@ -61,6 +61,9 @@ pub enum StartError {
     /// `blob.storage.directory` cannot be used.
     #[error("`blob.storage.directory` is wrong: {0}")]
     BlobDirectory(#[from] StorageError),
+    /// The settings of a storage cannot be used.
+    #[error("a setting is wrong: {0}")]
+    Settings(#[from] ConfigError),
 }
 
 /// Why an embedded job was not accepted or cancelled.
@@ -103,8 +106,9 @@ impl JobManager {
         } = options;
         let scope = scope.child("jobmanager");
         let blobs = BlobStore::open(&data_directory).map_err(data_directory_error)?;
+        let storages = StorageFactory::new(StorageSettings::from_configuration(&configuration)?);
         let shared: Option<Arc<dyn Storage>> = match configuration.text(&keys::BLOB_DIRECTORY) {
-            Some(uri) => Some(storage::open(uri)?),
+            Some(uri) => Some(storages.open(uri)?),
             None => None,
         };
         let replicator = Replicator::new(blobs.clone(), id, shared);
@@ -113,6 +117,7 @@ impl JobManager {
             clock: Arc::clone(&clock),
             settings: Settings::new(&configuration),
             replicator: replicator.clone(),
+            storages: storages.clone(),
         };
         let blob_server = BlobServer::new(blobs.clone(), consensus.state().clone(), Arc::clone(&clock));
         let leader = Leader::start(context, &scope);
@@ -123,6 +128,7 @@ impl JobManager {
             replicator,
             runner: plan_program.map(|program| plan_runner(program, &configuration)),
             configuration,
+            storages,
             data_directory,
             permits: Submitter::permits(),
         });

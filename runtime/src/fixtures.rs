@@ -6,6 +6,7 @@ use thalweg_common::config::{CheckpointConfig, CheckpointMode, RestartStrategy};
 use thalweg_common::graph::{Edge, JobGraph, Operator, PROTOCOL_VERSION, Partitioning, Vertex};
 use thalweg_common::id::OperatorId;
 use thalweg_common::record::Record;
+use thalweg_common::storage::StorageFactory;
 
 use crate::exchange::ExchangeSettings;
 use crate::operator::Source;
@@ -65,6 +66,7 @@ pub(crate) fn program(
         nodes: vec![Node::source::<Pair>(source), Node::operator::<Pair>(keyed), Node::sink(sink)],
         edges: vec![EdgeCode::hash(|pair: &Pair| pair.0)],
         exchange: ExchangeSettings::default(),
+        storages: StorageFactory::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use thalweg_common::graph::JobGraph;
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::KeyGroupRange;
 use thalweg_common::record::Record;
+use thalweg_common::storage::StorageFactory;
 
 use crate::event::{Aligned, Barrier};
 use crate::exchange::ExchangeSettings;
@@ -36,6 +37,8 @@ pub struct Program {
     pub edges: Vec<EdgeCode>,
     /// How its workers exchange records with each other.
     pub exchange: ExchangeSettings,
+    /// Opens where its snapshots are stored; shared by all its tasks.
+    pub storages: StorageFactory,
 }
 
 /// The code of one operator.

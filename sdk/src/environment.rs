@@ -12,6 +12,7 @@ use thalweg_common::config::{ConfigError, Configuration, keys};
 use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind};
 use thalweg_common::record::Record;
 use thalweg_common::schema::Schema;
+use thalweg_common::storage::{StorageFactory, StorageSettings};
 use thalweg_runtime::exchange::ExchangeSettings;
 use thalweg_runtime::operator::Source;
 use thalweg_runtime::operators::{self, CollectionSource, GeneratorSource};
@@ -221,7 +222,14 @@ impl Environment {
             ));
         }
         let exchange = ExchangeSettings::from_configuration(&settings);
-        Ok(Program { graph: built.graph, nodes: topology.code, edges, exchange })
+        let storages = StorageFactory::new(StorageSettings::from_configuration(&settings)?);
+        if let Some(directory) = settings.text(&keys::CHECKPOINTING_DIRECTORY) {
+            // Said before anything runs; a cluster's own directory is only known where it runs.
+            storages
+                .open(directory)
+                .map_err(|error| Error::new(error).context("the checkpoint directory is wrong"))?;
+        }
+        Ok(Program { graph: built.graph, nodes: topology.code, edges, exchange, storages })
     }
 }
 

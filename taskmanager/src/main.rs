@@ -185,7 +185,7 @@ impl Options {
         options.host = self.host.or(text(&keys::TASK_MANAGER_HOST)).unwrap_or(options.host);
         options.labels =
             if self.labels.is_empty() { list(text(&keys::TASK_MANAGER_LABELS)) } else { self.labels };
-        let of_workers = keys::EXCHANGE.iter().filter_map(|key| {
+        let of_workers = keys::EXCHANGE.iter().chain(keys::STORAGE).filter_map(|key| {
             let value = configuration.is_set(key).then(|| configuration.text(key))??;
             Some((key.name.to_string(), value.to_string()))
         });

@@ -188,6 +188,11 @@ impl Configuration {
         self.values.extend(other.values.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
 
+    /// Forgets everything but the settings of storages.
+    pub(crate) fn retain_storage_keys(&mut self) {
+        self.values.retain(|name, _| keys::find(name).is_some_and(|key| keys::STORAGE.contains(&key)));
+    }
+
     /// Checks every setting, and brings names and values into their canonical form: for a configuration that was received
     /// from a user's program.
     ///

@@ -5,19 +5,20 @@
 //! object, the new one, or none. What a crash leaves behind are files whose names begin with [`TEMPORARY`]; they are never
 //! listed, and [`Storage::delete_prefix`] removes them with everything else.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ObjectInfo, Storage, StorageError, check_path, check_prefix};
+use super::local::{IncomingFile, TEMPORARY, TemporaryFile, copy, make_directory, sync_directory};
+use super::path::{check_path, check_prefix};
+use super::{NotDeleted, ObjectInfo, Storage, StorageError, UploadedFile};
+use crate::limits::STORAGE_COPY_BYTES;
 use crate::task_scope;
-
-/// Begin of the names of files that are being written.
-pub(super) const TEMPORARY: &str = ".thalweg-tmp-";
 
 /// How often a write or a deletion starts over when the other one changes a directory under its hands.
 const ATTEMPTS: usize = 8;
@@ -42,6 +43,28 @@ impl FileStorage {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    fn not_found(&self, path: &str) -> StorageError {
+        StorageError::NotFound { path: path.to_owned(), storage: self.uri.to_string() }
+    }
+
+    fn copy_error(
+        &self,
+        local_operation: &'static str,
+        local: &Path,
+        operation: &'static str,
+        path: &str,
+        error: CopyError,
+    ) -> StorageError {
+        match error {
+            CopyError::Local(reason) => {
+                StorageError::LocalFile { operation: local_operation, file: local.to_owned(), reason }
+            }
+            CopyError::Storage(reason) => {
+                StorageError::Io { operation, path: path.to_owned(), storage: self.uri.to_string(), reason }
+            }
+        }
     }
 
     /// Runs a file operation where it may block, and says in its error what was tried.
@@ -90,8 +113,48 @@ impl Storage for FileStorage {
         let found = self.run("read", path, move |root| none_if_absent(fs::read(root.join(object)))).await?;
         match found {
             Some(bytes) => Ok(Bytes::from(bytes)),
-            None => Err(StorageError::NotFound { path: path.to_owned(), storage: self.uri.to_string() }),
+            None => Err(self.not_found(path)),
         }
+    }
+
+    async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StorageError> {
+        check_path(path)?;
+        let object = path.to_owned();
+        let (start, end) = (range.start, range.end);
+        let found =
+            self.run("read", path, move |root| none_if_absent(read_range(root, &object, &range))).await?;
+        match found {
+            Some(Some(bytes)) => Ok(Bytes::from(bytes)),
+            Some(None) => {
+                let (path, storage) = (path.to_owned(), self.uri.to_string());
+                Err(StorageError::OutOfRange { path, storage, start, end })
+            }
+            None => Err(self.not_found(path)),
+        }
+    }
+
+    async fn upload_file(&self, local: &Path, path: &str) -> Result<UploadedFile, StorageError> {
+        check_path(path)?;
+        let (object, file) = (path.to_owned(), local.to_owned());
+        let outcome = self.run("write", path, move |root| Ok(upload(root, &object, &file))).await?;
+        outcome.map_err(|error| self.copy_error("read", local, "write", path, error))
+    }
+
+    async fn download_file(
+        &self,
+        path: &str,
+        local: &Path,
+        expected: Option<UploadedFile>,
+    ) -> Result<UploadedFile, StorageError> {
+        check_path(path)?;
+        let (object, file) = (path.to_owned(), local.to_owned());
+        let outcome = self.run("read", path, move |root| Ok(download(root, &object, &file))).await?;
+        let incoming = outcome
+            .map_err(|error| self.copy_error("write", local, "read", path, error))?
+            .ok_or_else(|| self.not_found(path))?;
+        super::check_content(incoming.so_far(), expected, path, &self.uri)?;
+        let published = self.run("read", path, move |_| Ok(incoming.publish())).await?;
+        published.map_err(|error| self.copy_error("write", local, "read", path, CopyError::Local(error)))
     }
 
     async fn exists(&self, path: &str) -> Result<bool, StorageError> {
@@ -112,6 +175,31 @@ impl Storage for FileStorage {
         let object = path.to_owned();
         self.run("delete", path, move |root| none_if_absent(fs::remove_file(root.join(object))).map(drop))
             .await
+    }
+
+    async fn delete_many(&self, paths: &[String]) -> Result<(), StorageError> {
+        for path in paths {
+            check_path(path)?;
+        }
+        let objects = paths.to_vec();
+        let failed = self
+            .run("delete", paths.first().map_or("", String::as_str), move |root| {
+                let delete = |path: String| {
+                    let error = none_if_absent(fs::remove_file(root.join(&path))).err()?;
+                    Some(NotDeleted { path, reason: error.to_string() })
+                };
+                Ok(objects.into_iter().filter_map(delete).collect::<Vec<_>>())
+            })
+            .await?;
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(StorageError::NotDeleted {
+            storage: self.uri.to_string(),
+            total: paths.len(),
+            failed,
+            cause: None,
+        })
     }
 
     async fn delete_prefix(&self, prefix: &str) -> Result<(), StorageError> {
@@ -158,64 +246,110 @@ fn write<T>(root: &Path, object: &str, bytes: &[u8], publish: Publish<T>) -> io:
 
 fn write_once<T>(directory: &Path, target: &Path, bytes: &[u8], publish: Publish<T>) -> io::Result<T> {
     make_directory(directory)?;
-    let temporary = TemporaryFile::write(directory, bytes)?;
+    let temporary = TemporaryFile::in_directory(directory)?;
+    let mut file = temporary.create()?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
     let outcome = publish(&temporary.path, target)?;
-    temporary.keep();
+    temporary.renamed();
     // Already deleted again, with its directory: then there is nothing left to be forced to the disk.
     none_if_absent(sync_directory(directory))?;
     Ok(outcome)
 }
 
-/// A complete file under a temporary name; deleted unless it is published.
-struct TemporaryFile {
-    path: PathBuf,
-    published: bool,
+/// A problem with the file that is copied, or with the storage it is copied to or from.
+#[derive(Debug)]
+enum CopyError {
+    Local(io::Error),
+    Storage(io::Error),
 }
 
-impl TemporaryFile {
-    fn write(directory: &Path, bytes: &[u8]) -> io::Result<Self> {
-        let unique = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-        let path = directory.join(format!("{TEMPORARY}{unique:016x}"));
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let temporary = Self { path, published: false };
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(temporary)
-    }
-
-    fn keep(mut self) {
-        self.published = true;
+impl CopyError {
+    fn is_missing_directory(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.kind() == ErrorKind::NotFound)
     }
 }
 
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        if !self.published {
-            // The write has failed and says so. What cannot be removed now is never listed, and goes with its directory.
-            let _ = fs::remove_file(&self.path);
+/// Makes an object of a local file.
+fn upload(root: &Path, object: &str, local: &Path) -> Result<UploadedFile, CopyError> {
+    let target = root.join(object);
+    let directory = target.parent().unwrap_or(root);
+    let mut attempt = 1;
+    loop {
+        match upload_once(directory, &target, local) {
+            // As in `write`: the directory was deleted meanwhile.
+            Err(error) if error.is_missing_directory() && attempt < ATTEMPTS => attempt += 1,
+            outcome => return outcome,
         }
     }
 }
 
-/// Makes a directory and those above it, so that they survive a crash of the machine.
-fn make_directory(directory: &Path) -> io::Result<()> {
-    if directory.is_dir() {
-        return Ok(());
+fn upload_once(directory: &Path, target: &Path, local: &Path) -> Result<UploadedFile, CopyError> {
+    let mut source = File::open(local).map_err(CopyError::Local)?;
+    if !source.metadata().map_err(CopyError::Local)?.is_file() {
+        return Err(CopyError::Local(ErrorKind::IsADirectory.into()));
     }
-    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make_directory(parent)?;
-    }
-    match fs::create_dir(directory) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => parent.map_or(Ok(()), sync_directory),
+    make_directory(directory).map_err(CopyError::Storage)?;
+    let temporary = TemporaryFile::in_directory(directory).map_err(CopyError::Storage)?;
+    let uploaded = if link(local, &temporary.path) {
+        // The link is read, so that it is its content that has the checksum, whatever became of the name.
+        let mut linked = File::open(&temporary.path).map_err(CopyError::Storage)?;
+        let uploaded = copy(&mut linked, &mut io::sink()).map_err(CopyError::Local)?;
+        linked.sync_all().map_err(CopyError::Storage)?;
+        uploaded
+    } else {
+        let mut file = temporary.create().map_err(CopyError::Storage)?;
+        let uploaded = copy(&mut source, &mut file).map_err(CopyError::Storage)?;
+        file.sync_all().map_err(CopyError::Storage)?;
+        uploaded
+    };
+    // `temporary` stays in charge of its name: where both names are links to the same file, renaming does nothing.
+    fs::rename(&temporary.path, target).map_err(CopyError::Storage)?;
+    drop(temporary);
+    none_if_absent(sync_directory(directory)).map_err(CopyError::Storage)?;
+    Ok(uploaded)
+}
+
+/// Gives a file a second name, if it is one and both names are on the same file system. Everything else is copied.
+fn link(local: &Path, name: &Path) -> bool {
+    fs::symlink_metadata(local).is_ok_and(|metadata| metadata.is_file()) && fs::hard_link(local, name).is_ok()
+}
+
+/// Copies an object to a temporary file beside `local`; nothing if there is none.
+fn download(root: &Path, object: &str, local: &Path) -> Result<Option<IncomingFile>, CopyError> {
+    let found = none_if_absent(open_object(root, object)).map_err(CopyError::Storage)?;
+    let Some(mut source) = found else { return Ok(None) };
+    let mut incoming = IncomingFile::begin(local).map_err(CopyError::Local)?;
+    let mut buffer = vec![0; STORAGE_COPY_BYTES];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(Some(incoming)),
+            Ok(read) => {
+                incoming.append(buffer.get(..read).unwrap_or_default()).map_err(CopyError::Local)?;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(CopyError::Storage(error)),
+        }
     }
 }
 
-/// Forces the names in a directory to the disk.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+/// Opens an object; a directory is none.
+fn open_object(root: &Path, object: &str) -> io::Result<File> {
+    let file = File::open(root.join(object))?;
+    if file.metadata()?.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(file) }
+}
+
+/// Reads a part of an object; nothing if it does not have these bytes.
+fn read_range(root: &Path, object: &str, range: &Range<u64>) -> io::Result<Option<Vec<u8>>> {
+    let mut file = open_object(root, object)?;
+    if range.start > range.end || range.end > file.metadata()?.len() {
+        return Ok(None);
+    }
+    let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.seek(SeekFrom::Start(range.start))?;
+    file.read_exact(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// Objects at and below a prefix, by path.

@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use thalweg_common::storage::UploadedFile;
+
 use super::*;
 use crate::testing::checkpointed_graph;
 
@@ -136,6 +138,23 @@ impl Storage for Outage {
     }
     async fn get(&self, path: &str) -> Result<bytes::Bytes, StorageError> {
         Err(Self::error(path))
+    }
+    async fn get_range(&self, path: &str, _: std::ops::Range<u64>) -> Result<bytes::Bytes, StorageError> {
+        Err(Self::error(path))
+    }
+    async fn upload_file(&self, _: &Path, path: &str) -> Result<UploadedFile, StorageError> {
+        Err(Self::error(path))
+    }
+    async fn download_file(
+        &self,
+        path: &str,
+        _: &Path,
+        _: Option<UploadedFile>,
+    ) -> Result<UploadedFile, StorageError> {
+        Err(Self::error(path))
+    }
+    async fn delete_many(&self, paths: &[String]) -> Result<(), StorageError> {
+        Err(Self::error(&paths.concat()))
     }
     async fn exists(&self, path: &str) -> Result<bool, StorageError> {
         Err(Self::error(path))

@@ -24,6 +24,7 @@ use thalweg_common::clock::SharedClock;
 use thalweg_common::config::{ConfigKey, Configuration, keys};
 use thalweg_common::id::JobId;
 use thalweg_common::limits::ACTOR_MAILBOX;
+use thalweg_common::storage::StorageFactory;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -146,6 +147,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// This node's binaries, to hold those of the jobs it leads.
     pub(crate) replicator: Replicator,
+    /// Opens where checkpoints are stored.
+    pub(crate) storages: StorageFactory,
 }
 
 /// The way to the actor. Clones are ways to the same one.

@@ -22,7 +22,7 @@ use super::logs::LogRequests;
 use super::samples::Samples;
 use super::views::{LiveJob, LogPiece, TaskManagerView};
 use super::wire::{self, Said};
-use super::work::{self, Done, Work};
+use super::work::{self, Done, JobFiles, Work};
 use super::{ConnectionId, Context, Outbound};
 use crate::checkpoint::Statistics;
 use crate::cluster::{Command, Slot};
@@ -179,6 +179,7 @@ impl Term {
         for action in actions {
             let Some(job) = self.jobs.get_mut(&job_id) else { return };
             let spec = Arc::clone(job.core.spec());
+            let files = JobFiles { spec: Arc::clone(&spec), storages: self.context.storages.clone() };
             match action {
                 Action::Propose(command) => {
                     if let Command::StartAttempt { .. } = command {
@@ -198,18 +199,18 @@ impl Term {
                 }
                 Action::AllocateSlots => self.allocate = true,
                 Action::WriteMetadata { metadata, known } => {
-                    self.work.push(work::write_metadata(spec, metadata, known));
+                    self.work.push(work::write_metadata(files, metadata, known));
                 }
                 Action::ReadMetadata { attempt, checkpoint_id, as_a_whole } => {
-                    self.work.push(work::read_metadata(spec, attempt, checkpoint_id, as_a_whole));
+                    self.work.push(work::read_metadata(files, attempt, checkpoint_id, as_a_whole));
                 }
-                Action::ReadShared(checkpoint_id) => self.work.push(work::read_shared(spec, checkpoint_id)),
-                Action::DeleteShared(paths) => self.work.push(work::delete_shared(spec, paths)),
-                Action::ListFiles => self.work.push(work::list_files(spec)),
+                Action::ReadShared(checkpoint_id) => self.work.push(work::read_shared(files, checkpoint_id)),
+                Action::DeleteShared(paths) => self.work.push(work::delete_shared(files, paths)),
+                Action::ListFiles => self.work.push(work::list_files(files)),
                 Action::DeleteCheckpoint(checkpoint_id) => {
-                    self.work.push(work::delete_checkpoints(spec, Some(checkpoint_id)));
+                    self.work.push(work::delete_checkpoints(files, Some(checkpoint_id)));
                 }
-                Action::DeleteAllCheckpoints => self.work.push(work::delete_checkpoints(spec, None)),
+                Action::DeleteAllCheckpoints => self.work.push(work::delete_checkpoints(files, None)),
                 Action::Disconnect { task_manager, reason } => self.lose(&task_manager, &reason),
                 Action::RefuseStale { task_manager, attempt } => {
                     job.refused += 1;

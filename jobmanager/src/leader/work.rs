@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId};
-use thalweg_common::limits::CONCURRENT_DELETIONS;
-use thalweg_common::storage::{self, Storage};
+use thalweg_common::storage::{Storage, StorageFactory};
 use tracing::warn;
 
 use super::Context;
@@ -56,125 +55,139 @@ pub(super) fn propose(consensus: Arc<dyn Consensus>, job_id: JobId, command: Com
     .boxed()
 }
 
-/// The storage of a job's checkpoints.
-fn open(spec: &JobSpec) -> Result<Arc<dyn Storage>, Failure> {
-    let Some(directory) = &spec.checkpoint_directory else {
-        return Err(Failure::user("the job has no checkpoint directory; set `execution.checkpointing.dir`"));
-    };
-    storage::open(directory).map_err(|error| Failure::external(error.to_string()))
+/// The files of a job's checkpoints.
+pub(super) struct JobFiles {
+    pub(super) spec: Arc<JobSpec>,
+    pub(super) storages: StorageFactory,
+}
+
+impl JobFiles {
+    fn open(&self) -> Result<Arc<dyn Storage>, Failure> {
+        let Some(directory) = &self.spec.checkpoint_directory else {
+            return Err(Failure::user(
+                "the job has no checkpoint directory; set `execution.checkpointing.dir`",
+            ));
+        };
+        self.storages.open(directory).map_err(|error| Failure::from(&error))
+    }
 }
 
 /// Verifies what was acknowledged, then writes the metadata file.
 pub(super) fn write_metadata(
-    spec: Arc<JobSpec>,
+    files: JobFiles,
     metadata: Arc<CheckpointMetadata>,
     known: BTreeSet<String>,
 ) -> Work {
     async move {
         let (attempt, checkpoint_id) = (metadata.attempt, metadata.checkpoint_id);
         let written = async {
-            let storage = open(&spec).map_err(|failure| failure.message)?;
+            let storage = files.open().map_err(|failure| failure.message)?;
             let verified = verify::acknowledged(&*storage, &metadata, &known).await;
             verified.map_err(|error| format!("it is incomplete: {error}"))?;
             let written = metadata.write(&*storage).await;
             written.map_err(|error| format!("its metadata could not be written: {error}"))
         };
         let result = written.await;
-        Done { job_id: spec.job_id, input: Some(Input::MetadataWritten { attempt, checkpoint_id, result }) }
+        Done {
+            job_id: files.spec.job_id,
+            input: Some(Input::MetadataWritten { attempt, checkpoint_id, result }),
+        }
     }
     .boxed()
 }
 
 /// Reads a checkpoint that is to be restored, and checks its files.
 pub(super) fn read_metadata(
-    spec: Arc<JobSpec>,
+    files: JobFiles,
     attempt: Attempt,
     checkpoint_id: CheckpointId,
     as_a_whole: bool,
 ) -> Work {
     async move {
-        let result = match open(&spec) {
+        let result = match files.open() {
             Ok(storage) => {
-                verify::restorable(&*storage, spec.job_id, checkpoint_id, &spec.graph, as_a_whole).await
+                verify::restorable(&*storage, files.spec.job_id, checkpoint_id, &files.spec.graph, as_a_whole)
+                    .await
             }
             Err(failure) => Err(RestoreError::Failed(failure)),
         };
         let result = result.map(Arc::new);
-        Done { job_id: spec.job_id, input: Some(Input::MetadataRead { attempt, checkpoint_id, result }) }
+        Done {
+            job_id: files.spec.job_id,
+            input: Some(Input::MetadataRead { attempt, checkpoint_id, result }),
+        }
     }
     .boxed()
 }
 
 /// Reads which shared files a retained checkpoint names.
-pub(super) fn read_shared(spec: Arc<JobSpec>, checkpoint_id: CheckpointId) -> Work {
+pub(super) fn read_shared(files: JobFiles, checkpoint_id: CheckpointId) -> Work {
     async move {
-        let result = match open(&spec) {
+        let result = match files.open() {
             Ok(storage) => {
-                let read = CheckpointMetadata::read(&*storage, spec.job_id, checkpoint_id, &spec.graph).await;
+                let read =
+                    CheckpointMetadata::read(&*storage, files.spec.job_id, checkpoint_id, &files.spec.graph)
+                        .await;
                 read.map(|metadata| metadata.shared_files()).map_err(|error| error.to_string())
             }
             Err(failure) => Err(failure.message),
         };
-        Done { job_id: spec.job_id, input: Some(Input::SharedRead { checkpoint_id, result }) }
+        Done { job_id: files.spec.job_id, input: Some(Input::SharedRead { checkpoint_id, result }) }
     }
     .boxed()
 }
 
-/// Deletes shared files, some at a time. What cannot be deleted is tried again behind a later checkpoint.
-pub(super) fn delete_shared(spec: Arc<JobSpec>, paths: Vec<String>) -> Work {
+/// Deletes shared files. What cannot be deleted is tried again behind a later checkpoint.
+pub(super) fn delete_shared(files: JobFiles, paths: Vec<String>) -> Work {
     async move {
-        let deleted = match open(&spec) {
-            Ok(storage) => {
-                let delete = |path: String| {
-                    let storage = Arc::clone(&storage);
-                    async move { storage.delete(&path).await.map_err(|error| error.to_string()) }
-                };
-                let deletions = stream::iter(paths.clone()).map(delete);
-                deletions.buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<()>>().await.map(drop)
-            }
+        let deleted = match files.open() {
+            Ok(storage) => storage.delete_many(&paths).await.map_err(|error| error.to_string()),
             Err(failure) => Err(failure.message),
         };
         if let Err(error) = &deleted {
-            warn!("Shared files of job {} are not deleted yet: {error}.", spec.job_id);
+            warn!("Shared files of job {} are not deleted yet: {error}.", files.spec.job_id);
         }
         let input = Input::SharedDeleted { paths, are_gone: deleted.is_ok() };
-        Done { job_id: spec.job_id, input: Some(input) }
+        Done { job_id: files.spec.job_id, input: Some(input) }
     }
     .boxed()
 }
 
 /// Lists all files of the job's checkpoints.
-pub(super) fn list_files(spec: Arc<JobSpec>) -> Work {
+pub(super) fn list_files(files: JobFiles) -> Work {
     async move {
-        let listed = match open(&spec) {
+        let listed = match files.open() {
             Ok(storage) => storage.list("").await.map_err(|error| error.to_string()),
             Err(failure) => Err(failure.message),
         };
         let input = match listed {
             Ok(objects) => Some(Input::Listed(objects.into_iter().map(|object| object.path).collect())),
             Err(error) => {
-                warn!("Files that nobody needs may remain from checkpoints of job {}: {error}.", spec.job_id);
+                warn!(
+                    "Files that nobody needs may remain from checkpoints of job {}: {error}.",
+                    files.spec.job_id
+                );
                 None
             }
         };
-        Done { job_id: spec.job_id, input }
+        Done { job_id: files.spec.job_id, input }
     }
     .boxed()
 }
 
 /// Deletes one checkpoint, or all of the job. What cannot be deleted is left to people.
-pub(super) fn delete_checkpoints(spec: Arc<JobSpec>, checkpoint_id: Option<CheckpointId>) -> Work {
+pub(super) fn delete_checkpoints(files: JobFiles, checkpoint_id: Option<CheckpointId>) -> Work {
     async move {
         let prefix = checkpoint_id.map(metadata::checkpoint_path).unwrap_or_default();
-        let deleted = match open(&spec) {
+        let deleted = match files.open() {
             Ok(storage) => storage.delete_prefix(&prefix).await.map_err(|error| error.to_string()),
             Err(failure) => Err(failure.message),
         };
         if let Err(error) = deleted {
-            let directory = spec.checkpoint_directory.as_deref().unwrap_or_default();
-            warn!("Old checkpoints of job {} remain in {directory}/{prefix}: {error}.", spec.job_id);
+            let directory = files.spec.checkpoint_directory.as_deref().unwrap_or_default();
+            warn!("Old checkpoints of job {} remain in {directory}/{prefix}: {error}.", files.spec.job_id);
         }
-        Done { job_id: spec.job_id, input: None }
+        Done { job_id: files.spec.job_id, input: None }
     }
     .boxed()
 }

@@ -14,7 +14,7 @@ use thalweg_common::limits::{
     MAX_BINARY_BYTES, MAX_CONCURRENT_SUBMISSIONS, MAX_JOB_ARGUMENTS_BYTES, MAX_JOB_CONFIGURATION_BYTES,
     MAX_JOB_NAME_BYTES, MAX_OPERATOR_NAME_BYTES, MAX_OPERATORS,
 };
-use thalweg_common::storage;
+use thalweg_common::storage::StorageFactory;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::{Malformed, WireId};
 use thalweg_proto::v1;
@@ -88,6 +88,8 @@ pub(crate) struct Submitter {
     pub(crate) runner: Option<PlanRunner>,
     /// The cluster's.
     pub(crate) configuration: Configuration,
+    /// Opens where checkpoints are stored.
+    pub(crate) storages: StorageFactory,
     pub(crate) data_directory: PathBuf,
     pub(crate) permits: Semaphore,
 }
@@ -254,7 +256,7 @@ impl Submitter {
                 directory
             }
         };
-        match storage::open(&directory) {
+        match self.storages.open(&directory) {
             Ok(_) => Ok(Some(directory)),
             Err(error) => {
                 Err(Failure::user(format!("the checkpoint directory is wrong: {error}")).permanent())

@@ -10,6 +10,7 @@ use thalweg_common::config::{CheckpointConfig, RestartStrategy};
 use thalweg_common::graph::{self, JobGraph, PROTOCOL_VERSION, Partitioning};
 use thalweg_common::id::{ChannelId, EdgeId, JobId, SubtaskId};
 use thalweg_common::record::Record;
+use thalweg_common::storage::StorageFactory;
 use tokio::sync::mpsc;
 
 use super::random::{Random, mix};
@@ -232,7 +233,13 @@ fn program<const PADDING: usize>(scenario: &Scenario, ledger: &Arc<Ledger>) -> P
         Partitioning::Rescale => EdgeCode::rescale::<Item<PADDING>>(),
         Partitioning::Broadcast => EdgeCode::broadcast::<Item<PADDING>>(),
     });
-    Program { graph, edges: codes.collect(), nodes: builder.nodes, exchange: scenario.exchange }
+    Program {
+        graph,
+        edges: codes.collect(),
+        nodes: builder.nodes,
+        exchange: scenario.exchange,
+        storages: StorageFactory::default(),
+    }
 }
 
 struct Builder<'a, const PADDING: usize> {

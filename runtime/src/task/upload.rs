@@ -114,7 +114,7 @@ pub(crate) fn decode(snapshots: &[Bytes]) -> Result<Vec<TaskSnapshot>, Failure> 
 }
 
 fn storage_failure(error: &StorageError) -> Failure {
-    Failure::external(error.to_string())
+    Failure::from(error)
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, EdgeId, JobId, SubtaskId};
 use thalweg_common::status::TaskStatus;
-use thalweg_common::storage;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope, ThreadHandle};
 use thalweg_proto::convert::SnapshotHandle;
 use tokio::sync::mpsc;
@@ -91,7 +90,7 @@ impl Deployer {
         let scope = self.scope.child_with_policy(format!("attempt-{attempt}"), ErrorPolicy::LogOnly);
         let threads = scope.child("threads");
         let prepared =
-            self.server.start_attempt(self.job_id, attempt).and_then(|()| open_directory(&deployment));
+            self.server.start_attempt(self.job_id, attempt).and_then(|()| self.open_directory(&deployment));
         let (mut wired, directory) = match prepared {
             Ok(directory) => (wiring::connect(self, &deployment), directory),
             Err(failure) => (wiring::broken(&deployment, &failure), None),
@@ -124,6 +123,12 @@ impl Deployer {
             tasks.insert(subtask, running);
         }
         Running { tasks, directory, cancellation, scope }
+    }
+
+    /// Where the job's snapshots are stored, if anywhere.
+    fn open_directory(&self, deployment: &Deployment) -> Result<Directory, Failure> {
+        let open = |uri: &String| self.program.storages.open(uri).map_err(|error| Failure::from(&error));
+        deployment.checkpoint_directory.as_ref().map(open).transpose()
     }
 
     /// Starts a thread for each slot, and gives each task its seat: those of earlier vertices first.
@@ -262,10 +267,4 @@ async fn open_all(outgoing: Vec<Outgoing>) -> Vec<Result<AnySender, Failure>> {
         }
     }))
     .await
-}
-
-fn open_directory(deployment: &Deployment) -> Result<Directory, Failure> {
-    let open =
-        |uri: &String| storage::open(uri).map_err(|error| Failure::user(error.to_string()).permanent());
-    deployment.checkpoint_directory.as_ref().map(open).transpose()
 }

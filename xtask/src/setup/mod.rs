@@ -8,6 +8,7 @@ mod environment;
 mod libclang;
 mod packages;
 mod rocksdb;
+mod s3_peer;
 mod tools;
 
 use std::env;
@@ -23,7 +24,8 @@ use crate::workspace::Workspace;
 
 const HELP: &str = "\
 Installs or names what this machine lacks: gcc, g++, make, libclang, rustfmt, clippy,
-cargo-nextest and cargo-deny, and RocksDB compiled once into a cache outside the checkout.
+cargo-nextest and cargo-deny; and in a cache outside the checkout RocksDB, compiled once, and an
+S3 for the tests (needs python3 with venv and pip).
 
 What was found is written to .cargo/machine.toml, so that plain cargo commands find it as well.
 
@@ -33,9 +35,10 @@ Options:
   -h, --help  print this help
 
 Environment:
-  THALWEG_CACHE    where compiled RocksDB is kept (default: ${XDG_CACHE_HOME:-$HOME/.cache}/thalweg)
+  THALWEG_CACHE    where compiled RocksDB and the S3 are kept (default: ${XDG_CACHE_HOME:-$HOME/.cache}/thalweg)
   LIBCLANG_PATH    the directory of libclang, where it is in an unusual place
   ROCKSDB_LIB_DIR  a directory with a librocksdb.a of your own
+  THALWEG_S3_PEER  the program `ministack`, where it is installed by other means
 
 Examples:
   cargo xtask setup
@@ -64,7 +67,8 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that everything needed for building, and these tools, are there.
+/// Makes sure that everything needed for building, and these tools, are there. Who needs cargo-nextest runs tests, and gets
+/// what those need as well.
 ///
 /// # Errors
 /// [`crate::exit::MachineLacks`] names what is missing and the command that installs it.
@@ -76,6 +80,9 @@ pub fn prepare(workspace: &Workspace, tools: &[Tool]) -> Result<BuildEnvironment
     let mut environment = BuildEnvironment::default();
     libclang::configure(&mut environment);
     rocksdb::configure(workspace, &mut environment);
+    if tools.contains(&Tool::Nextest) {
+        s3_peer::ensure(&mut environment)?;
+    }
     if let Err(error) = environment.save(&workspace.root) {
         eprintln!("warning: only the commands of xtask will find what was found: {error:#}");
     }

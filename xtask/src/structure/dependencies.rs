@@ -32,12 +32,25 @@ const CONNECTORS: &str = "thalweg-connectors";
 const CLI: &str = "thalweg-cli";
 const EXAMPLES: &str = "thalweg-examples";
 const CHAOS_TESTS: &str = "thalweg-chaos-tests";
+const TEST_SUPPORT: &str = "thalweg-test-support";
 /// What programs may use that test or measure the whole.
-const EVERYTHING: &[&str] =
-    &[COMMON, PROTO, STATE, RUNTIME, TASKMANAGER, JOBMANAGER, SDK, CONNECTORS, CLI, EXAMPLES, CHAOS_TESTS];
+const EVERYTHING: &[&str] = &[
+    COMMON,
+    PROTO,
+    STATE,
+    RUNTIME,
+    TASKMANAGER,
+    JOBMANAGER,
+    SDK,
+    CONNECTORS,
+    CLI,
+    EXAMPLES,
+    CHAOS_TESTS,
+    TEST_SUPPORT,
+];
 
 /// From the bottom to the top; ARCHITECTURE.md draws the same table.
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
     layer(DERIVE, &[]),
     layer(COMMON, &[DERIVE]),
     layer(PROTO, &[COMMON]),
@@ -49,6 +62,7 @@ const LAYERS: [Layer; 14] = [
     layer(CONNECTORS, &[RUNTIME, COMMON]),
     layer(CLI, &[PROTO, COMMON]),
     layer(EXAMPLES, &[SDK, CONNECTORS]),
+    layer(TEST_SUPPORT, &[COMMON]),
     layer("thalweg-benches", EVERYTHING),
     layer(CHAOS_TESTS, EVERYTHING),
     layer("xtask", &[]),
