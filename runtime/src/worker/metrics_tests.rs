@@ -16,17 +16,22 @@ use crate::fixtures::{Pair, SOURCES, SUMS, program};
 use crate::operator::{Sink, SinkContext};
 use crate::operators::{self, GeneratorSource};
 
-/// A sink whose second subtask is as slow as can be: it takes a batch and stands still until the test lets it go.
+/// A sink whose second subtask is as slow as can be while the test holds it: it takes a batch and stands still.
 #[derive(Clone, Default)]
 struct StandsStill {
     subtask: u32,
-    may_go: Arc<(Mutex<bool>, Condvar)>,
+    is_held: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl StandsStill {
+    /// Must wait until all tasks run: a task that stands still keeps its slot from starting others.
+    fn hold(&self) {
+        *self.is_held.0.lock().unwrap() = true;
+    }
+
     fn let_go(&self) {
-        *self.may_go.0.lock().unwrap() = true;
-        self.may_go.1.notify_all();
+        *self.is_held.0.lock().unwrap() = false;
+        self.is_held.1.notify_all();
     }
 }
 
@@ -38,8 +43,8 @@ impl Sink<Pair> for StandsStill {
 
     fn write(&mut self, batch: &mut Batch<Pair>) -> Result<(), Failure> {
         if self.subtask == 1 {
-            let may_go = self.may_go.0.lock().unwrap();
-            drop(self.may_go.1.wait_while(may_go, |may_go| !*may_go).unwrap());
+            let is_held = self.is_held.0.lock().unwrap();
+            drop(self.is_held.1.wait_while(is_held, |is_held| *is_held).unwrap());
         }
         batch.clear();
         Ok(())
@@ -92,6 +97,7 @@ async fn a_sink_that_stands_still_is_busy_and_holds_up_what_is_before_it() {
         Attempt { program: &manager.program, number: 1, workers: &mut workers, directory: String::new() };
     attempt.deploy(&BTreeMap::new()).await;
     attempt.all_are(TaskStatus::Running).await;
+    sink.hold();
 
     let [first, second] = &mut workers;
     until(first, SubtaskId { vertex: SOURCES, index: 0 }, |metrics, rates| {
