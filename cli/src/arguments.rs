@@ -11,13 +11,14 @@ use thalweg_common::config::{ConfigError, Configuration, keys, parse_duration, p
 use thalweg_proto::transport::check_address;
 
 use crate::output::Format;
+use crate::state_arguments::StateArguments;
 
 const AFTER_HELP: &str = "\
 JOB is a job's id, the first digits of one (at least 4), or a job's name, as long as only one job fits.
 
 Exit codes:
   0  done; a job that was followed is FINISHED (or goes on, after Ctrl-C)
-  1  refused by the cluster, or the job that was followed is FAILED
+  1  refused by the cluster, a savepoint that cannot be read or does not fit, or the job that was followed is FAILED
   2  wrong usage: unknown flags or settings, an unreadable binary, a JOB that fits several jobs
   3  the job that was followed is CANCELED
   4  no leading job manager answered
@@ -25,7 +26,7 @@ Exit codes:
 Example:
   thalweg --jobmanager 10.0.0.1:6123,10.0.0.2:6123 submit target/release/word_count -- --input /data/text";
 
-/// Submit, list, describe, watch and cancel the jobs of a Thalweg cluster.
+/// Submit, list, describe, watch and cancel the jobs of a Thalweg cluster, and work with their savepoints.
 #[derive(Debug, Parser)]
 #[command(name = "thalweg", version, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
@@ -103,6 +104,12 @@ Examples:
     /// Show the cluster's job managers and task managers, or change its members.
     #[command(after_help = "Examples:\n  thalweg cluster\n  thalweg cluster add 4 10.0.0.4:6123")]
     Cluster(ClusterArguments),
+
+    /// Look into savepoints, compare, check and build them. Asks no cluster.
+    #[command(after_help = "Examples:
+  thalweg state inspect file:///savepoints/savepoint-00c0ff-12
+  thalweg state export s3://bucket/savepoint-00c0ff-12 --operator count | head")]
+    State(StateArguments),
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The `thalweg` command: submits, lists, describes, watches and cancels the jobs of a cluster.
+//! The `thalweg` command: submits, lists, describes, watches and cancels the jobs of a cluster, and works with savepoints.
 //!
 //! The start of a command's way. This file reads the arguments, finds the cluster, hands over to the command and turns
 //! its end into an exit code. Invariants: results go to stdout, everything else to stderr; the exit codes are those of
@@ -11,6 +11,7 @@ mod human;
 mod notice;
 mod output;
 mod reference;
+mod state_arguments;
 mod table;
 
 use std::io::Write;

@@ -5,6 +5,7 @@
 //! run the same job.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,9 @@ pub struct Operator {
     pub inputs: Vec<u32>,
     /// The states it declares.
     pub states: Vec<StateDescriptor>,
+    /// The type of its keys, if it has keyed state.
+    #[serde(default)]
+    pub key_schema: Option<Schema>,
 }
 
 /// A state that an operator declares.
@@ -99,6 +103,24 @@ pub enum StateKind {
     Source,
     /// A sink's open and prepared transactions.
     Sink,
+}
+
+impl StateKind {
+    /// Whether it is a state of each key, as opposed to one of each subtask.
+    pub fn is_keyed(self) -> bool {
+        matches!(self, Self::Value | Self::Map)
+    }
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Value => "value",
+            Self::Map => "map",
+            Self::Source => "source",
+            Self::Sink => "sink",
+        })
+    }
 }
 
 /// The channels between two vertices.

@@ -101,6 +101,53 @@ impl fmt::Display for OperatorId {
     }
 }
 
+impl FromStr for OperatorId {
+    type Err = InvalidOperatorId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOperatorId> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match u64::from_str_radix(text, 16) {
+            Ok(value) if digits => Ok(Self(value)),
+            _ => Err(InvalidOperatorId { text: text.to_string() }),
+        }
+    }
+}
+
+/// A text that is not the id of an operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an operator id: expected 16 hexadecimal digits")]
+pub struct InvalidOperatorId {
+    text: String,
+}
+
+/// Ids in a file as people see them elsewhere: JSON numbers of their size are rounded by many programs.
+pub mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// For `#[serde(with = "thalweg_common::id::as_text")]`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<T: Display, S: Serializer>(id: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    /// For `#[serde(with = "thalweg_common::id::as_text")]`.
+    ///
+    /// # Errors
+    /// When the text is no such id.
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 impl fmt::Debug for OperatorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -230,6 +230,24 @@ pub const CHECKPOINT_HISTORY: usize = 10;
 /// Most shared files of one subtask's snapshot.
 pub const MAX_SHARED_FILES: usize = 100_000;
 
+/// Most elements without any content in a list of stored state: such a list has a length and no bytes that bear it out.
+pub const MAX_EMPTY_ELEMENTS: usize = 1024 * 1024;
+
+/// Bytes of entries in a full block of a savepoint, before compression. A block is what is read and checked at once.
+pub const SAVEPOINT_BLOCK_BYTES: usize = 256 * 1024;
+
+/// Largest block of a savepoint: one entry may be larger than a full block.
+pub const MAX_SAVEPOINT_BLOCK_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Size at which a data file of a savepoint is full. Small enough to be held in memory as a whole by whoever writes or reads it.
+pub const SAVEPOINT_FILE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Bytes of entries which the state tool holds in memory when it compares or counts.
+pub const STATE_TOOL_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Longest line of entries that the state tool reads.
+pub const MAX_STATE_LINE_BYTES: usize = 64 * 1024 * 1024;
+
 /// Longest path of an object in the blob storage, in bytes; the limit of S3.
 pub const MAX_STORAGE_PATH_BYTES: usize = 1_024;
 

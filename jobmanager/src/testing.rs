@@ -27,6 +27,7 @@ pub(crate) fn vertex(name: &str, parallelism: u32, group: &str) -> Vertex {
             location: "src/main.rs:1".to_string(),
             inputs: vec![],
             states: vec![],
+            key_schema: None,
         }],
     }
 }

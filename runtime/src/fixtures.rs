@@ -80,6 +80,7 @@ pub(crate) fn operator(node: u32, name: &str, inputs: &[u32]) -> Operator {
         location: "src/fixtures.rs:1".into(),
         inputs: inputs.to_vec(),
         states: Vec::new(),
+        key_schema: None,
     }
 }
 

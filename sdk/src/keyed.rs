@@ -193,6 +193,7 @@ where
     ) -> DataStream<P::Out> {
         let mut spec = NodeSpec::new(kind, name, Place::caller());
         spec.states = self.declared_states(&mut process, spec.place);
+        spec.key_schema = Some(K::schema());
         let factory = operators::keyed_process(self.key.clone(), process);
         let edge = hash_edge(&self.key);
         self.stream.connect(spec, factory, edge)
@@ -220,6 +221,7 @@ where
         }
         let mut spec = NodeSpec::new(kind, name, Place::caller());
         spec.states = self.declared_states(&mut merged, spec.place);
+        spec.key_schema = Some(K::schema());
         let one_stage = (
             self.stream.edge_specs(spec.place),
             Node::operator::<P::Out>(operators::keyed_process(self.key.clone(), plain)),

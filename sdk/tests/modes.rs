@@ -127,6 +127,7 @@ fn plan_is_one_line_of_json_among_the_authors_output() {
     let count = &graph.vertices[2].operators[0];
     assert_eq!((count.uid.as_deref(), count.kind.as_str()), (Some("counts"), "count"));
     assert_eq!((count.states[0].kind, count.states[0].name.as_str()), (StateKind::Value, "value"));
+    assert_eq!(count.key_schema, Some(String::schema()));
     assert!(count.location.starts_with("sdk/tests/modes.rs:"), "{}", count.location);
     assert_eq!(graph.checkpointing.interval_ms, Some(10_000));
     assert_eq!(graph.warnings, Vec::<String>::new());

@@ -34,6 +34,7 @@
 //! assert_eq!(visits.total.get(&store.select("bob".into()).unwrap()), None);
 //! ```
 
+mod canonical;
 mod declare;
 mod error;
 mod key_table;
@@ -44,6 +45,7 @@ mod store;
 mod tables;
 mod value;
 
+pub use canonical::migrate_states;
 pub use declare::{Declarations, Declare, State};
 pub use error::{DuplicateState, ForeignKey, RestoreError};
 pub use map::MapState;

@@ -11,6 +11,7 @@ mod follow;
 mod list;
 mod load;
 mod logs;
+mod state;
 mod submit;
 mod watch;
 
@@ -58,6 +59,7 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Cancel(arguments) => cancel::run(&session, &arguments).await,
         Command::Logs(arguments) => logs::run(&session, &arguments).await,
         Command::Cluster(arguments) => cluster::run(&session, arguments.change).await,
+        Command::State(arguments) => state::run(&session, arguments.command).await,
     }
 }
 

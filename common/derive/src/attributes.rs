@@ -1,6 +1,6 @@
 //! Reads the helper attributes of the derive macros.
 
-use syn::{Attribute, LitStr, Path, Result};
+use syn::{Attribute, LitStr, Path, Result, Token};
 
 /// What `#[record(...)]` or `#[state(...)]` says on a type or field.
 #[derive(Default)]
@@ -13,6 +13,18 @@ pub(crate) struct Options {
     pub(crate) skip: bool,
     /// `name = "..."`
     pub(crate) name: Option<LitStr>,
+    /// `default` or `default = "function"`
+    pub(crate) default: Option<DefaultValue>,
+    /// `rename_from = "..."`, as often as it is there
+    pub(crate) rename_from: Vec<LitStr>,
+}
+
+/// Where the value of a field comes from that older bytes lack.
+pub(crate) enum DefaultValue {
+    /// Its type's `Default`.
+    OfType,
+    /// A function without arguments.
+    Function(Path),
 }
 
 impl Options {
@@ -29,6 +41,15 @@ impl Options {
                     ))),
                     "crate" => meta.value()?.parse().map(|path| options.krate = Some(path)),
                     "name" => meta.value()?.parse().map(|name| options.name = Some(name)),
+                    "rename_from" => meta.value()?.parse().map(|name| options.rename_from.push(name)),
+                    "default" => {
+                        options.default = Some(if meta.input.peek(Token![=]) {
+                            DefaultValue::Function(meta.value()?.parse::<LitStr>()?.parse()?)
+                        } else {
+                            DefaultValue::OfType
+                        });
+                        Ok(())
+                    }
                     "skip" => {
                         options.skip = true;
                         Ok(())

@@ -14,6 +14,14 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// All fields must be records themselves. A field of a type that only has serde is marked `#[record(serde)]`.
 /// A type parameter gets the bound `Record`.
+///
+/// What state of this type holds outlives the program that wrote it, so a later version says how it reads older values:
+/// - `#[record(default)]` above a new field: older values get its type's `Default`, or with `#[record(default = "function")]` what
+///   that function gives, which must always be the same;
+/// - `#[record(rename_from = "old")]` above a field or a variant that was called `old`; it may be there several times.
+///
+/// Fields that are gone, in another order, `Option` now, or wider numbers, and further variants need no word. The names of a
+/// tuple struct's fields are their positions: only at its end a field can come or go.
 #[proc_macro_derive(Record, attributes(record))]
 pub fn derive_record(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -2,9 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Path, Result, parse_quote};
+use syn::{Data, DeriveInput, Error, Fields, Index, Path, Result, Type, Variant, parse_quote};
 
-use crate::attributes::Options;
+use crate::attributes::{DefaultValue, Options};
 
 /// The code for the fields of a struct or of one variant.
 struct FieldsCode {
@@ -25,8 +25,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let body = match &input.data {
         Data::Struct(data) => expand_struct(&krate, &text, &data.fields)?,
         Data::Enum(data) => {
-            let variants =
-                data.variants.iter().map(|variant| (&variant.ident, &variant.fields)).collect::<Vec<_>>();
+            let variants = data.variants.iter().collect::<Vec<_>>();
             expand_enum(&krate, &text, &variants)?
         }
         Data::Union(_) => return Err(Error::new_spanned(name, "a union cannot be a record; use an enum")),
@@ -64,9 +63,10 @@ fn expand_struct(krate: &Path, name: &str, fields: &Fields) -> Result<TokenStrea
     })
 }
 
-fn expand_enum(krate: &Path, name: &str, variants: &[(&Ident, &Fields)]) -> Result<TokenStream> {
+fn expand_enum(krate: &Path, name: &str, variants: &[&Variant]) -> Result<TokenStream> {
     let (mut encode_arms, mut decode_arms, mut schemas) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, (variant, fields)) in (0u32..).zip(variants) {
+    for (number, Variant { attrs, ident: variant, fields, .. }) in (0u32..).zip(variants) {
+        let former_names = Options::read(attrs, "record", &["rename_from"])?.rename_from;
         let FieldsCode { encode, construct, schema, pattern } = fields_code(krate, fields)?;
         let text = variant.to_string();
         encode_arms.push(quote! {
@@ -76,7 +76,11 @@ fn expand_enum(krate: &Path, name: &str, variants: &[(&Ident, &Fields)]) -> Resu
             }
         });
         decode_arms.push(quote!(#number => ::std::result::Result::Ok(Self::#variant #construct),));
-        schemas.push(quote!(#krate::schema::Variant::new(#text, ::std::vec![#schema])));
+        let mut described = quote!(#krate::schema::Variant::new(#text, ::std::vec![#schema]));
+        if !former_names.is_empty() {
+            described = quote!(#described.with_former_names(&[#(#former_names),*]));
+        }
+        schemas.push(described);
     }
     Ok(quote! {
         #[inline]
@@ -103,7 +107,7 @@ fn expand_enum(krate: &Path, name: &str, variants: &[(&Ident, &Fields)]) -> Resu
 fn fields_code(krate: &Path, fields: &Fields) -> Result<FieldsCode> {
     let (mut encode, mut decode, mut schema, mut pattern) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (position, field) in fields.iter().enumerate() {
-        let options = Options::read(&field.attrs, "record", &["serde"])?;
+        let options = Options::read(&field.attrs, "record", &["serde", "default", "rename_from"])?;
         let binding = format_ident!("field_{position}");
         let member = match &field.ident {
             Some(name) => quote!(#name),
@@ -129,7 +133,16 @@ fn fields_code(krate: &Path, fields: &Fields) -> Result<FieldsCode> {
         };
         encode.push(write);
         decode.push(quote!(#member: #read));
-        schema.push(quote!(#krate::schema::Field::new(#text, #describe)));
+        let mut described = quote!(#krate::schema::Field::new(#text, #describe));
+        if let Some(default) = &options.default {
+            let encoded = default_code(krate, kind, default, options.serde);
+            described = quote!(#described.with_default(#encoded));
+        }
+        if !options.rename_from.is_empty() {
+            let former_names = &options.rename_from;
+            described = quote!(#described.with_former_names(&[#(#former_names),*]));
+        }
+        schema.push(described);
         pattern.push(quote!(#member: #binding));
     }
     Ok(FieldsCode {
@@ -138,5 +151,21 @@ fn fields_code(krate: &Path, fields: &Fields) -> Result<FieldsCode> {
         construct: quote!({ #(#decode),* }),
         schema: quote!(#(#schema),*),
         pattern: quote!({ #(#pattern),* }),
+    })
+}
+
+/// An expression of the encoding of a field's default.
+fn default_code(krate: &Path, kind: &Type, default: &DefaultValue, is_serde: bool) -> TokenStream {
+    let value = match default {
+        DefaultValue::OfType => quote!(<#kind as ::std::default::Default>::default()),
+        DefaultValue::Function(function) => quote!(#function()),
+    };
+    let encode =
+        if is_serde { quote!(#krate::record::encode_serde) } else { quote!(#krate::record::Record::encode) };
+    quote!({
+        let value: #kind = #value;
+        let mut encoding = ::std::vec::Vec::new();
+        #encode(&value, &mut encoding);
+        encoding
     })
 }

@@ -53,6 +53,7 @@ pub fn graph(parallelism: u32, directory: Option<&std::path::Path>) -> JobGraph 
             location: "src/main.rs:1".into(),
             inputs: vec![],
             states: vec![],
+            key_schema: None,
         }],
     };
     JobGraph {

@@ -190,6 +190,7 @@ fn vertices(nodes: &[NodeSpec], resolved: &[Resolved], heads: &[usize]) -> (Vec<
             location: node.place.to_string(),
             inputs: feeders.map(|slot| slot.1).collect(),
             states: node.states.clone(),
+            key_schema: node.key_schema.clone(),
         };
         slots.push((position as u32, vertex.operators.len() as u32));
         if !is_head {

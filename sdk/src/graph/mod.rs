@@ -13,6 +13,7 @@ use std::fmt;
 use std::panic::Location;
 
 use thalweg_common::graph::{Partitioning, StateDescriptor};
+use thalweg_common::schema::Schema;
 
 /// Where the author wrote something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct NodeSpec {
     /// Empty for a source.
     pub(crate) inputs: Vec<EdgeSpec>,
     pub(crate) states: Vec<StateDescriptor>,
+    /// The type of its keys, if its state is keyed.
+    pub(crate) key_schema: Option<Schema>,
     /// Whether it has an output that somebody should read.
     pub(crate) has_output: bool,
     /// Whether it is the local stage of an aggregation: nobody has declared it, so it runs as its only input does and
@@ -88,6 +91,7 @@ impl NodeSpec {
             place,
             inputs: Vec::new(),
             states: Vec::new(),
+            key_schema: None,
             has_output: true,
             is_combiner: false,
         }

@@ -23,6 +23,7 @@ const fn layer(name: &'static str, always: &'static [&'static str]) -> Layer {
 const DERIVE: &str = "thalweg-derive";
 const COMMON: &str = "thalweg-common";
 const PROTO: &str = "thalweg-proto";
+const SAVEPOINT: &str = "thalweg-savepoint";
 const STATE: &str = "thalweg-state";
 const RUNTIME: &str = "thalweg-runtime";
 const TASKMANAGER: &str = "thalweg-taskmanager";
@@ -37,6 +38,7 @@ const TEST_SUPPORT: &str = "thalweg-test-support";
 const EVERYTHING: &[&str] = &[
     COMMON,
     PROTO,
+    SAVEPOINT,
     STATE,
     RUNTIME,
     TASKMANAGER,
@@ -50,17 +52,22 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// From the bottom to the top; ARCHITECTURE.md draws the same table.
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
     layer(DERIVE, &[]),
     layer(COMMON, &[DERIVE]),
     layer(PROTO, &[COMMON]),
+    layer(SAVEPOINT, &[COMMON]),
     layer(STATE, &[COMMON, DERIVE]),
-    layer(RUNTIME, &[STATE, PROTO, COMMON]),
+    layer(RUNTIME, &[STATE, SAVEPOINT, PROTO, COMMON]),
     layer(TASKMANAGER, &[PROTO, COMMON]),
-    layer(JOBMANAGER, &[PROTO, COMMON]),
-    Layer { name: SDK, always: &[RUNTIME, STATE, PROTO, COMMON], optionally: &[JOBMANAGER, TASKMANAGER] },
+    layer(JOBMANAGER, &[SAVEPOINT, PROTO, COMMON]),
+    Layer {
+        name: SDK,
+        always: &[RUNTIME, STATE, SAVEPOINT, PROTO, COMMON],
+        optionally: &[JOBMANAGER, TASKMANAGER],
+    },
     layer(CONNECTORS, &[RUNTIME, COMMON]),
-    layer(CLI, &[PROTO, COMMON]),
+    layer(CLI, &[SAVEPOINT, PROTO, COMMON]),
     layer(EXAMPLES, &[SDK, CONNECTORS]),
     layer(TEST_SUPPORT, &[COMMON]),
     layer("thalweg-benches", EVERYTHING),
@@ -199,7 +206,11 @@ mod tests {
         }
         let across = findings(JOBMANAGER, &[(TASKMANAGER, Normal, false)]);
         assert_eq!(across[0].line, 3);
-        assert!(across[0].cure.contains("thalweg-proto, thalweg-common"), "{}", across[0].cure);
+        assert!(
+            across[0].cure.contains("thalweg-savepoint, thalweg-proto, thalweg-common"),
+            "{}",
+            across[0].cure
+        );
     }
 
     #[test]

@@ -1,0 +1,243 @@
+//! The canonical form of keyed state: entries by key group, each the record encodings of key and value, or of key, map key and value.
+//!
+//! Stands wherever state is read without the types of the program that wrote it: in savepoints, and before a store restores
+//! what an older version of a job wrote. Pure. Invariant: an entry is taken whole or is an error.
+
+use crate::graph::{StateDescriptor, StateKind};
+use crate::schema::{MigrateError, Migration, Problem, Schema};
+
+/// A state whose entries cannot be told apart, or not be read as the type that is declared now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("state `{state}`: {}", problems.first().map(ToString::to_string).unwrap_or_default())]
+pub struct UnreadableState {
+    /// The state's name.
+    pub state: String,
+    /// What stands in the way; at least one.
+    pub problems: Vec<Problem>,
+}
+
+/// An entry in its record encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// In a map state the key in the map.
+    pub map_key: Option<&'a [u8]>,
+    /// The value.
+    pub value: &'a [u8],
+}
+
+/// Tells the entries of a state apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntryLayout {
+    key: Migration,
+    map_key: Option<Migration>,
+    value: Migration,
+}
+
+impl EntryLayout {
+    /// That of a keyed state under keys of the type `key_schema`.
+    ///
+    /// # Errors
+    /// When only the program's own code can read one of the types.
+    pub fn of(state: &StateDescriptor, key_schema: &Schema) -> Result<Self, UnreadableState> {
+        let unreadable = |problems| UnreadableState { state: state.name.clone(), problems };
+        let walk = |schema: &Schema| Migration::new(schema, schema).map_err(unreadable);
+        let (map_key, value) = parts(state);
+        Ok(Self { key: walk(key_schema)?, map_key: map_key.map(walk).transpose()?, value: walk(value)? })
+    }
+
+    /// Takes an entry from the front of `entries`.
+    ///
+    /// # Errors
+    /// When the bytes are no entry of this state.
+    pub fn take<'a>(&self, entries: &mut &'a [u8]) -> Result<Entry<'a>, MigrateError> {
+        let key = self.key.take(entries)?;
+        let map_key = self.map_key.as_ref().map(|map_key| map_key.take(entries)).transpose()?;
+        Ok(Entry { key, map_key, value: self.value.take(entries)? })
+    }
+
+    /// Cuts entries into pieces of whole entries, each of at least `bytes` but the last.
+    ///
+    /// # Errors
+    /// When the bytes are no entries of this state.
+    pub fn split<'a>(&self, mut entries: &'a [u8], bytes: usize) -> Result<Vec<&'a [u8]>, MigrateError> {
+        let mut pieces = Vec::new();
+        while !entries.is_empty() {
+            let all = entries;
+            let taken = loop {
+                let taken = all.len() - entries.len();
+                if entries.is_empty() || taken >= bytes.max(1) {
+                    break taken;
+                }
+                self.take(&mut entries)?;
+            };
+            pieces.push(&all[..taken]);
+        }
+        Ok(pieces)
+    }
+}
+
+/// Reads the entries that an older version of a job wrote as those of a newer one.
+///
+/// ```
+/// use thalweg_common::entries::StateMigration;
+/// use thalweg_common::graph::{StateDescriptor, StateKind};
+/// use thalweg_common::record::Record as _;
+///
+/// let state = |schema: thalweg_common::schema::Schema| StateDescriptor {
+///     name: "total".into(),
+///     kind: StateKind::Value,
+///     fingerprint: schema.fingerprint(),
+///     schema,
+/// };
+/// let migration = StateMigration::new(&state(u32::schema()), &state(u64::schema()), &String::schema()).unwrap();
+/// let (mut old, mut new) = (Vec::new(), Vec::new());
+/// ("a".to_string(), 7u32).encode(&mut old);
+/// migration.migrate(&old, &mut new).unwrap();
+/// assert_eq!(<(String, u64)>::decode(&mut new.as_slice()).unwrap(), ("a".to_string(), 7));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateMigration {
+    /// Key and the rest of an entry; nothing where the bytes stay as they are.
+    entry: Option<(Migration, Migration)>,
+}
+
+impl StateMigration {
+    /// The way from the state that was found to the one that is declared now, if there is one. Keys have the same encoding in
+    /// both, which [`check`](crate::manifest::check()) makes sure of.
+    ///
+    /// # Errors
+    /// Everything that stands in the way.
+    pub fn new(
+        found: &StateDescriptor,
+        declared: &StateDescriptor,
+        key_schema: &Schema,
+    ) -> Result<Self, UnreadableState> {
+        let unreadable = |problems| UnreadableState { state: declared.name.clone(), problems };
+        if found.kind != declared.kind {
+            let (from, to) = (format!("{} state", found.kind), format!("{} state", declared.kind));
+            return Err(unreadable(vec![Problem::TypeChanged { path: String::new(), from, to }]));
+        }
+        if found.schema.fingerprint() == declared.schema.fingerprint() {
+            return Ok(Self { entry: None });
+        }
+        let whole = Migration::new(&found.schema, &declared.schema).map_err(unreadable)?;
+        if whole.is_identity() {
+            return Ok(Self { entry: None });
+        }
+        let rest = match (parts(found), parts(declared)) {
+            ((Some(old_key), old_value), (Some(new_key), new_value)) => {
+                let pair = |key: &Schema, value: &Schema| Schema::Tuple(vec![key.clone(), value.clone()]);
+                Migration::new(&pair(old_key, old_value), &pair(new_key, new_value)).map_err(unreadable)?
+            }
+            _ => whole,
+        };
+        let key = Migration::new(key_schema, key_schema).map_err(unreadable)?;
+        Ok(Self { entry: Some((key, rest)) })
+    }
+
+    /// Whether entries stay as they are.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.entry.is_none()
+    }
+
+    /// Appends all entries in their new form.
+    ///
+    /// # Errors
+    /// When the bytes are no entries of the state that was found.
+    pub fn migrate(&self, mut entries: &[u8], out: &mut Vec<u8>) -> Result<(), MigrateError> {
+        let Some((key, rest)) = &self.entry else {
+            out.extend_from_slice(entries);
+            return Ok(());
+        };
+        while !entries.is_empty() {
+            out.extend_from_slice(key.take(&mut entries)?);
+            rest.migrate(&mut entries, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The types behind the key of an entry.
+fn parts(state: &StateDescriptor) -> (Option<&Schema>, &Schema) {
+    match (state.kind, &state.schema) {
+        (StateKind::Map, Schema::Map(key, value)) => (Some(key), value),
+        (_, schema) => (None, schema),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::record::Record;
+    use proptest::prelude::*;
+
+    fn state(kind: StateKind, schema: Schema) -> StateDescriptor {
+        StateDescriptor { name: "s".into(), kind, fingerprint: schema.fingerprint(), schema }
+    }
+
+    fn encoded<T: Record>(values: &[T]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        T::encode_all(values, &mut bytes);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn entries_of_both_kinds_are_taken_split_and_migrated(
+            entries in proptest::collection::vec((".{0,5}", any::<u16>(), any::<u32>()), 0..20), bytes in 0usize..40,
+        ) {
+            let map = state(StateKind::Map, BTreeMap::<u16, u32>::schema());
+            let all = encoded(&entries);
+            let layout = EntryLayout::of(&map, &String::schema()).unwrap();
+            let pieces = layout.split(&all, bytes).unwrap();
+            prop_assert_eq!(pieces.concat(), all.clone());
+            let last = pieces.len().saturating_sub(1);
+            prop_assert!(pieces[..last].iter().all(|piece| piece.len() >= bytes));
+            let mut rest = all.as_slice();
+            for (key, map_key, value) in &entries {
+                let entry = layout.take(&mut rest).unwrap();
+                prop_assert_eq!(entry.key, encoded(std::slice::from_ref(key)));
+                prop_assert_eq!(entry.map_key.unwrap(), map_key.to_le_bytes());
+                prop_assert_eq!(entry.value, value.to_le_bytes());
+            }
+            let wide = state(StateKind::Map, BTreeMap::<u64, Option<u32>>::schema());
+            let mut out = Vec::new();
+            StateMigration::new(&map, &wide, &String::schema()).unwrap().migrate(&all, &mut out).unwrap();
+            let expected: Vec<_> =
+                entries.iter().map(|(key, map_key, value)| (key.clone(), u64::from(*map_key), Some(*value))).collect();
+            prop_assert_eq!(out, encoded(&expected));
+        }
+    }
+
+    #[test]
+    fn a_type_that_only_its_code_reads_is_restored_as_long_as_it_is_the_same() {
+        let own = || state(StateKind::Value, Schema::primitive("nexmark text"));
+        let error = EntryLayout::of(&own(), &u64::schema()).unwrap_err().to_string();
+        assert!(error.starts_with("state `s`: the value has the type `nexmark text`"), "{error}");
+        let same = StateMigration::new(&own(), &own(), &u64::schema()).unwrap();
+        let mut out = Vec::new();
+        same.migrate(&[1, 2, 3], &mut out).unwrap();
+        assert!(same.is_identity());
+        assert_eq!(out, [1, 2, 3]);
+        let other_kind = state(StateKind::Map, BTreeMap::<u64, u64>::schema());
+        assert!(StateMigration::new(&own(), &other_kind, &u64::schema()).is_err());
+    }
+
+    #[test]
+    fn damaged_entries_are_errors() {
+        let total = state(StateKind::Value, u64::schema());
+        let layout = EntryLayout::of(&total, &String::schema()).unwrap();
+        let bytes = encoded(&[("a".to_string(), 1u64)]);
+        assert!(layout.split(&bytes[..bytes.len() - 1], 1).is_err());
+        let wide = state(StateKind::Value, u128::schema());
+        let migration = StateMigration::new(&total, &wide, &String::schema()).unwrap();
+        assert!(migration.migrate(&bytes[1..], &mut Vec::new()).is_err());
+    }
+}

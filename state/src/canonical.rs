@@ -1,0 +1,108 @@
+//! Snapshots of an older version of a job, read as this one declares its state; and cut into pieces for a savepoint.
+//!
+//! Stands between what was restored from storage and [`KeyedStore::restore`](crate::KeyedStore::restore), which takes only what is
+//! declared as it was written.
+
+use std::collections::BTreeMap;
+
+use thalweg_common::entries::{EntryLayout, StateMigration};
+use thalweg_common::graph::StateDescriptor;
+use thalweg_common::key_group::KeyGroup;
+use thalweg_common::limits::SAVEPOINT_BLOCK_BYTES;
+use thalweg_common::schema::{MigrateError, Schema};
+
+use crate::error::RestoreError;
+use crate::snapshot::{Entries, StateSnapshot};
+
+impl StateSnapshot {
+    /// The same state as the program declares it now, under keys of the type `key_schema`. `operator` is for messages.
+    ///
+    /// # Errors
+    /// When its type has changed in a way that no migration bridges, or the bytes are damaged.
+    pub fn migrate(
+        self,
+        operator: &str,
+        declared: &StateDescriptor,
+        key_schema: &Schema,
+    ) -> Result<Self, RestoreError> {
+        let names = || (operator.to_string(), declared.name.clone());
+        if !keeps_its_encoding(&self.key_schema, key_schema) {
+            let (operator, state) = names();
+            let (found, declared) = (self.key_schema.to_string(), key_schema.to_string());
+            return Err(RestoreError::KeyChanged { operator, state, found, declared });
+        }
+        let migration = StateMigration::new(&self.descriptor, declared, key_schema).map_err(|error| {
+            let (operator, state) = names();
+            let found = format!("{} state of {}", self.descriptor.kind, self.descriptor.schema);
+            let declared = format!("{} state of {} ({error})", declared.kind, declared.schema);
+            RestoreError::Changed { operator, state, found, declared }
+        })?;
+        let mut groups = self.groups;
+        if !migration.is_identity() {
+            for entries in groups.values_mut() {
+                let mut migrated = Vec::with_capacity(entries.0.len());
+                migration
+                    .migrate(&entries.0, &mut migrated)
+                    .map_err(|error| damaged(operator, &declared.name, &error))?;
+                *entries = Entries(migrated);
+            }
+        }
+        Ok(Self { descriptor: declared.clone(), key_schema: key_schema.clone(), groups })
+    }
+
+    /// Its entries in pieces of a size that suits a savepoint, group by group. Entries whose type only its own code can read stay together.
+    ///
+    /// # Errors
+    /// When the bytes are damaged.
+    pub fn pieces(&self) -> Result<Vec<(KeyGroup, &[u8])>, MigrateError> {
+        let layout = EntryLayout::of(&self.descriptor, &self.key_schema).ok();
+        let mut pieces = Vec::with_capacity(self.groups.len());
+        for (group, Entries(entries)) in &self.groups {
+            match &layout {
+                Some(layout) => {
+                    let split = layout.split(entries, SAVEPOINT_BLOCK_BYTES)?;
+                    pieces.extend(split.into_iter().map(|piece| (*group, piece)));
+                }
+                None => pieces.push((*group, entries.as_slice())),
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// All states of an operator as the program declares them now. Those that it does not declare any more are dropped if
+/// `allow_non_restored_state` says so.
+///
+/// # Errors
+/// As [`StateSnapshot::migrate`], or when a state is not declared any more.
+pub fn migrate_states(
+    operator: &str,
+    states: BTreeMap<String, StateSnapshot>,
+    declared: &[StateDescriptor],
+    key_schema: &Schema,
+    allow_non_restored_state: bool,
+) -> Result<BTreeMap<String, StateSnapshot>, RestoreError> {
+    let mut migrated = BTreeMap::new();
+    for (name, state) in states {
+        match declared.iter().find(|descriptor| descriptor.name == name) {
+            Some(descriptor) => {
+                migrated.insert(name, state.migrate(operator, descriptor, key_schema)?);
+            }
+            None if allow_non_restored_state => {}
+            None => return Err(RestoreError::Undeclared { operator: operator.to_string(), state: name }),
+        }
+    }
+    Ok(migrated)
+}
+
+/// Names in a key may change, its bytes may not: they decide where its state lives.
+fn keeps_its_encoding(found: &Schema, declared: &Schema) -> bool {
+    found.fingerprint() == declared.fingerprint()
+        || thalweg_common::schema::Migration::new(found, declared)
+            .is_ok_and(|migration| migration.is_identity())
+}
+
+fn damaged(operator: &str, state: &str, error: &MigrateError) -> RestoreError {
+    let (operator, state) = (operator.to_string(), state.to_string());
+    RestoreError::Damaged { operator, state, reason: error.to_string() }
+}
