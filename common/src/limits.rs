@@ -282,6 +282,24 @@ pub const S3_MAX_BACKOFF_MS: u64 = 5_000;
 /// Longest answer of a store that an error repeats.
 pub const S3_ERROR_TEXT_BYTES: usize = 512;
 
+/// Size at which what a task encodes of its changed state is handed to the writer of a checkpoint.
+pub const EPOCH_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Batches of changed state that wait for that writer; a task whose writer is behind encodes no more.
+pub const EPOCH_BATCHES: usize = 4;
+
+/// Changed state which that writer sorts and writes at once.
+pub const EPOCH_CHUNK_BYTES: usize = 32 * 1024 * 1024;
+
+/// Longest time for which a task waits for the writer of a checkpoint because its cache is full, in milliseconds.
+pub const EPOCH_WAIT_MS: u64 = 60_000;
+
+/// Entries, by their bytes, that go into one file when state is restored with other key groups.
+pub const MAX_RESTORED_FILE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Keys that leave a full cache at once.
+pub const EVICTED_ROWS: usize = 16 * 1024;
+
 // ---- Files that a job reads --------------------------------------------------------------------------------------
 
 /// Longest line of a text file. A longer one fails the task: the file is hardly text.

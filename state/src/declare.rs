@@ -4,10 +4,15 @@
 //! order of their declaration, and the number is kept in the field's handle.
 
 use thalweg_common::graph::{StateDescriptor, StateKind};
+use thalweg_common::record::Record;
 use thalweg_common::schema::Schema;
 
+use crate::cache::inline::{CacheTable, InlineCache};
+use crate::columns::Column;
 use crate::error::DuplicateState;
-use crate::tables::{Column, InlineTable, StateKey};
+use crate::inline::InlineTable;
+use crate::key_table::KeyTable;
+use crate::tables::StateKey;
 
 /// A function with state. Derive it: every field that is a state is declared under its name.
 pub trait State {
@@ -37,8 +42,33 @@ impl Slot {
     }
 }
 
-/// Makes a table in which values lie beside their keys.
-pub(crate) type MakeInline<K> = fn() -> Box<dyn InlineTable<K>>;
+/// Makes tables in which values of one type lie beside their keys.
+pub(crate) struct MakeInline<K> {
+    table: fn() -> Box<dyn InlineTable<K>>,
+    cache: fn() -> Box<dyn CacheTable<K>>,
+}
+
+impl<K: StateKey> MakeInline<K> {
+    /// For values of this type.
+    pub(crate) fn of<T: Record>() -> Self {
+        Self {
+            table: || Box::new(KeyTable::<K, T>::default()),
+            cache: || Box::new(InlineCache::<K, T>::default()),
+        }
+    }
+}
+
+impl<K> MakeInline<K> {
+    /// For a memory store.
+    pub(crate) fn table(&self) -> Box<dyn InlineTable<K>> {
+        (self.table)()
+    }
+
+    /// For a cache.
+    pub(crate) fn cache(&self) -> Box<dyn CacheTable<K>> {
+        (self.cache)()
+    }
+}
 
 /// A declared state and its empty column.
 pub(crate) struct Declared<K> {

@@ -39,6 +39,90 @@ impl From<ForeignKey> for Failure {
     }
 }
 
+/// A store that keeps its state on disk cannot go on. Its task fails and starts again from the last checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk, or the database on it, refuses.
+    #[error("cannot {action} the state of `{operator}` in {}: {reason}; {cure}", .directory.display())]
+    Disk {
+        /// What was to be done: read, write, open, ...
+        action: &'static str,
+        /// The operator's name.
+        operator: String,
+        /// The directory of the store.
+        directory: std::path::PathBuf,
+        /// What the system says.
+        reason: String,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// What was read is not what a store writes.
+    #[error("state `{state}` of `{operator}` cannot be read: {reason}; restore from another checkpoint")]
+    Damaged {
+        /// The operator's name.
+        operator: String,
+        /// The state's name.
+        state: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The changes before a barrier do not get to the disk.
+    #[error(
+        "the state of `{operator}` waited {waited_ms} ms for a checkpoint to be written and its cache has no room left;          use a faster disk, a longer `execution.checkpointing.interval`, or more managed memory"
+    )]
+    Behind {
+        /// The operator's name.
+        operator: String,
+        /// How long it waited.
+        waited_ms: u64,
+    },
+    /// An earlier error has left changes neither in the cache nor on the disk.
+    #[error("the state of `{operator}` is not complete any more: {cause}")]
+    Incomplete {
+        /// The operator's name.
+        operator: String,
+        /// What happened.
+        cause: String,
+    },
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Disk { .. } | StoreError::Behind { .. } => Self::external(message),
+            StoreError::Damaged { .. } | StoreError::Incomplete { .. } => Self::internal(message),
+        }
+    }
+}
+
+/// A key cannot be selected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// It belongs to another subtask.
+    #[error(transparent)]
+    Foreign(#[from] ForeignKey),
+    /// Its state cannot be read.
+    #[error(transparent)]
+    Store(Box<StoreError>),
+}
+
+impl From<StoreError> for SelectError {
+    #[cold]
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl From<SelectError> for Failure {
+    fn from(error: SelectError) -> Self {
+        match error {
+            SelectError::Foreign(error) => error.into(),
+            SelectError::Store(error) => (*error).into(),
+        }
+    }
+}
+
 /// A snapshot does not fit the operator that is to restore it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -98,6 +182,21 @@ pub enum RestoreError {
         /// The group that the key belongs to.
         now: KeyGroup,
     },
+    /// There were another number of key groups.
+    #[error(
+        "the state of `{operator}` was written with a max parallelism of {found} and now it is {now};          the max parallelism of an operator with state cannot change"
+    )]
+    MaxParallelism {
+        /// The operator's name.
+        operator: String,
+        /// Key groups in the snapshot.
+        found: u32,
+        /// Key groups of the program.
+        now: u32,
+    },
+    /// What lies behind the cache does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The bytes are not what they are said to be.
     #[error("state `{state}` of `{operator}` cannot be read: {reason}; restore from another checkpoint")]
     Damaged {
@@ -115,6 +214,7 @@ impl From<RestoreError> for Failure {
         let message = error.to_string();
         match error {
             RestoreError::Damaged { .. } => Self::internal(message),
+            RestoreError::Store(error) => error.into(),
             _ => Self::user(message).permanent(),
         }
     }

@@ -123,6 +123,31 @@ impl<K: Eq + Hash, V> KeyTable<K, V> {
         self.put(hash, (key, value))
     }
 
+    /// Where rows can be: any position below.
+    pub(crate) fn capacity(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Rows that a table of this capacity holds before it grows.
+    pub(crate) fn rows_within(capacity: usize) -> usize {
+        capacity * 5 / 8
+    }
+
+    /// The row at any position, if there is one.
+    #[inline]
+    pub(crate) fn row_at(&mut self, position: usize) -> Option<(&K, &mut V)> {
+        self.rows[position].as_mut().map(|(key, value)| (&*key, value))
+    }
+
+    /// Goes to every row that may have this hash; others come along.
+    pub(crate) fn for_hash(&mut self, hash: u64, mut visit: impl FnMut(&K, &mut V)) {
+        let mut position = self.home(hash);
+        while let Some((key, value)) = &mut self.rows[position] {
+            visit(key, value);
+            position = self.behind(position);
+        }
+    }
+
     /// Takes out the row at a valid position.
     pub(crate) fn remove(&mut self, position: usize) -> (K, V) {
         let removed = self.rows[position].take().expect("a valid position has a row");

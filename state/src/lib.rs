@@ -34,21 +34,37 @@
 //! assert_eq!(visits.total.get(&store.select("bob".into()).unwrap()), None);
 //! ```
 
+mod backend;
+mod cache;
 mod canonical;
+mod columns;
 mod declare;
+mod epoch;
 mod error;
+mod grouped;
+mod inline;
 mod key_table;
 mod map;
 mod prefetch;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 mod snapshot;
 mod store;
 mod tables;
 mod value;
 
+pub use backend::{Backend, OnEntry, OnFound, StoreDescription, StoreFile, StoreFiles};
+pub use cache::batch::{EntryBatch, StoredEntry};
+pub use cache::persistent::{CacheOptions, Drained};
 pub use canonical::migrate_states;
 pub use declare::{Declarations, Declare, State};
-pub use error::{DuplicateState, ForeignKey, RestoreError};
+pub use epoch::FrozenEpoch;
+pub use error::{DuplicateState, ForeignKey, RestoreError, SelectError, StoreError};
 pub use map::MapState;
+#[cfg(feature = "rocksdb")]
+pub use rocksdb::{
+    CompactionStyle, MemoryShares, PredefinedOptions, RocksDb, RocksDbMemory, RocksDbOptions, RocksDbSettings,
+};
 pub use snapshot::{Entries, StateSnapshot};
 pub use store::{AtKey, KeyedStore};
 pub use tables::{Accessor, StateKey, Tables};

@@ -1,20 +1,26 @@
-//! The states of all keys of a store, in one of two layouts, and the key at hand.
+//! The states of all keys of a store, in one of three layouts, and the key at hand.
 //!
 //! A function with one small value state has it *inline*: key and value share a row of the key table, so that a record
 //! costs one way to memory. Every other function has *columns*: the key table gives a key a number, its place in one typed
-//! column per state. Handles reach both through an [`Accessor`], which always stands at one key.
-//! Invariants: exactly the keys that have state are in the key table; all columns are equally long; `live` counts for each
-//! number the columns that hold something of its key, and a number is free only when that count is zero.
+//! column per state. Over a backend the inline layout becomes *cached*: a row also says whether it has changed, and a key
+//! without state may have one. Handles reach all of them through an [`Accessor`], which always stands at one key.
+//! Invariants: in a memory store exactly the keys that have state are in the key table, in a cache all keys of which everything
+//! is known; all columns are equally long; `live` counts for each number the columns that hold something of its key, and in a
+//! memory store a number is free only when that count is zero.
 
 use std::any::Any;
 use std::hash::Hash;
 
-use thalweg_common::key_group::{KeyGroup, encoded_key_hash, key_group};
 use thalweg_common::record::{DecodeError, Record};
 
+use crate::cache::batch::EntryBatch;
+use crate::cache::epochs::Epochs;
+use crate::cache::inline::{CacheTable, CachedRow, InlineCache};
+use crate::columns::{Change, Column, Columns};
 use crate::declare::{Declared, Slot};
+use crate::grouped::GroupedEntries;
+use crate::inline::{InlineRow, InlineTable};
 use crate::key_table::{Found, KeyTable};
-use crate::snapshot::Entries;
 
 /// What keys of a keyed stream are.
 pub trait StateKey: Record + Eq + Hash {}
@@ -37,174 +43,53 @@ pub trait Accessor {
 pub struct Tables<K> {
     layout: Layout<K>,
     at: At<K>,
+    /// Of a cache.
+    epochs: Option<Box<Epochs>>,
 }
 
 /// The key at hand.
-struct At<K> {
-    hash: u64,
+pub(crate) struct At<K> {
+    pub(crate) hash: u64,
     /// Where it is in the key table, if it has state.
-    position: Option<usize>,
+    pub(crate) position: Option<usize>,
     /// The key as it was given. Always there while it has no state; with state it may have been moved out.
-    key: Option<K>,
+    pub(crate) key: Option<K>,
 }
 
 enum Layout<K> {
     Inline(Box<dyn InlineTable<K>>),
     Columns(Columns<K>),
-}
-
-/// A key table whose values are the operator's only state.
-pub(crate) trait InlineTable<K>: Any + Send {
-    fn find(&self, key: &K) -> Found;
-    fn find_all(&self, keys: &[K], found: &mut Vec<Found>);
-    fn position(&self, hash: u64, key: &K) -> Option<usize>;
-    fn generation(&self) -> u64;
-    fn len(&self) -> usize;
-    fn row_bytes(&self) -> usize;
-    fn key(&self, position: usize) -> &K;
-    fn keys<'a>(&'a self) -> Box<dyn Iterator<Item = &'a K> + 'a>;
-    /// Appends all rows.
-    fn append(&self, entries: &mut GroupedEntries);
-    /// Reads a value and sets it for `key`.
-    fn decode(&mut self, key: K, bytes: &mut &[u8]) -> Result<(), DecodeError>;
-}
-
-impl<K: StateKey, V: Record> InlineTable<K> for KeyTable<K, V> {
-    fn find(&self, key: &K) -> Found {
-        self.find(key)
-    }
-
-    fn find_all(&self, keys: &[K], found: &mut Vec<Found>) {
-        self.find_all(keys, found);
-    }
-
-    fn position(&self, hash: u64, key: &K) -> Option<usize> {
-        self.position(hash, key)
-    }
-
-    fn generation(&self) -> u64 {
-        self.generation()
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn row_bytes(&self) -> usize {
-        size_of::<Option<(K, V)>>()
-    }
-
-    fn key(&self, position: usize) -> &K {
-        &self.row(position).0
-    }
-
-    fn keys<'a>(&'a self) -> Box<dyn Iterator<Item = &'a K> + 'a> {
-        Box::new(self.iter().map(|(key, _)| key))
-    }
-
-    fn append(&self, entries: &mut GroupedEntries) {
-        for (key, value) in self.iter() {
-            entries.key(key);
-            value.encode(entries.entry());
-        }
-    }
-
-    fn decode(&mut self, key: K, bytes: &mut &[u8]) -> Result<(), DecodeError> {
-        let value = V::decode(bytes)?;
-        let found = self.find(&key);
-        match found.position {
-            Some(position) => *self.value_mut(position) = value,
-            None => {
-                self.insert(found.hash, key, value);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// One state of all keys of a store.
-pub(crate) trait Column: Any + Send {
-    /// Makes room for one more key.
-    fn grow(&mut self);
-
-    /// Starts to fetch the place of the key with this number.
-    fn prefetch(&self, number: usize);
-
-    /// Entries held: keys of a value state, pairs of a map state.
-    fn entries(&self) -> usize;
-
-    /// Memory of one entry, without what it holds on the heap.
-    fn entry_bytes(&self) -> usize;
-
-    /// Appends all entries of the key with this number, each led by the key.
-    fn append(&self, number: usize, entries: &mut GroupedEntries);
-
-    /// Reads one entry, behind its key, into the place of the key with this number.
-    fn decode(&mut self, number: usize, bytes: &mut &[u8]) -> Result<Change, DecodeError>;
-}
-
-/// Whether a column began or ceased to hold something of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    None,
-    Began,
-    Ceased,
-}
-
-impl Change {
-    /// From whether there was and is something.
-    pub(crate) fn between(before: bool, after: bool) -> Self {
-        match (before, after) {
-            (false, true) => Self::Began,
-            (true, false) => Self::Ceased,
-            _ => Self::None,
-        }
-    }
-}
-
-/// Keys by number, and a column per state.
-struct Columns<K> {
-    numbers: KeyTable<K, u32>,
-    columns: Vec<Box<dyn Column>>,
-    live: Vec<u32>,
-    free: Vec<u32>,
-}
-
-impl<K: StateKey> Columns<K> {
-    /// A number for a new key.
-    fn allocate(&mut self) -> u32 {
-        if let Some(number) = self.free.pop() {
-            return number;
-        }
-        self.columns.iter_mut().for_each(|column| column.grow());
-        self.live.push(0);
-        u32::try_from(self.live.len() - 1).expect("a task has memory for less than 2^32 keys")
-    }
-
-    fn count(&mut self, number: u32, change: Change) {
-        match change {
-            Change::None => {}
-            Change::Began => self.live[number as usize] += 1,
-            Change::Ceased => self.live[number as usize] -= 1,
-        }
-    }
+    Cached(Box<dyn CacheTable<K>>),
 }
 
 impl<K: StateKey> Tables<K> {
     /// Empty tables for these states, in the layout that suits them.
     pub(crate) fn new(declared: Vec<Declared<K>>) -> Self {
         let layout = match <[Declared<K>; 1]>::try_from(declared) {
-            Ok([Declared { inline: Some(inline), .. }]) => Layout::Inline(inline()),
-            Ok([other]) => Layout::columns(vec![other.column]),
-            Err(many) => Layout::columns(many.into_iter().map(|declared| declared.column).collect()),
+            Ok([Declared { inline: Some(inline), .. }]) => Layout::Inline(inline.table()),
+            Ok([other]) => Layout::Columns(Columns::new(vec![other.column])),
+            Err(many) => Layout::Columns(Columns::new(columns(many))),
         };
-        Self { layout, at: At { hash: 0, position: None, key: None } }
+        Self { layout, at: At { hash: 0, position: None, key: None }, epochs: None }
+    }
+
+    /// The same as a cache.
+    pub(crate) fn cache(declared: Vec<Declared<K>>, max_parallelism: u32) -> Self {
+        let kinds = declared.iter().map(|declared| declared.descriptor.kind).collect();
+        let layout = match <[Declared<K>; 1]>::try_from(declared) {
+            Ok([Declared { inline: Some(inline), .. }]) => Layout::Cached(inline.cache()),
+            Ok([other]) => Layout::Columns(Columns::tracked(vec![other.column])),
+            Err(many) => Layout::Columns(Columns::tracked(columns(many))),
+        };
+        let epochs = Some(Box::new(Epochs::new(kinds, max_parallelism)));
+        Self { layout, at: At { hash: 0, position: None, key: None }, epochs }
     }
 
     pub(crate) fn find(&self, key: &K) -> Found {
         match &self.layout {
             Layout::Inline(table) => table.find(key),
             Layout::Columns(columns) => columns.numbers.find(key),
+            Layout::Cached(cache) => cache.find(key),
         }
     }
 
@@ -212,12 +97,13 @@ impl<K: StateKey> Tables<K> {
     pub(crate) fn find_all(&self, keys: &[K], found: &mut Vec<Found>) {
         match &self.layout {
             Layout::Inline(table) => table.find_all(keys, found),
-            Layout::Columns(Columns { numbers, columns, .. }) => {
+            Layout::Columns(Columns { numbers, held, .. }) => {
                 numbers.find_all(keys, found);
                 numbers.for_found(found, |number| {
-                    columns.iter().for_each(|column| column.prefetch(number as usize));
+                    held.columns.iter().for_each(|column| column.prefetch(number as usize));
                 });
             }
+            Layout::Cached(cache) => cache.find_all(keys, found),
         }
     }
 
@@ -225,6 +111,7 @@ impl<K: StateKey> Tables<K> {
         match &self.layout {
             Layout::Inline(table) => table.position(hash, key),
             Layout::Columns(columns) => columns.numbers.position(hash, key),
+            Layout::Cached(cache) => cache.position(hash, key),
         }
     }
 
@@ -232,13 +119,28 @@ impl<K: StateKey> Tables<K> {
         match &self.layout {
             Layout::Inline(table) => table.generation(),
             Layout::Columns(columns) => columns.numbers.generation(),
+            Layout::Cached(cache) => cache.generation(),
         }
     }
 
-    /// Goes to a key.
+    /// Goes to a key. In a cache it must have a row.
     #[inline]
     pub(crate) fn select(&mut self, key: K, found: Found) {
         self.at = At { hash: found.hash, position: found.position, key: Some(key) };
+        if self.epochs.is_some() {
+            self.note_use();
+        }
+    }
+
+    /// Notes a use of the row of the key at hand. Apart, so that it takes no room in the way of a memory store.
+    #[inline(never)]
+    fn note_use(&mut self) {
+        let Some(position) = self.at.position else { return };
+        match &mut self.layout {
+            Layout::Cached(cache) => cache.used(position),
+            Layout::Columns(columns) => columns.used(position),
+            Layout::Inline(_) => {}
+        }
     }
 
     /// The key at hand.
@@ -249,6 +151,7 @@ impl<K: StateKey> Tables<K> {
             (None, Some(position)) => match &self.layout {
                 Layout::Inline(table) => table.key(position),
                 Layout::Columns(columns) => &columns.numbers.row(position).0,
+                Layout::Cached(cache) => cache.key(position),
             },
             (None, None) => unreachable!("a key without state is kept as it was given"),
         }
@@ -261,18 +164,24 @@ impl<K: StateKey> Tables<K> {
         spare.unwrap_or_else(|| self.key().clone())
     }
 
-    /// Keys that have state.
+    /// Keys that have a row.
     pub(crate) fn len(&self) -> usize {
         match &self.layout {
             Layout::Inline(table) => table.len(),
             Layout::Columns(columns) => columns.numbers.len(),
+            Layout::Cached(cache) => cache.rows().0,
         }
     }
 
+    /// The keys here that have state.
     pub(crate) fn keys(&self) -> Box<dyn Iterator<Item = &K> + '_> {
         match &self.layout {
             Layout::Inline(table) => table.keys(),
-            Layout::Columns(columns) => Box::new(columns.numbers.iter().map(|(key, _)| key)),
+            Layout::Columns(Columns { numbers, held, .. }) => {
+                let live = |(_, number): &&(K, u32)| held.live[*number as usize] > 0;
+                Box::new(numbers.iter().filter(live).map(|(key, _)| key))
+            }
+            Layout::Cached(cache) => cache.keys(),
         }
     }
 
@@ -280,7 +189,10 @@ impl<K: StateKey> Tables<K> {
     pub(crate) fn entries(&self) -> u64 {
         match &self.layout {
             Layout::Inline(table) => table.len() as u64,
-            Layout::Columns(columns) => columns.columns.iter().map(|column| column.entries() as u64).sum(),
+            Layout::Columns(columns) => {
+                columns.held.columns.iter().map(|column| column.entries() as u64).sum()
+            }
+            Layout::Cached(cache) => cache.rows().0 as u64,
         }
     }
 
@@ -288,11 +200,12 @@ impl<K: StateKey> Tables<K> {
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = match &self.layout {
             Layout::Inline(table) => table.len() * table.row_bytes(),
-            Layout::Columns(Columns { numbers, columns, .. }) => {
+            Layout::Columns(Columns { numbers, held, .. }) => {
                 let values: usize =
-                    columns.iter().map(|column| column.entries() * column.entry_bytes()).sum();
+                    held.columns.iter().map(|column| column.entries() * column.entry_bytes()).sum();
                 values + numbers.len() * size_of::<Option<(K, u32)>>()
             }
+            Layout::Cached(cache) => cache.rows().0 * cache.row_bytes().0,
         };
         bytes as u64
     }
@@ -301,14 +214,15 @@ impl<K: StateKey> Tables<K> {
     pub(crate) fn append(&self, entries: &mut [GroupedEntries]) {
         match &self.layout {
             Layout::Inline(table) => entries.iter_mut().for_each(|entries| table.append(entries)),
-            Layout::Columns(Columns { numbers, columns, .. }) => {
+            Layout::Columns(Columns { numbers, held, .. }) => {
                 for (key, number) in numbers.iter() {
-                    for (column, entries) in columns.iter().zip(&mut *entries) {
+                    for (column, entries) in held.columns.iter().zip(&mut *entries) {
                         entries.key(key);
                         column.append(*number as usize, entries);
                     }
                 }
             }
+            Layout::Cached(cache) => entries.iter_mut().for_each(|entries| cache.append(entries)),
         }
     }
 
@@ -316,27 +230,95 @@ impl<K: StateKey> Tables<K> {
     pub(crate) fn decode(&mut self, index: usize, key: K, bytes: &mut &[u8]) -> Result<(), DecodeError> {
         match &mut self.layout {
             Layout::Inline(table) => table.decode(key, bytes),
-            Layout::Columns(columns) => {
-                let found = columns.numbers.find(&key);
-                let number = match found.position {
-                    Some(position) => columns.numbers.row(position).1,
-                    None => {
-                        let number = columns.allocate();
-                        columns.numbers.insert(found.hash, key, number);
-                        number
-                    }
-                };
-                let change = columns.columns[index].decode(number as usize, bytes)?;
-                columns.count(number, change);
-                Ok(())
-            }
+            Layout::Columns(columns) => columns.decode(index, key, bytes),
+            Layout::Cached(cache) => cache.fill(&key, bytes),
         }
     }
 }
 
-impl<K> Layout<K> {
-    fn columns(columns: Vec<Box<dyn Column>>) -> Self {
-        Self::Columns(Columns { numbers: KeyTable::default(), columns, live: Vec::new(), free: Vec::new() })
+fn columns<K>(declared: Vec<Declared<K>>) -> Vec<Box<dyn Column>> {
+    declared.into_iter().map(|declared| declared.column).collect()
+}
+
+/// What only a cache does.
+impl<K: StateKey> Tables<K> {
+    /// The epochs, if this is a cache.
+    pub(crate) fn epochs_mut(&mut self) -> Option<&mut Epochs> {
+        self.epochs.as_deref_mut()
+    }
+
+    /// Rows, and places for rows.
+    pub(crate) fn rows(&self) -> (usize, usize) {
+        match &self.layout {
+            Layout::Columns(columns) => (columns.numbers.len(), columns.numbers.capacity()),
+            Layout::Cached(cache) => cache.rows(),
+            Layout::Inline(table) => (table.len(), table.len()),
+        }
+    }
+
+    /// About how much memory all of this takes, and how much more a table of twice the places would.
+    pub(crate) fn cache_bytes(&self) -> (usize, usize) {
+        let Some(epochs) = &self.epochs else { return (0, 0) };
+        let (fixed, growth, on_heap) = match &self.layout {
+            Layout::Columns(columns) => {
+                let (bytes, on_heap) = columns.cache_bytes();
+                (bytes, columns.numbers.capacity() * size_of::<Option<(K, u32)>>(), on_heap)
+            }
+            Layout::Cached(cache) => {
+                let ((rows, places), (row_bytes, has_heap)) = (cache.rows(), cache.row_bytes());
+                (places * row_bytes, places * row_bytes, if has_heap { rows } else { 0 })
+            }
+            Layout::Inline(_) => (0, 0, 0),
+        };
+        (fixed + on_heap * epochs.bytes_per_entry() + epochs.bytes(), growth)
+    }
+
+    /// Adds a row for a key that has none yet, and says where it is.
+    pub(crate) fn admit(&mut self, key: K, hash: u64) -> Option<usize> {
+        match &mut self.layout {
+            Layout::Columns(columns) => Some(columns.admit(key, hash)),
+            Layout::Cached(cache) => Some(cache.admit(key, hash)),
+            Layout::Inline(_) => None,
+        }
+    }
+
+    /// Reads an entry of the state at `index`, behind its key, for a key that has a row.
+    pub(crate) fn fill(&mut self, index: usize, key: &K, bytes: &mut &[u8]) -> Result<(), DecodeError> {
+        match &mut self.layout {
+            Layout::Columns(columns) => columns.fill(index, key, bytes),
+            Layout::Cached(cache) => cache.fill(key, bytes),
+            Layout::Inline(_) => Ok(()),
+        }
+    }
+
+    /// Checks an entry of the state at `index`, behind its key, and moves past it; says how long its map key is.
+    pub(crate) fn skip(&self, index: usize, bytes: &mut &[u8]) -> Result<usize, DecodeError> {
+        match &self.layout {
+            Layout::Columns(columns) => columns.held.columns[index].skip(bytes),
+            Layout::Cached(cache) => cache.skip(bytes).map(|()| 0),
+            Layout::Inline(_) => Ok(0),
+        }
+    }
+
+    /// Encodes rows of the frozen epoch until so many bytes are encoded, or all rows.
+    pub(crate) fn encode_frozen(&mut self, limit_bytes: usize) {
+        let Some(epochs) = &mut self.epochs else { return };
+        match &mut self.layout {
+            Layout::Columns(columns) => columns.encode_frozen(epochs, limit_bytes),
+            Layout::Cached(cache) => cache.encode_frozen(epochs, limit_bytes),
+            Layout::Inline(_) => {}
+        }
+    }
+
+    /// Takes out rows that were not used for long until at most `keep_rows` are left; those that have changed are added to
+    /// `batch`. Whether state has left.
+    pub(crate) fn sweep(&mut self, keep_rows: usize, batch: &mut EntryBatch) -> bool {
+        let Some(epochs) = &mut self.epochs else { return false };
+        match &mut self.layout {
+            Layout::Columns(columns) => columns.sweep(epochs, keep_rows, batch),
+            Layout::Cached(cache) => cache.sweep(epochs, keep_rows, batch),
+            Layout::Inline(_) => false,
+        }
     }
 }
 
@@ -364,22 +346,79 @@ impl<K: StateKey> Tables<K> {
         InlineRow { table: table.unwrap_or_else(|| undeclared::<T>()), at: &mut self.at }
     }
 
+    /// The value of the key at hand in the cache of a handle's type, if the only state lies beside its keys there.
+    #[inline]
+    pub(crate) fn cached<T: Record>(&self, slot: Slot) -> Option<Option<&T>> {
+        let Layout::Cached(cache) = &self.layout else { return None };
+        let cache = (cache.as_ref() as &dyn Any).downcast_ref::<InlineCache<K, T>>();
+        let cache = cache.filter(|_| slot == Slot::FIRST).unwrap_or_else(|| undeclared::<T>());
+        Some(self.at.position.and_then(|position| cache.value(position)))
+    }
+
+    /// Whether this is a cache whose only state lies beside its keys.
+    #[inline]
+    pub(crate) fn is_cached(&self) -> bool {
+        matches!(self.layout, Layout::Cached(_))
+    }
+
+    /// The row of the key at hand there.
+    #[inline]
+    pub(crate) fn cached_row<T: Record>(&mut self, slot: Slot) -> CachedRow<'_, K, T> {
+        let Layout::Cached(cache) = &mut self.layout else { undeclared::<T>() };
+        let cache = (cache.as_mut() as &mut dyn Any).downcast_mut::<InlineCache<K, T>>();
+        let cache = cache.filter(|_| slot == Slot::FIRST).unwrap_or_else(|| undeclared::<T>());
+        let position = self.at.position.expect("a key that is selected in a cache has a row");
+        let epochs = self.epochs.as_deref_mut().expect("a cache has epochs");
+        CachedRow { cache, epochs, hash: self.at.hash, position }
+    }
+
     /// The column of a handle, and the number of the key at hand if it has state.
     pub(crate) fn column<C: Column>(&self, slot: Slot) -> (&C, Option<usize>) {
-        let Layout::Columns(Columns { numbers, columns, .. }) = &self.layout else { undeclared::<C>() };
+        let Layout::Columns(Columns { numbers, held, .. }) = &self.layout else { undeclared::<C>() };
         let column =
-            columns.get(slot.index()).and_then(|column| (column.as_ref() as &dyn Any).downcast_ref());
+            held.columns.get(slot.index()).and_then(|column| (column.as_ref() as &dyn Any).downcast_ref());
         let number = self.at.position.map(|position| numbers.row(position).1 as usize);
         (column.unwrap_or_else(|| undeclared::<C>()), number)
     }
 
-    /// The column of a handle, to change values that are there already.
+    /// The column of a handle, to change values that are there already. In a cache the change must have been noted.
     pub(crate) fn column_mut<C: Column>(&mut self, slot: Slot) -> (&mut C, Option<usize>) {
-        let Layout::Columns(Columns { numbers, columns, .. }) = &mut self.layout else { undeclared::<C>() };
-        let column =
-            columns.get_mut(slot.index()).and_then(|column| (column.as_mut() as &mut dyn Any).downcast_mut());
+        let Layout::Columns(Columns { numbers, held, .. }) = &mut self.layout else { undeclared::<C>() };
+        let column = held
+            .columns
+            .get_mut(slot.index())
+            .and_then(|column| (column.as_mut() as &mut dyn Any).downcast_mut());
         let number = self.at.position.map(|position| numbers.row(position).1 as usize);
         (column.unwrap_or_else(|| undeclared::<C>()), number)
+    }
+
+    /// In a cache: the state of a handle is about to change at the key at hand.
+    #[inline]
+    pub(crate) fn note(&mut self, slot: Slot) {
+        if let (Some(epochs), Layout::Columns(columns), Some(position)) =
+            (&mut self.epochs, &mut self.layout, self.at.position)
+        {
+            columns.note(slot.index(), position, self.at.hash, epochs);
+        }
+    }
+
+    /// In a cache: gives the column of a handle, the number of the key at hand, the key and the epochs to `note`, which marks
+    /// the entries that are about to change.
+    #[inline]
+    pub(crate) fn note_entries<C: Column>(
+        &mut self,
+        slot: Slot,
+        note: impl FnOnce(&mut C, usize, &K, &mut Epochs),
+    ) {
+        self.note(slot);
+        if let (Some(epochs), Layout::Columns(Columns { numbers, held, .. }), Some(position)) =
+            (&mut self.epochs, &mut self.layout, self.at.position)
+        {
+            let (key, number) = numbers.row(position);
+            let column = held.columns.get_mut(slot.index());
+            let column = column.and_then(|column| (column.as_mut() as &mut dyn Any).downcast_mut());
+            note(column.unwrap_or_else(|| undeclared::<C>()), *number as usize, key, epochs);
+        }
     }
 
     /// Changes the column of a handle at the key at hand. `change` says whether it began or ceased to hold something.
@@ -388,118 +427,15 @@ impl<K: StateKey> Tables<K> {
         slot: Slot,
         change: impl FnOnce(&mut C, usize) -> (R, Change),
     ) -> R {
+        let At { hash, position, key } = &mut self.at;
         let Layout::Columns(columns) = &mut self.layout else { undeclared::<C>() };
-        let number = match self.at.position {
-            Some(position) => columns.numbers.row(position).1,
-            None => {
-                let number = columns.allocate();
-                let key = self.at.key.take().expect("a key without state is kept as it was given");
-                self.at.position = Some(columns.numbers.insert(self.at.hash, key, number));
-                number
-            }
-        };
-        let column = columns.columns.get_mut(slot.index());
+        let number = columns.number_at(position, *hash, key);
+        let column = columns.held.columns.get_mut(slot.index());
         let column = column.and_then(|column| (column.as_mut() as &mut dyn Any).downcast_mut());
         let (result, change) = change(column.unwrap_or_else(|| undeclared::<C>()), number as usize);
-        columns.count(number, change);
-        if columns.live[number as usize] == 0
-            && let Some(position) = self.at.position.take()
-        {
-            columns.free.push(number);
-            self.at.key = Some(columns.numbers.remove(position).0);
-        }
+        columns.held.count(number, change);
+        columns.release(position, key, number);
         result
-    }
-}
-
-/// The row of the key at hand in an inline table.
-pub(crate) struct InlineRow<'a, K, T> {
-    table: &'a mut KeyTable<K, T>,
-    at: &'a mut At<K>,
-}
-
-impl<'a, K: StateKey, T> InlineRow<'a, K, T> {
-    /// The value, if there is one.
-    #[inline]
-    pub(crate) fn get(self) -> Option<&'a mut T> {
-        self.at.position.map(|position| self.table.value_mut(position))
-    }
-
-    /// The value; if there is none, `first` makes it.
-    #[inline]
-    pub(crate) fn get_or_insert_with(mut self, first: impl FnOnce() -> T) -> &'a mut T {
-        let position = match self.at.position {
-            Some(position) => position,
-            None => {
-                let value = first();
-                self.insert(value)
-            }
-        };
-        self.table.value_mut(position)
-    }
-
-    /// Replaces the value by what `update` makes of it.
-    #[inline]
-    pub(crate) fn update<R>(mut self, update: impl FnOnce(Option<T>) -> (Option<T>, R)) -> R {
-        let Some(position) = self.at.position else {
-            let (value, result) = update(None);
-            if let Some(value) = value {
-                self.insert(value);
-            }
-            return result;
-        };
-        let (value, result) = self.table.change(position, update);
-        if let Some(key) = value {
-            (self.at.position, self.at.key) = (None, Some(key));
-        }
-        result
-    }
-
-    #[cold]
-    fn insert(&mut self, value: T) -> usize {
-        let key = self.at.key.take().expect("a key without state is kept as it was given");
-        let position = self.table.insert(self.at.hash, key, value);
-        self.at.position = Some(position);
-        position
-    }
-}
-
-/// Entries of one state on their way into a snapshot, by key group.
-pub(crate) struct GroupedEntries {
-    max_parallelism: u32,
-    first: KeyGroup,
-    groups: Vec<Vec<u8>>,
-    key: Vec<u8>,
-    group: usize,
-}
-
-impl GroupedEntries {
-    /// For the groups from `first` on, with room for `bytes` in all.
-    pub(crate) fn new(max_parallelism: u32, owned: std::ops::Range<KeyGroup>, bytes: u64) -> Self {
-        let room = usize::try_from(bytes).unwrap_or(0) / owned.len().max(1);
-        let groups = owned.clone().map(|_| Vec::with_capacity(room + room / 16)).collect();
-        Self { max_parallelism, first: owned.start, groups, key: Vec::new(), group: 0 }
-    }
-
-    /// Goes to a key. Only keys of owned groups are in a store.
-    pub(crate) fn key<K: Record>(&mut self, key: &K) {
-        self.key.clear();
-        key.encode(&mut self.key);
-        let group = key_group(encoded_key_hash(&self.key), self.max_parallelism);
-        self.group = (group - self.first) as usize;
-    }
-
-    /// Begins an entry of that key: what comes behind the key is to be appended.
-    pub(crate) fn entry(&mut self) -> &mut Vec<u8> {
-        let entries = &mut self.groups[self.group];
-        entries.extend_from_slice(&self.key);
-        entries
-    }
-
-    /// The groups that have entries.
-    pub(crate) fn into_groups(self) -> impl Iterator<Item = (KeyGroup, Entries)> {
-        let groups = (self.first..).zip(self.groups);
-        groups.filter(|(_, entries)| !entries.is_empty()).map(|(group, entries)| (group, Entries(entries)))
     }
 }
 

@@ -6,10 +6,13 @@ use std::marker::PhantomData;
 use thalweg_common::graph::StateKind;
 use thalweg_common::record::{DecodeError, Record};
 
+use crate::cache::batch::EntryBatch;
+use crate::cache::epochs::{Epochs, Mark};
+use crate::columns::{Change, Column};
 use crate::declare::{Declarations, Declare, MakeInline, Slot};
-use crate::key_table::KeyTable;
+use crate::grouped::GroupedEntries;
 use crate::prefetch::prefetch;
-use crate::tables::{Accessor, Change, Column, GroupedEntries, StateKey};
+use crate::tables::{Accessor, StateKey};
 
 /// Largest key and value that lie in one row: the empty rows of a key table should not take much memory.
 const MAX_INLINE_ROW_BYTES: usize = 64;
@@ -32,6 +35,9 @@ impl<T: Record> ValueState<T> {
         if let Some((table, position)) = tables.inline(self.slot) {
             return position.map(|position| &table.row(position).1);
         }
+        if let Some(value) = tables.cached(self.slot) {
+            return value;
+        }
         let (column, number) = tables.column::<ValueColumn<T>>(self.slot);
         column.values[number?].as_ref()
     }
@@ -43,6 +49,10 @@ impl<T: Record> ValueState<T> {
         if tables.is_inline() {
             return tables.inline_row(self.slot).get();
         }
+        if tables.is_cached() {
+            return tables.cached_row(self.slot).get();
+        }
+        tables.note(self.slot);
         let (column, number) = tables.column_mut::<ValueColumn<T>>(self.slot);
         column.values[number?].as_mut()
     }
@@ -58,6 +68,10 @@ impl<T: Record> ValueState<T> {
         if tables.is_inline() {
             return tables.inline_row(self.slot).get_or_insert_with(first);
         }
+        if tables.is_cached() {
+            return tables.cached_row(self.slot).get_or_insert_with(first);
+        }
+        tables.note(self.slot);
         tables.change(self.slot, |column: &mut ValueColumn<T>, number| {
             let is_new = column.values[number].is_none();
             if is_new {
@@ -96,6 +110,10 @@ impl<T: Record> ValueState<T> {
         if tables.is_inline() {
             return tables.inline_row(self.slot).update(change);
         }
+        if tables.is_cached() {
+            return tables.cached_row(self.slot).update(change);
+        }
+        tables.note(self.slot);
         tables.change(self.slot, |column: &mut ValueColumn<T>, number| {
             let place = &mut column.values[number];
             let before = place.take();
@@ -117,11 +135,15 @@ impl<T: Record> ValueState<T> {
 
 impl<T: Record> Declare for ValueState<T> {
     fn declare<K: StateKey>(&mut self, name: &str, declarations: &mut Declarations<K>) {
-        let column = ValueColumn::<T> { values: Vec::new(), entries: 0 };
-        let inline: MakeInline<K> = || Box::new(KeyTable::<K, T>::default());
+        let column = ValueColumn::<T> { values: Vec::new(), entries: 0, marks: None };
         let fits = size_of::<Option<(K, T)>>() <= MAX_INLINE_ROW_BYTES;
-        self.slot =
-            declarations.add(name, StateKind::Value, T::schema(), Box::new(column), fits.then_some(inline));
+        self.slot = declarations.add(
+            name,
+            StateKind::Value,
+            T::schema(),
+            Box::new(column),
+            fits.then(MakeInline::of::<T>),
+        );
     }
 }
 
@@ -147,6 +169,8 @@ impl<T> fmt::Debug for ValueState<T> {
 struct ValueColumn<T> {
     values: Vec<Option<T>>,
     entries: usize,
+    /// Of a cache: what has changed.
+    marks: Option<Vec<Mark>>,
 }
 
 impl<T> ValueColumn<T> {
@@ -162,6 +186,9 @@ impl<T> ValueColumn<T> {
 impl<T: Record> Column for ValueColumn<T> {
     fn grow(&mut self) {
         self.values.push(None);
+        if let Some(marks) = &mut self.marks {
+            marks.push(Mark::default());
+        }
     }
 
     fn prefetch(&self, number: usize) {
@@ -176,6 +203,15 @@ impl<T: Record> Column for ValueColumn<T> {
         size_of::<Option<T>>()
     }
 
+    fn place_bytes(&self) -> usize {
+        // What an entry takes is counted there.
+        size_of::<Mark>()
+    }
+
+    fn has_heap(&self) -> bool {
+        std::mem::needs_drop::<T>()
+    }
+
     fn append(&self, number: usize, entries: &mut GroupedEntries) {
         if let Some(value) = &self.values[number] {
             value.encode(entries.entry());
@@ -188,4 +224,53 @@ impl<T: Record> Column for ValueColumn<T> {
         self.count(change);
         Ok(change)
     }
+
+    fn skip(&self, bytes: &mut &[u8]) -> Result<usize, DecodeError> {
+        T::decode(bytes).map(|_| 0)
+    }
+
+    fn track(&mut self) {
+        self.marks = Some(Vec::new());
+    }
+
+    fn note(
+        &mut self,
+        state: usize,
+        number: usize,
+        go_to_key: &mut dyn FnMut(&mut Epochs),
+        epochs: &mut Epochs,
+    ) {
+        let Some(mark) = self.marks.as_mut().and_then(|marks| marks.get_mut(number)) else { return };
+        if !epochs.is_noted(*mark) && epochs.note_entry(mark) {
+            go_to_key(epochs);
+            epochs.encode(state, |_| (), encoder(&self.values[number]));
+        }
+    }
+
+    fn encode_frozen(&mut self, state: usize, number: usize, epochs: &mut Epochs) {
+        let mark = self.marks.as_mut().and_then(|marks| marks.get_mut(number));
+        if mark.is_some_and(|mark| epochs.take_frozen(mark)) {
+            epochs.encode(state, |_| (), encoder(&self.values[number]));
+        }
+    }
+
+    fn encode_changed(&self, state: usize, number: usize, epochs: &mut Epochs, batch: &mut EntryBatch) {
+        if self.marks.as_ref().is_some_and(|marks| marks[number].is_changed()) {
+            epochs.encode_into(batch, state, |_| (), encoder(&self.values[number]));
+        }
+    }
+
+    fn forget(&mut self, number: usize) {
+        if self.values[number].take().is_some() {
+            self.entries -= 1;
+        }
+        if let Some(marks) = &mut self.marks {
+            marks[number] = Mark::default();
+        }
+    }
+}
+
+/// What encodes a value, if there is one.
+fn encoder<T: Record>(value: &Option<T>) -> Option<impl FnOnce(&mut Vec<u8>)> {
+    value.as_ref().map(|value| |out: &mut Vec<u8>| value.encode(out))
 }

@@ -74,7 +74,7 @@ async fn write(directory: &std::sync::Arc<dyn storage::Storage>) {
             job.pages.insert(&mut at, format!("/{}", key % 7), key as u16);
         }
         let mut writer = OperatorWriter::new(directory.clone(), COUNT, &format!("{subtask}-a1"));
-        for (name, state) in store.snapshot() {
+        for (name, state) in store.snapshot().unwrap() {
             for (group, piece) in state.pieces().unwrap() {
                 writer.entries(&name, group, piece).await.unwrap();
             }
@@ -118,7 +118,7 @@ async fn a_newer_version_restores_it_at_every_parallelism() {
             let states = migrate_states("count", states, &descriptors, &u64::schema(), false).unwrap();
             let mut store = KeyedStore::<u64>::new("count", declarations, MAX_PARALLELISM, owned).unwrap();
             store.restore(&states).unwrap();
-            let mine: Vec<u64> = store.keys().copied().collect();
+            let mine: Vec<u64> = store.keys().unwrap();
             keys += mine.len() as u64;
             for key in mine {
                 let at = store.select(key).unwrap();
@@ -136,7 +136,7 @@ fn snapshot() -> BTreeMap<String, StateSnapshot> {
         KeyedStore::<u64>::new("count", declarations, MAX_PARALLELISM, groups_of(0, 1, MAX_PARALLELISM))
             .unwrap();
     job.total.set(&mut store.select(3).unwrap(), OldTotal { records: 5 });
-    store.snapshot()
+    store.snapshot().unwrap()
 }
 
 #[test]

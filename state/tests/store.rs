@@ -8,7 +8,8 @@ use thalweg_common::graph::StateKind;
 use thalweg_common::key_group::{KeyGroupRange, groups_of, key_group, key_hash};
 use thalweg_common::record::Record;
 use thalweg_state::{
-    Declarations, Declare, Entries, KeyedStore, MapState, RestoreError, StateSnapshot, ValueState,
+    Declarations, Declare, Entries, KeyedStore, MapState, RestoreError, SelectError, StateSnapshot,
+    ValueState,
 };
 
 const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: 128 };
@@ -24,7 +25,7 @@ fn value_store<T: Record>(name: &str) -> (ValueState<T>, KeyedStore<String>) {
 fn snapshot() -> BTreeMap<String, StateSnapshot> {
     let (total, mut store) = value_store::<u64>("total");
     total.set(&mut store.select("a".into()).unwrap(), 7);
-    store.snapshot()
+    store.snapshot().unwrap()
 }
 
 #[test]
@@ -56,10 +57,10 @@ fn a_key_of_another_subtask_is_refused_and_leaves_no_trace() {
     let mut declarations = Declarations::default();
     state.declare("total", &mut declarations);
     let mut store = KeyedStore::new("counts", declarations, 128, elsewhere).unwrap();
-    let error = store.select(key).err().unwrap();
+    let SelectError::Foreign(error) = store.select(key).err().unwrap() else { panic!("another error") };
     assert_eq!((error.group, error.owned), (group, elsewhere));
     assert!(error.to_string().contains("`counts`"), "{error}");
-    assert_eq!(store.key_count(), 0);
+    assert_eq!(store.keys().unwrap().len(), 0);
 }
 
 #[test]
@@ -116,14 +117,14 @@ fn the_size_follows_what_is_held() {
     assert!(store.size_bytes() > 0, "an estimate before the first snapshot");
     // Length, one character, and the value.
     let entry = 8 + 1 + 8;
-    store.snapshot();
+    store.snapshot().unwrap();
     assert_eq!(store.size_bytes(), entry);
     total.set(&mut store.select("b".into()).unwrap(), 1);
     assert_eq!(store.size_bytes(), 2 * entry);
     total.clear(&mut store.select("a".into()).unwrap());
     total.clear(&mut store.select("b".into()).unwrap());
-    assert_eq!((store.size_bytes(), store.key_count()), (0, 0));
-    assert!(store.snapshot()["total"].groups.is_empty());
+    assert_eq!((store.size_bytes(), store.keys().unwrap().len()), (0, 0));
+    assert!(store.snapshot().unwrap()["total"].groups.is_empty());
 }
 
 #[test]

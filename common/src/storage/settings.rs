@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{ConfigError, ConfigKey, Configuration, keys};
-use crate::limits::{S3_MAX_PARTS, S3_PART_BYTES, S3_PARTS_UNDER_WAY};
+#[cfg(feature = "s3")]
+use crate::limits::S3_MAX_PARTS;
+use crate::limits::{S3_PART_BYTES, S3_PARTS_UNDER_WAY};
 
 /// Settings of every kind of storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

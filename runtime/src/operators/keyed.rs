@@ -150,7 +150,7 @@ where
         let (mut records, mut timestamps) = batch.drain_parts();
         while !records.as_slice().is_empty() {
             keys.extend(records.as_slice().iter().take(KEYS_AHEAD).map(&self.key));
-            self.store.look_up(&keys);
+            self.store.look_up(&keys)?;
             for (index, (key, record)) in keys.drain(..).zip(&mut records).enumerate() {
                 let state = self.store.select_next(index, key)?;
                 let mut context = Context::new(state, timestamps.next(), &mut self.output, &self.open);
@@ -169,7 +169,7 @@ where
     fn finish(&mut self) -> Result<(), Failure> {
         match self.end {
             End::Open => {
-                let keys: Vec<K> = self.store.keys().cloned().collect();
+                let keys = self.store.keys()?;
                 self.end = End::Telling(keys.into_iter());
                 self.tell_end().map(|_| ())
             }
@@ -181,7 +181,7 @@ where
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
         let entry = snapshot.operator(self.open.operator_id);
-        entry.keyed_state = self.store.snapshot();
+        entry.keyed_state = self.store.snapshot()?;
         match self.end {
             End::Open => {}
             End::Told => entry.operator_state.push(ENDED.to_vec()),

@@ -1,0 +1,355 @@
+//! RocksDB behind the cache: a column family per state, key groups in front of the keys.
+//!
+//! Invariants: nothing goes through a write-ahead log, because what is not in a checkpoint is read again from the sources; a
+//! file that a checkpoint has linked never changes; every column family says in the `default` one how its entries are
+//! written, so that a later format is refused or read, never mistaken.
+
+mod checkpoint;
+mod metrics;
+mod options;
+mod restore;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ::rocksdb::{
+    ColumnFamily, DB, Direction, ErrorKind, IngestExternalFileOptions, IteratorMode, Options, ReadOptions,
+    SstFileWriter, WriteBatch, WriteOptions,
+};
+use thalweg_common::graph::StateDescriptor;
+
+use crate::backend::{Backend, OnEntry, OnFound, StoreFile};
+use crate::cache::batch::EntryBatch;
+use crate::error::StoreError;
+
+pub use options::{CompactionStyle, MemoryShares, PredefinedOptions, RocksDbMemory, RocksDbSettings};
+
+/// In front of the name of a state, so that none is called as RocksDB's own column family.
+const STATE_PREFIX: &str = "state.";
+
+/// RocksDB's own column family, which says how the others are written.
+const HEADER_FAMILY: &str = "default";
+
+/// How entries are written: the version, and flags of which none is used yet.
+const FORMAT: [u8; 2] = [1, 0];
+
+/// What a store on disk is opened with.
+#[derive(Clone)]
+pub struct RocksDbOptions {
+    /// The operator's name, for messages.
+    pub operator: String,
+    /// A directory of its own, which does not exist yet.
+    pub directory: PathBuf,
+    /// The declared states, in order.
+    pub descriptors: Vec<StateDescriptor>,
+    /// How it is tuned.
+    pub settings: RocksDbSettings,
+    /// The memory that it shares with the other stores of its process.
+    pub memory: Arc<RocksDbMemory>,
+}
+
+/// The state of one subtask of an operator, on a local disk.
+pub struct RocksDb {
+    db: DB,
+    families: Vec<String>,
+    family_options: Options,
+    operator: String,
+    directory: PathBuf,
+    /// Size and checksum of the files of the last checkpoint.
+    known_files: Mutex<HashMap<String, StoreFile>>,
+    size_bytes: AtomicU64,
+    is_new: bool,
+    /// Files that were written to be ingested.
+    ingested: AtomicU64,
+    _memory: Arc<RocksDbMemory>,
+}
+
+impl RocksDb {
+    /// Opens an empty store.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written.
+    pub fn create(options: &RocksDbOptions) -> Result<Self, StoreError> {
+        let fault = Fault::at(options, "create");
+        std::fs::create_dir_all(&options.directory).map_err(|error| fault.io(&error))?;
+        Self::open(options, true)
+    }
+
+    fn open(options: &RocksDbOptions, is_new: bool) -> Result<Self, StoreError> {
+        let fault = Fault::at(options, "open");
+        let (database, family) =
+            (options.settings.database(&options.memory), options.settings.family(&options.memory));
+        let families: Vec<String> =
+            options.descriptors.iter().map(|state| format!("{STATE_PREFIX}{}", state.name)).collect();
+        let mut opened: Vec<String> = families.clone();
+        opened.push(HEADER_FAMILY.to_string());
+        if !is_new {
+            // A state that the program has no longer was refused before; it is opened because RocksDB insists.
+            let there = DB::list_cf(&database, &options.directory).map_err(|error| fault.of(&error))?;
+            opened.extend(there.into_iter().filter(|name| !families.contains(name) && name != HEADER_FAMILY));
+        }
+        let opened = opened.iter().map(|name| (name.as_str(), family.clone()));
+        let db =
+            DB::open_cf_with_opts(&database, &options.directory, opened).map_err(|error| fault.of(&error))?;
+        let store = Self {
+            db,
+            families,
+            family_options: family,
+            operator: options.operator.clone(),
+            directory: options.directory.clone(),
+            known_files: Mutex::default(),
+            size_bytes: AtomicU64::new(0),
+            is_new,
+            ingested: AtomicU64::new(0),
+            _memory: options.memory.clone(),
+        };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    /// Checks how the states are written, and says it of new ones.
+    fn check_format(&self) -> Result<(), StoreError> {
+        let fault = self.fault("open");
+        let header = self.family_named(HEADER_FAMILY)?;
+        let mut new = WriteBatch::default();
+        for name in &self.families {
+            match self.db.get_cf(header, name).map_err(|error| fault.of(&error))? {
+                None => new.put_cf(header, name, FORMAT),
+                Some(format) if format == FORMAT => {}
+                Some(format) => {
+                    let state = name.trim_start_matches(STATE_PREFIX).to_string();
+                    let reason = format!(
+                        "it was written in format {format:?} by a newer version, this one knows {FORMAT:?}"
+                    );
+                    return Err(StoreError::Damaged { operator: self.operator.clone(), state, reason });
+                }
+            }
+        }
+        self.db.write_opt(new, &unlogged()).map_err(|error| fault.of(&error))
+    }
+
+    fn family(&self, state: usize) -> Result<&ColumnFamily, StoreError> {
+        match self.families.get(state) {
+            Some(name) => self.family_named(name),
+            None => Err(self.fault("read").reason(format!("there is no state {state}"))),
+        }
+    }
+
+    fn family_named(&self, name: &str) -> Result<&ColumnFamily, StoreError> {
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| self.fault("read").reason(format!("it has no column family `{name}`")))
+    }
+
+    fn fault(&self, action: &'static str) -> Fault<'_> {
+        Fault { action, operator: &self.operator, directory: &self.directory }
+    }
+
+    /// Writes sorted entries of one state into files and takes these in.
+    fn ingest_sorted<'a>(
+        &self,
+        state: usize,
+        entries: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) -> Result<(), StoreError> {
+        let fault = self.fault("write");
+        let number = self.ingested.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("ingest-{number}"));
+        let mut writer = SstFileWriter::create(&self.family_options);
+        writer.open(&path).map_err(|error| fault.of(&error))?;
+        for (key, value) in entries {
+            let added = match value {
+                Some(value) => writer.put(key, value),
+                None => writer.delete(key),
+            };
+            added.map_err(|error| fault.of(&error))?;
+        }
+        writer.finish().map_err(|error| fault.of(&error))?;
+        self.ingest_file(state, path)
+    }
+
+    fn ingest_file(&self, state: usize, path: PathBuf) -> Result<(), StoreError> {
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        let ingested = self.db.ingest_external_file_cf_opts(self.family(state)?, &options, vec![path]);
+        ingested.map_err(|error| self.fault("write").of(&error))
+    }
+}
+
+impl Backend for RocksDb {
+    fn get(&self, state: usize, keys: &[&[u8]], found: &mut OnFound<'_>) -> Result<(), StoreError> {
+        let family = self.family(state)?;
+        let fault = self.fault("read");
+        if let [key] = keys {
+            let value = self.db.get_pinned_cf(family, key).map_err(|error| fault.of(&error))?;
+            return value.map_or(Ok(()), |value| found(0, &value));
+        }
+        let values = self.db.batched_multi_get_cf(family, keys.iter().copied(), true);
+        for (index, value) in values.into_iter().enumerate() {
+            if let Some(value) = value.map_err(|error| fault.of(&error))? {
+                found(index, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(&self, state: usize, prefix: &[u8], entry: &mut OnEntry<'_>) -> Result<(), StoreError> {
+        scan(&self.db, self.family(state)?, (prefix, behind(prefix)), &self.fault("read"), entry)
+    }
+
+    fn write(&self, batch: &mut EntryBatch) -> Result<(), StoreError> {
+        // Neighbours in a memtable are found from each other.
+        batch.sort();
+        let mut write = WriteBatch::with_capacity_bytes(batch.size_bytes());
+        let mut family = (usize::MAX, None);
+        for (state, key, value) in batch.iter() {
+            if family.0 != state {
+                family = (state, Some(self.family(state)?));
+            }
+            let Some(family) = family.1 else { continue };
+            match value {
+                Some(value) => write.put_cf(family, key, value),
+                None => write.delete_cf(family, key),
+            }
+        }
+        let mut options = unlogged();
+        options.set_memtable_insert_hint_per_batch(true);
+        self.db.write_opt(write, &options).map_err(|error| self.fault("write").of(&error))
+    }
+
+    fn ingest(&self, mut batch: EntryBatch) -> Result<(), StoreError> {
+        // Sorted files are written about five times as fast as the same entries go through a memtable and its flush.
+        batch.sort();
+        let mut entries = batch.iter().peekable();
+        while let Some(state) = entries.peek().map(|(state, ..)| *state) {
+            let of_state = std::iter::from_fn(|| entries.next_if(|entry| entry.0 == state));
+            self.ingest_sorted(state, of_state.map(|(_, key, value)| (key, value)))?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<Vec<StoreFile>, StoreError> {
+        self.link_checkpoint(directory)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.is_new
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads the entries between two stored keys, in order.
+fn scan(
+    db: &DB,
+    family: &ColumnFamily,
+    (from, to): (&[u8], Option<Vec<u8>>),
+    fault: &Fault<'_>,
+    entry: &mut OnEntry<'_>,
+) -> Result<(), StoreError> {
+    let mut options = ReadOptions::default();
+    if let Some(to) = to {
+        options.set_iterate_upper_bound(to);
+    }
+    let mode =
+        if from.is_empty() { IteratorMode::Start } else { IteratorMode::From(from, Direction::Forward) };
+    let mut entries = db.raw_iterator_cf_opt(family, options);
+    match mode {
+        IteratorMode::From(from, _) => entries.seek(from),
+        _ => entries.seek_to_first(),
+    }
+    while let Some((key, value)) = entries.item() {
+        entry(key, value)?;
+        entries.next();
+    }
+    entries.status().map_err(|error| fault.of(&error))
+}
+
+/// The first key behind all that begin with `prefix`.
+fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut behind = prefix[..=last].to_vec();
+    behind[last] += 1;
+    Some(behind)
+}
+
+/// Nothing goes through the write-ahead log.
+fn unlogged() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
+
+/// Says what went wrong where.
+struct Fault<'a> {
+    action: &'static str,
+    operator: &'a str,
+    directory: &'a Path,
+}
+
+impl<'a> Fault<'a> {
+    fn at(options: &'a RocksDbOptions, action: &'static str) -> Self {
+        Self { action, operator: &options.operator, directory: &options.directory }
+    }
+
+    fn of(&self, error: &rocksdb::Error) -> StoreError {
+        let reason = error.to_string();
+        let cure = match error.kind() {
+            ErrorKind::Corruption => "a file is damaged: check the disk, and restore from another checkpoint",
+            _ => cure(&reason),
+        };
+        self.fault(reason, cure)
+    }
+
+    fn io(&self, error: &std::io::Error) -> StoreError {
+        let reason = error.to_string();
+        let cure = cure(&reason);
+        self.fault(reason, cure)
+    }
+
+    fn reason(&self, reason: impl Into<String>) -> StoreError {
+        self.fault(reason.into(), "restore from another checkpoint")
+    }
+
+    fn fault(&self, reason: String, cure: &'static str) -> StoreError {
+        let (operator, directory) = (self.operator.to_string(), self.directory.to_path_buf());
+        StoreError::Disk { action: self.action, operator, directory, reason, cure }
+    }
+}
+
+/// What helps against an error of the system. RocksDB passes on its text.
+fn cure(reason: &str) -> &'static str {
+    const CURES: [(&str, &str); 5] = [
+        ("No space left", "free space on this disk, or keep the state on a larger one"),
+        ("Disk quota exceeded", "raise the quota, or keep the state on another disk"),
+        ("Read-only file system", "make the disk writable, or keep the state on another one"),
+        ("Permission denied", "let the worker's user read and write this directory"),
+        (
+            "No such file",
+            "a file is missing: check what else deletes files there, and restore from another checkpoint",
+        ),
+    ];
+    let known = CURES.iter().find(|(text, _)| reason.contains(text));
+    known.map_or("check the disk, and restore from another checkpoint", |(_, cure)| cure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind;
+
+    #[test]
+    fn what_is_behind_a_prefix() {
+        for (prefix, expected) in [
+            (&[0, 1][..], Some(vec![0, 2])),
+            (&[0, 255], Some(vec![1])),
+            (&[7, 255, 255], Some(vec![8])),
+            (&[255, 255], None),
+            (&[], None),
+        ] {
+            assert_eq!(behind(prefix), expected);
+        }
+    }
+}
