@@ -126,8 +126,7 @@ impl EntryBatch {
     }
 
     /// Brings the entries into the order of their states and keys.
-    #[cfg(any(test, feature = "rocksdb"))]
-    pub(crate) fn sort(&mut self) {
+    pub fn sort(&mut self) {
         let bytes = &self.bytes;
         let key = |entry: &Entry| &bytes[entry.start..][..entry.key_bytes as usize];
         self.entries.sort_unstable_by(|left, right| {
