@@ -2,6 +2,7 @@
 //!
 //! Every measurement is repeated; what is reported is the median with its spread, so that a busy machine shows.
 
+pub mod arrivals;
 pub mod byte_stream;
 pub mod contest;
 pub mod flink;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use thalweg_chaos_tests::cluster::{Cluster, ClusterOptions};
 use thalweg_chaos_tests::oracle::{self, Difference};
 use thalweg_chaos_tests::wait;
+use thalweg_common::id::JobId;
 use thalweg_common::status::JobStatus;
 
 fn job() -> PathBuf {
@@ -65,6 +66,93 @@ fn bytes_of(lines: &BTreeMap<String, u64>) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// A running job at parallelism 2 on three task managers with one slot each.
+async fn with_a_spare_task_manager(more: &[&str]) -> Result<(Cluster, JobId, PathBuf)> {
+    let options = ClusterOptions { task_managers: 3, slots: 1, ..ClusterOptions::default() };
+    let cluster = Cluster::start(options).await?;
+    let output = cluster.folder().join("output");
+    let (output_text, numbers) = (output.display().to_string(), NUMBERS.to_string());
+    let mut arguments = vec!["--count", &numbers, "--rate", "8000", "--output", &output_text];
+    arguments.extend(more);
+    let configuration = [
+        ("execution.checkpointing.interval", "100 ms"),
+        ("restart-strategy.type", "fixed-delay"),
+        ("restart-strategy.fixed-delay.attempts", "1"),
+        ("restart-strategy.fixed-delay.delay", "10 ms"),
+        ("parallelism.default", "2"),
+    ];
+    let job = cluster.submit(job(), &arguments, &configuration).await?;
+    wait::until_true("the first output", || progress(&output) > 0).await?;
+    Ok((cluster, job, output))
+}
+
+/// The workers of each task manager.
+fn workers(cluster: &mut Cluster) -> Result<BTreeMap<u32, Vec<u32>>> {
+    let mut workers = BTreeMap::new();
+    for number in cluster.task_managers() {
+        let children = cluster.task_manager(number)?.id().children()?;
+        workers.insert(number, children.iter().map(|child| child.0).collect());
+    }
+    Ok(workers)
+}
+
+/// Waits for the end of a job that was restarted once, and checks what it has written. Returns the workers that it had
+/// while its second attempt ran.
+async fn ends_in_its_second_attempt(
+    cluster: &mut Cluster,
+    job: JobId,
+    output: &std::path::Path,
+) -> Result<BTreeMap<u32, Vec<u32>>> {
+    let client = cluster.client().await?;
+    wait::until("the second attempt to run", async || {
+        let summary = client.describe(job).await?.summary;
+        Ok((summary.status == JobStatus::Running && summary.attempt == 2).then_some(()))
+    })
+    .await?;
+    let found = workers(cluster)?;
+    cluster.reaches(job, JobStatus::Finished).await?;
+    assert_eq!(cluster.describe(job).await?.summary.attempt, 2);
+    let keys: Vec<String> = (0..NUMBERS).map(|number| (number % KEYS).to_string()).collect();
+    let expected = oracle::running_counts(keys.iter().map(String::as_str));
+    assert_eq!(oracle::compare(&expected, &oracle::committed_lines(output)?), Difference::default());
+    Ok(found)
+}
+
+#[tokio::test]
+async fn a_killed_task_manager_is_replaced_by_the_spare_one_and_the_other_worker_lives_on() -> Result<()> {
+    let (mut cluster, job, output) = with_a_spare_task_manager(&[]).await?;
+    let before = workers(&mut cluster)?;
+    let spare = *before.iter().find(|(_, workers)| workers.is_empty()).context("all are used")?.0;
+    let mut used = before.iter().filter(|(_, workers)| !workers.is_empty());
+    let (victim, survivor) = (*used.next().context("none is used")?.0, used.next().context("one is used")?);
+    // The spare one has the binary before it is needed.
+    let blobs = cluster.task_manager_folder(spare).join("blobs");
+    let is_whole = |name: &str| !name.is_empty() && !name.contains('.');
+    wait::until_true("the binary at the spare task manager", || {
+        let names = std::fs::read_dir(&blobs).into_iter().flatten().flatten();
+        names.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| is_whole(&name))
+    })
+    .await?;
+    cluster.kill_task_manager(victim)?;
+    let after = ends_in_its_second_attempt(&mut cluster, job, &output).await?;
+    assert_eq!(after.get(survivor.0), Some(survivor.1), "its worker was not started anew");
+    assert_eq!(after.get(&spare).map(Vec::len), Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failed_task_leaves_all_workers_alive() -> Result<()> {
+    let marker = tempfile::tempdir()?;
+    let marker = marker.path().join("struck").display().to_string();
+    let arguments = ["--fault", "panic", "--after", "20000", "--marker", &marker];
+    let (mut cluster, job, output) = with_a_spare_task_manager(&arguments).await?;
+    let before = workers(&mut cluster)?;
+    assert_eq!(before.values().map(Vec::len).sum::<usize>(), 2, "{before:?}");
+    let after = ends_in_its_second_attempt(&mut cluster, job, &output).await?;
+    assert_eq!(after, before, "no worker was started anew, and none on another task manager");
+    Ok(())
 }
 
 #[tokio::test]

@@ -77,6 +77,9 @@ pub const MAX_TASK_SLOTS: u32 = 4_096;
 /// Most task managers of one cluster.
 pub const MAX_TASK_MANAGERS: usize = 10_000;
 
+/// Task managers that have no tasks of a job and fetch its binary in advance, so that the job can move there quickly.
+pub const STANDBY_TASK_MANAGERS: usize = 4;
+
 // ---- Records on their way ----------------------------------------------------------------------------------------
 
 /// Records in a full batch. A batch is sent when it is full or when its producer has nothing more to read.

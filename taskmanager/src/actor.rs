@@ -10,6 +10,7 @@ use std::sync::Arc;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{JobId, WorkerId};
 use thalweg_common::task_scope::{TaskScope, blocking};
+use thalweg_proto::blob::BlobHash;
 use thalweg_proto::v1;
 use thalweg_proto::v1::task_manager_message::Message as ToLeader;
 use thalweg_proto::v1::worker_command::Message as Command;
@@ -227,6 +228,7 @@ impl Actor {
         match action {
             Action::Send(message) => self.send(message),
             Action::Launch { fresh, request } => self.launch(fresh, request),
+            Action::Prefetch { binary, size_bytes } => self.prefetch(binary, size_bytes),
             Action::Tell { worker, command } => return self.tell(worker, command),
             Action::Kill { worker } => {
                 if let Some(worker) = self.workers.get(&worker) {
@@ -316,6 +318,17 @@ impl Actor {
                 }
             };
             Some(Mail::Exited { worker, failure })
+        });
+    }
+
+    /// Fetches and hashes a binary beside everything else. Who launches a worker with it shares the fetch.
+    fn prefetch(&self, binary: BlobHash, size_bytes: u64) {
+        let environment = Arc::clone(&self.environment);
+        self.spawn_mail("prefetch", async move {
+            if let Err(failure) = environment.blobs.get(binary, size_bytes).await {
+                tracing::warn!("the binary {binary} is not here in advance: {failure}");
+            }
+            None
         });
     }
 

@@ -36,6 +36,8 @@ pub(crate) enum Order {
     HeartbeatAnswer,
     /// A worker of the job shall be ready for the attempt.
     StartWorker(StartRequest),
+    /// A worker with this binary may be wanted soon.
+    Prefetch { binary: BlobHash, size_bytes: u64 },
     /// These tasks shall run.
     Deploy { job: JobId, attempt: Attempt, tasks: Vec<SubtaskId>, relay: v1::DeployTasks },
     /// The tasks of this attempt and of all before it shall end.
@@ -75,6 +77,10 @@ impl TryFrom<v1::JobManagerMessage> for LeaderMessage {
             FromLeader::Registered(_) => Order::Registered,
             FromLeader::HeartbeatAnswer(_) => Order::HeartbeatAnswer,
             FromLeader::StartWorker(start) => Order::StartWorker(start.try_into()?),
+            FromLeader::PrefetchBinary(prefetch) => Order::Prefetch {
+                binary: BlobHash::from_wire("prefetch_binary.sha256", &prefetch.sha256)?,
+                size_bytes: prefetch.size_bytes,
+            },
             FromLeader::DeployTasks(relay) => deploy(relay)?,
             FromLeader::CancelTasks(cancel) => Order::Cancel {
                 job: JobId::from_wire("cancel_tasks.job_id", &cancel.job_id)?,

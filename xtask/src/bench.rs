@@ -24,6 +24,8 @@ Measurements:
              workers), time to the first record and to cancel, memory of idle processes
   failover   how long output pauses when the leading job manager is killed, and how soon another
              one accepts a job
+  recovery   how long records stay away from the sinks when a task manager is killed, and where that
+             time goes
   local      events per CPU second of running counts by key, beside plain loops over a hash map; what
              a second subtask brings when one key is hot
   exchange   bytes per CPU second between two workers, beside bare tonic and raw TCP between two

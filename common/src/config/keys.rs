@@ -204,6 +204,8 @@ keys! {
             &["exponential-delay", "exponentialdelay"],
             &["failure-rate", "failurerate"],
         ]);
+    /// A job that has run this long is restarted at once; the delays of the strategy are for jobs that fail sooner.
+    IMMEDIATE_RESTART_AFTER: "restart-strategy.immediate-restart-after", DURATION, default "10 s";
     /// Restarts before the job fails for good.
     FIXED_DELAY_ATTEMPTS: "restart-strategy.fixed-delay.attempts",
         ValueKind::Integer { min: 0, max: COUNT_MAX }, default "1";

@@ -159,6 +159,7 @@ impl JobCore {
         let (job_id, attempt) = (self.spec.job_id, self.execution.attempt);
         out.push(Action::Log(format!("Job {} ({job_id}) goes on in attempt {attempt}.", self.spec.name)));
         self.phase = Phase::Running;
+        self.running_since_ms = Some(now.elapsed_ms);
         self.start_coordinator(now);
         // The earlier leader may have gone before it told anybody.
         if let Some(latest) = self.retained.back().filter(|latest| latest.attempt == attempt) {

@@ -29,7 +29,7 @@ impl JobCore {
         if !self.wants_slots() {
             return;
         }
-        match place(&self.spec.graph, offers) {
+        match place(&self.spec.graph, offers, &self.last_placement) {
             Err(shortage) => {
                 let shortage = shortage.to_string();
                 if shortage != self.shortage {
@@ -44,6 +44,7 @@ impl JobCore {
                 let attempt = self.execution.attempt.saturating_add(1);
                 let restored = cluster::candidates(&self.retained).first().copied();
                 self.execution = Execution::new(attempt, restored, &placement, true);
+                self.last_placement.clone_from(&placement);
                 self.phase = Phase::Starting;
                 self.shortage.clear();
                 out.push(Action::Propose(Command::StartAttempt {
@@ -255,6 +256,7 @@ impl JobCore {
         let runs = |status| matches!(status, TaskStatus::Running | TaskStatus::Drained);
         if matches!(self.phase, Phase::Deploying { deployed: true, .. }) && self.execution.all_tasks(runs) {
             self.phase = Phase::Running;
+            self.running_since_ms = Some(now.elapsed_ms);
             let reason = match self.execution.restored {
                 Some(checkpoint) if self.skipped.is_empty() => {
                     format!("restored from checkpoint {checkpoint}")

@@ -39,7 +39,7 @@ pub use spec::{JobSpec, Patience};
 
 use crate::checkpoint::history::Standing;
 use crate::checkpoint::{CheckpointMetadata, Coordinator, History, SharedFiles, Statistics};
-use crate::cluster::{Command, JobRecord};
+use crate::cluster::{Command, JobRecord, Placement};
 use crate::cluster::{CompletedCheckpoint, FailureRecord, Outcome, RestartRecord, Slot, StatusChanged};
 use attempt::Execution;
 
@@ -119,6 +119,10 @@ pub struct JobCore {
     phase: Phase,
     execution: Execution,
     restarts: RestartRecord,
+    /// Since when all tasks of the present attempt run, as far as this leader knows; in monotonic milliseconds.
+    running_since_ms: Option<u64>,
+    /// Where each subtask ran last: it returns there if it can.
+    last_placement: Placement,
     /// Task managers that may have a worker of the job.
     workers: BTreeSet<TaskManagerId>,
     /// Of the attempt that runs.
@@ -158,6 +162,8 @@ impl JobCore {
             phase: Phase::Ended,
             execution: Execution::new(record.attempt, record.restored, &record.placement, false),
             restarts: record.restarts.clone(),
+            running_since_ms: None,
+            last_placement: record.placement.clone(),
             workers: BTreeSet::new(),
             coordinator: None,
             retained: record.checkpoints.clone(),
@@ -298,6 +304,12 @@ impl JobCore {
     #[must_use]
     pub fn wants_slots(&self) -> bool {
         matches!(self.phase, Phase::Waiting { .. }) && self.committing.is_empty()
+    }
+
+    /// Whether all its tasks run.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.phase == Phase::Running
     }
 
     /// Whether there is nothing more to do.

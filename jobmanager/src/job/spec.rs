@@ -18,6 +18,8 @@ pub struct Patience {
     pub adoption_ms: u64,
     /// For a task to react to its cancellation; enforced by its task manager.
     pub cancellation_ms: u64,
+    /// How long an attempt must have run to be restarted without a delay.
+    pub immediate_restart_ms: u64,
 }
 
 /// A job as it was submitted.

@@ -9,7 +9,7 @@ use thalweg_common::status::JobStatus;
 use super::message::{Action, Message, Now};
 use super::{JobCore, Next, Phase};
 use crate::cluster::{FailureRecord, Outcome};
-use crate::scheduler::restart::{self, Decision};
+use crate::scheduler::restart::{self, Decision, Moment};
 
 /// How much longer than the cancellation timeout, which its task manager enforces, a leader waits for a task to stop.
 const STOP_MARGIN_MS: u64 = 30_000;
@@ -30,7 +30,10 @@ impl JobCore {
         let place = if task.is_empty() { String::new() } else { format!("{task} on {task_manager}: ") };
         out.push(Action::Warn(format!("Job {} ({}): {place}{failure}", self.spec.name, self.spec.job_id)));
         let strategy = &self.spec.graph.restart_strategy;
-        let decision = restart::decide(strategy, &self.restarts, &failure, now.wall_ms, now.jitter);
+        let ran_ms = self.running_since_ms.take().map(|since_ms| now.elapsed_ms.saturating_sub(since_ms));
+        let had_run_well = ran_ms.is_some_and(|ran_ms| ran_ms >= self.spec.patience.immediate_restart_ms);
+        let moment = Moment { now_ms: now.wall_ms, jitter: now.jitter, had_run_well };
+        let decision = restart::decide(strategy, &self.restarts, &failure, moment);
         let reason = failure.message.clone();
         let record = FailureRecord {
             time_ms: now.wall_ms,
@@ -65,6 +68,7 @@ impl JobCore {
     /// Restarts the job at once somewhere else, without a failure.
     pub(super) fn move_away(&mut self, reason: &str, now: Now, out: &mut Vec<Action>) {
         self.restarts.resume_at_ms = now.wall_ms;
+        self.running_since_ms = None;
         self.switch(JobStatus::Restarting, reason, None, now, out);
         self.stop_tasks(Next::Restart { until_ms: now.elapsed_ms }, now, out);
     }

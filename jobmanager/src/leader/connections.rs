@@ -98,6 +98,17 @@ impl Connections {
         self.task_managers.iter().map(offer).collect()
     }
 
+    /// Task managers with free slots that are not to stop, those first of which a job would get slots first.
+    pub(super) fn with_room(&self, held: &BTreeSet<&Slot>) -> Vec<TaskManagerId> {
+        let mut offers = self.offers(held);
+        offers.retain(|offer| !offer.draining && !offer.free.is_empty());
+        // Sorted by name already: sorting is stable.
+        offers.sort_by_key(|offer| {
+            (offer.slots_total as usize - offer.free.len()) * 1_000 / offer.slots_total as usize
+        });
+        offers.into_iter().map(|offer| offer.task_manager).collect()
+    }
+
     /// Those from which nothing was heard since `since_ms`.
     pub(super) fn silent_since(&self, since_ms: u64) -> Vec<TaskManagerId> {
         let silent =

@@ -131,6 +131,7 @@ impl Settings {
             slot_request_ms: milliseconds(&configuration, &keys::SLOT_REQUEST_TIMEOUT),
             adoption_ms: self.heartbeat_timeout_ms.min(MAX_ADOPTION_MS),
             cancellation_ms: milliseconds(&configuration, &keys::TASK_CANCELLATION_TIMEOUT),
+            immediate_restart_ms: milliseconds(&configuration, &keys::IMMEDIATE_RESTART_AFTER),
         }
     }
 }

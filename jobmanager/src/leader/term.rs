@@ -3,6 +3,8 @@
 //! Everything here is synchronous; what takes time goes into `work`. A core's step may cause steps of others (slots that
 //! are freed, a task manager that is lost), so inputs are queued and worked off one after the other.
 
+mod standby;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use thalweg_common::id::{JobId, SubtaskId, TaskManagerId, Term as TermNumber};
 use thalweg_common::limits::{MAX_TASK_MANAGERS, MAX_TASK_SLOTS};
+use thalweg_common::status::JobStatus;
 use thalweg_proto::convert::{Malformed, WireId, subtask};
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
@@ -42,6 +45,8 @@ struct Job {
     counters: BTreeMap<SubtaskId, Samples>,
     /// Reports that were refused because they belong to another attempt.
     refused: u64,
+    /// Task managers without tasks of the job that have fetched its binary, or were told to.
+    standby: BTreeSet<TaskManagerId>,
 }
 
 /// One term of this node's leadership.
@@ -107,6 +112,7 @@ impl Term {
                 proposals: VecDeque::new(),
                 counters: BTreeMap::new(),
                 refused: 0,
+                standby: BTreeSet::new(),
             };
             self.jobs.insert(record.id, job);
             first.push((record.id, actions));
@@ -189,9 +195,13 @@ impl Term {
                             self.work.push(work::hold_binary(Arc::clone(&self.context), job_id, binary));
                         }
                     }
+                    let runs = matches!(&command, Command::ChangeJobStatus(change) if change.to == JobStatus::Running);
                     job.proposals.push_back(command.clone());
                     if job.proposals.len() == 1 {
                         self.work.push(work::propose(Arc::clone(&self.context.consensus), job_id, command));
+                    }
+                    if runs {
+                        self.choose_standby(job_id);
                     }
                 }
                 Action::Send { task_manager, message } => {
@@ -318,6 +328,7 @@ impl Term {
         for job_id in reports.into_keys() {
             self.send(name, wire::stop_worker(self.number, job_id));
         }
+        self.stand_by_for_all(name);
     }
 
     /// A task manager's connection is gone, or is to be: its tasks are lost.
@@ -326,7 +337,8 @@ impl Term {
             return;
         }
         warn!("Lost task manager {name}: {reason}.");
-        for job_id in self.jobs.keys() {
+        for (job_id, job) in &mut self.jobs {
+            job.standby.remove(name);
             let lost = Input::TaskManagerLost { task_manager: name.clone(), reason: reason.to_string() };
             self.inputs.push_back((*job_id, lost));
         }

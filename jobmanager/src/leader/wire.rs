@@ -7,6 +7,7 @@ use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
 use thalweg_proto::v1::task_manager_message::Message as FromTaskManager;
 
+use crate::cluster::Binary;
 use crate::job::{Deployment, JobSpec, Message, News, Report, Worker};
 
 /// What a task manager says.
@@ -126,6 +127,12 @@ pub(super) fn envelope(term: Term, message: ToTaskManager) -> v1::JobManagerMess
 /// The worker of a job that is not known or has ended is not needed.
 pub(super) fn stop_worker(term: Term, job_id: JobId) -> v1::JobManagerMessage {
     envelope(term, ToTaskManager::StopWorker(v1::StopWorker { job_id: job_id.to_wire() }))
+}
+
+/// A worker with this binary may be wanted soon.
+pub(super) fn prefetch(term: Term, binary: Binary) -> v1::JobManagerMessage {
+    let Binary { sha256, size_bytes } = binary;
+    envelope(term, ToTaskManager::PrefetchBinary(v1::PrefetchBinary { sha256: sha256.to_wire(), size_bytes }))
 }
 
 fn start_worker(spec: &JobSpec, attempt: Attempt) -> v1::StartWorker {

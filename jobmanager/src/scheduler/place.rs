@@ -2,9 +2,11 @@
 //!
 //! On a command's way this is the step between a job that waits and `StartAttempt`. Rules, as in Flink with evenly spread
 //! slots: subtask i of every vertex of a slot sharing group shares the group's slot i, so a group needs as many slots as
-//! its widest vertex; slots are taken one by one from the task manager that is used least. All or nothing: a job never
+//! its widest vertex. A subtask returns to the slot that it had in the last attempt, if that is free: its worker lives there
+//! and perhaps a copy of its state. The others take slots one by one from the task manager that is used least. All or nothing: a job never
 //! holds some slots while it waits for others, so two waiting jobs cannot block each other.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -84,11 +86,11 @@ fn group_widths(graph: &JobGraph) -> BTreeMap<&str, u32> {
     widths
 }
 
-/// Places every subtask of `graph`.
+/// Places every subtask of `graph`, where it was in `last` if possible.
 ///
 /// # Errors
 /// When fewer slots are free than the job needs; nothing is placed then.
-pub fn place(graph: &JobGraph, offers: &[Offer]) -> Result<Placement, Shortage> {
+pub fn place(graph: &JobGraph, offers: &[Offer], last: &Placement) -> Result<Placement, Shortage> {
     let open: Vec<&Offer> = offers.iter().filter(|offer| !offer.draining).collect();
     let needed = slots_needed(graph);
     let free = open.iter().map(|offer| offer.free.len()).sum();
@@ -101,23 +103,54 @@ pub fn place(graph: &JobGraph, offers: &[Offer]) -> Result<Placement, Shortage> 
             draining: offers.len() - open.len(),
         });
     }
-    let mut slots = spread(&open, needed).into_iter();
-    let groups: BTreeMap<&str, Vec<Slot>> = group_widths(graph)
-        .into_iter()
-        .map(|(group, width)| (group, slots.by_ref().take(width as usize).collect()))
-        .collect();
+    let mut slots = returning(graph, &open, last);
+    let returned: BTreeSet<Slot> = slots.values().cloned().collect();
+    let mut others = spread(&open, &returned, needed - returned.len()).into_iter();
+    for (group, width) in group_widths(graph) {
+        for index in 0..width {
+            if let Entry::Vacant(vacant) = slots.entry((group, index))
+                && let Some(slot) = others.next()
+            {
+                vacant.insert(slot);
+            }
+        }
+    }
     let mut placement = Placement::new();
     for (vertex, data) in (0u32..).zip(&graph.vertices) {
-        let group_slots = groups.get(data.slot_sharing_group.as_str()).into_iter().flatten();
-        for (index, slot) in (0..data.parallelism).zip(group_slots) {
-            placement.insert(SubtaskId { vertex, index }, slot.clone());
+        for index in 0..data.parallelism {
+            if let Some(slot) = slots.get(&(data.slot_sharing_group.as_str(), index)) {
+                placement.insert(SubtaskId { vertex, index }, slot.clone());
+            }
         }
     }
     Ok(placement)
 }
 
-/// Takes `needed` free slots, each from the task manager with the lowest share of taken slots at that moment.
-fn spread(offers: &[&Offer], needed: usize) -> Vec<Slot> {
+/// The slot of each group's `i`th subtasks that they had before and that is free again. No slot is given twice, whatever
+/// `last` says: it may be of a graph with other groups.
+fn returning<'a>(graph: &'a JobGraph, offers: &[&Offer], last: &Placement) -> BTreeMap<(&'a str, u32), Slot> {
+    let is_free = |slot: &Slot| {
+        let offer = offers.iter().find(|offer| offer.task_manager == slot.task_manager);
+        offer.is_some_and(|offer| offer.free.contains(&slot.number))
+    };
+    let mut slots = BTreeMap::new();
+    let mut taken = BTreeSet::new();
+    for (subtask, slot) in last {
+        let Some(vertex) = graph.vertices.get(subtask.vertex as usize) else { continue };
+        if subtask.index < vertex.parallelism
+            && let Entry::Vacant(vacant) = slots.entry((vertex.slot_sharing_group.as_str(), subtask.index))
+            && is_free(slot)
+            && taken.insert(slot)
+        {
+            vacant.insert(slot.clone());
+        }
+    }
+    slots
+}
+
+/// Takes `needed` free slots beside those that are `taken`, each from the task manager with the lowest share of taken slots
+/// at that moment.
+fn spread(offers: &[&Offer], taken: &BTreeSet<Slot>, needed: usize) -> Vec<Slot> {
     struct Candidate<'a> {
         offer: &'a Offer,
         free: Vec<u32>,
@@ -125,7 +158,14 @@ fn spread(offers: &[&Offer], needed: usize) -> Vec<Slot> {
     }
     let mut candidates: Vec<Candidate<'_>> = offers
         .iter()
-        .map(|offer| Candidate { offer, free: offer.free.iter().rev().copied().collect(), given: 0 })
+        .map(|offer| {
+            let is_taken = |number: &u32| {
+                taken.contains(&Slot { task_manager: offer.task_manager.clone(), number: *number })
+            };
+            let free: Vec<u32> =
+                offer.free.iter().rev().copied().filter(|number| !is_taken(number)).collect();
+            Candidate { offer, given: offer.free.len() - free.len(), free }
+        })
         .collect();
     candidates.sort_by(|left, right| left.offer.task_manager.cmp(&right.offer.task_manager));
     let mut slots = Vec::with_capacity(needed);
@@ -169,7 +209,8 @@ mod tests {
     #[test]
     fn subtasks_of_a_group_share_slots() {
         let graph = graph_of(vec![vertex("source", 2, "default"), vertex("count", 4, "default")]);
-        let placement = place(&graph, &[offer("a", 2, 0..2), offer("b", 2, 0..2)]).expect("there is room");
+        let placement = place(&graph, &[offer("a", 2, 0..2), offer("b", 2, 0..2)], &Placement::new())
+            .expect("there is room");
         assert_eq!(placement.len(), 6);
         for index in 0..2 {
             let of = |vertex| &placement[&SubtaskId { vertex, index }];
@@ -179,10 +220,23 @@ mod tests {
     }
 
     #[test]
+    fn subtasks_return_to_their_slots_and_only_the_others_move() {
+        let graph = graph_of(vec![vertex("source", 2, "default"), vertex("count", 3, "default")]);
+        let all = || [offer("a", 1, 0..1), offer("b", 1, 0..1), offer("c", 1, 0..1), offer("d", 1, 0..1)];
+        let last = place(&graph, &all(), &Placement::new()).expect("there is room");
+        let without_a = &all()[1..];
+        let placement = place(&graph, without_a, &last).expect("there is room");
+        for (subtask, slot) in &last {
+            let expected = if slot.task_manager.0 == "a" { "d" } else { slot.task_manager.0.as_str() };
+            assert_eq!(placement[subtask].task_manager.0, expected, "{subtask}");
+        }
+    }
+
+    #[test]
     fn groups_do_not_share_slots() {
         let graph = graph_of(vec![vertex("source", 1, "in"), vertex("count", 2, "default")]);
         assert_eq!(slots_needed(&graph), 3);
-        let placement = place(&graph, &[offer("a", 3, 0..3)]).expect("there is room");
+        let placement = place(&graph, &[offer("a", 3, 0..3)], &Placement::new()).expect("there is room");
         let slots: BTreeSet<_> = placement.values().collect();
         assert_eq!(slots.len(), 3);
     }
@@ -198,7 +252,8 @@ mod tests {
         ];
         for (parallelism, offers, expected) in table {
             let placement =
-                place(&graph_of(vec![vertex("v", parallelism, "default")]), &offers).expect("room");
+                place(&graph_of(vec![vertex("v", parallelism, "default")]), &offers, &Placement::new())
+                    .expect("room");
             let expected = expected.iter().map(|(name, slots)| (name.to_string(), *slots)).collect();
             assert_eq!(slots_by_task_manager(&placement), expected, "{offers:?}");
         }
@@ -224,7 +279,7 @@ mod tests {
             ),
         ];
         for (offers, expected) in table {
-            assert_eq!(place(&graph, &offers).expect_err("no room").to_string(), expected);
+            assert_eq!(place(&graph, &offers, &Placement::new()).expect_err("no room").to_string(), expected);
         }
     }
 
@@ -246,17 +301,26 @@ mod tests {
         fn a_placement_uses_only_what_is_offered(
             offers in any_offers(),
             vertices in proptest::collection::vec((1u32..6, 0u32..3), 1..5),
+            before in any_offers(),
         ) {
             let vertices = vertices.iter().map(|(p, group)| vertex("v", *p, &format!("g{group}"))).collect();
             let graph = graph_of(vertices);
             let needed = slots_needed(&graph);
             let free: usize = offers.iter().filter(|offer| !offer.draining).map(|offer| offer.free.len()).sum();
-            match place(&graph, &offers) {
+            let last = place(&graph, &before, &Placement::new()).unwrap_or_default();
+            match place(&graph, &offers, &last) {
                 Err(shortage) => prop_assert!(needed > free && shortage.needed - shortage.free == needed - free),
                 Ok(placement) => {
                     prop_assert_eq!(placement.keys().copied().collect::<Vec<_>>(), graph.subtasks().collect::<Vec<_>>());
                     let used: BTreeSet<&Slot> = placement.values().collect();
                     prop_assert_eq!(used.len(), needed);
+                    // Who can return does.
+                    for (subtask, slot) in &last {
+                        let is_free = offers.iter().any(|offer| {
+                            !offer.draining && offer.task_manager == slot.task_manager && offer.free.contains(&slot.number)
+                        });
+                        prop_assert!(!is_free || placement.get(subtask) == Some(slot));
+                    }
                     for slot in used {
                         let offer = offers.iter().find(|offer| offer.task_manager == slot.task_manager);
                         prop_assert!(offer.is_some_and(|offer| !offer.draining && offer.free.contains(&slot.number)));

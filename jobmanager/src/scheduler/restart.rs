@@ -1,5 +1,8 @@
 //! Restart strategies: whether a failed job is restarted, and after what delay. Flink's four, with Flink's defaults.
 //!
+//! A job that has run well for a while is restarted at once, whatever the delay: a delay keeps a job from failing again and
+//! again, not from coming back after its machine was lost.
+//!
 //! On a command's way this is asked once per failed attempt. The answer depends on nothing but its arguments; what has to
 //! be remembered for the next failure is a [`RestartRecord`], which goes through the Raft log with the state change, so a
 //! new leader decides as the old one would have.
@@ -28,14 +31,45 @@ pub enum Decision {
     },
 }
 
-/// Decides about the failure that happened at `now_ms`. `jitter` is a random number from -1 to 1.
+/// When a failure happened, and after what.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// Milliseconds since the epoch.
+    pub now_ms: Timestamp,
+    /// A random number from -1 to 1.
+    pub jitter: f64,
+    /// Whether the attempt had run long enough (`restart-strategy.immediate-restart-after`) to be restarted at once.
+    pub had_run_well: bool,
+}
+
+/// Decides about a failure. After an attempt that had run well the delay is left out; with exponential delay only when no
+/// earlier failure is remembered, because that strategy has an idea of its own of how long running well takes.
 #[must_use]
 pub fn decide(
     strategy: &RestartStrategy,
     record: &RestartRecord,
     failure: &Failure,
-    now_ms: Timestamp,
-    jitter: f64,
+    moment: Moment,
+) -> Decision {
+    match by_strategy(strategy, record, failure, moment) {
+        Decision::Restart { mut record, .. } if moment.had_run_well && is_first(strategy, &record) => {
+            record.resume_at_ms = moment.now_ms;
+            Decision::Restart { delay_ms: 0, record }
+        }
+        decision => decision,
+    }
+}
+
+/// Whether the strategy counts this restart as the first of a row, as far as it counts.
+fn is_first(strategy: &RestartStrategy, record: &RestartRecord) -> bool {
+    !matches!(strategy, RestartStrategy::ExponentialDelay { .. }) || record.restarts == 1
+}
+
+fn by_strategy(
+    strategy: &RestartStrategy,
+    record: &RestartRecord,
+    failure: &Failure,
+    Moment { now_ms, jitter, .. }: Moment,
 ) -> Decision {
     if !failure.retryable {
         return give_up("the failure would repeat on a restart");
@@ -139,12 +173,16 @@ mod tests {
 
     const SECOND: i64 = 1_000;
 
+    /// A failure at the beginning of time, of an attempt that had just begun.
+    const EARLY: Moment = Moment { now_ms: 0, jitter: 0.0, had_run_well: false };
+
     /// The delays of failures at these times, until the strategy gives up.
     fn delays(strategy: &RestartStrategy, times_ms: &[Timestamp], jitter: f64) -> Vec<Option<u64>> {
         let mut record = RestartRecord::default();
         let mut delays = Vec::new();
         for now_ms in times_ms {
-            match decide(strategy, &record, &Failure::external("lost"), *now_ms, jitter) {
+            let moment = Moment { now_ms: *now_ms, jitter, had_run_well: false };
+            match decide(strategy, &record, &Failure::external("lost"), moment) {
                 Decision::Restart { delay_ms, record: next } => {
                     record = next;
                     delays.push(Some(delay_ms));
@@ -211,16 +249,51 @@ mod tests {
     fn what_would_repeat_is_not_restarted() {
         let strategy = RestartStrategy::FixedDelay { attempts: RestartStrategy::UNLIMITED, delay_ms: 0 };
         let failure = Failure::user("the plan differs").permanent();
-        let decision = decide(&strategy, &RestartRecord::default(), &failure, 0, 0.0);
+        let decision = decide(&strategy, &RestartRecord::default(), &failure, EARLY);
         assert!(matches!(decision, Decision::GiveUp { reason } if reason.contains("would repeat")));
     }
 
     #[test]
     fn a_record_says_when_the_next_attempt_may_start() {
         let strategy = RestartStrategy::FixedDelay { attempts: 1, delay_ms: 500 };
-        let decision = decide(&strategy, &RestartRecord::default(), &Failure::user("x"), 10_000, 0.0);
+        let moment = Moment { now_ms: 10_000, ..EARLY };
+        let decision = decide(&strategy, &RestartRecord::default(), &Failure::user("x"), moment);
         let Decision::Restart { record, .. } = decision else { unreachable!("the first restart is allowed") };
         assert_eq!((record.restarts, record.resume_at_ms), (1, 10_500));
+    }
+
+    #[test]
+    fn a_job_that_had_run_well_is_restarted_at_once() {
+        let fixed = RestartStrategy::FixedDelay { attempts: 3, delay_ms: 500 };
+        let rate = RestartStrategy::FailureRate { max_failures: 3, interval_ms: 10_000, delay_ms: 50 };
+        // Whether each attempt had run well, and the delay behind it.
+        type Attempts<'a> = &'a [(bool, Option<u64>)];
+        let table: [(RestartStrategy, Attempts<'_>); 5] = [
+            (fixed, &[(true, Some(0)), (false, Some(500)), (true, Some(0)), (true, None)]),
+            (rate, &[(true, Some(0)), (false, Some(50)), (true, Some(0)), (true, None)]),
+            (RestartStrategy::None, &[(true, None)]),
+            // Ten seconds are not long for a job whose delay has grown to five.
+            (
+                exponential(None),
+                &[(true, Some(0)), (true, Some(2_000)), (false, Some(4_000)), (true, Some(5_000))],
+            ),
+            (exponential(Some(1)), &[(true, Some(0)), (true, None)]),
+        ];
+        for (strategy, attempts) in table {
+            let mut record = RestartRecord::default();
+            for (had_run_well, expected) in attempts {
+                let moment = Moment { had_run_well: *had_run_well, ..EARLY };
+                let found = match decide(&strategy, &record, &Failure::external("lost"), moment) {
+                    Decision::Restart { delay_ms, record: next } => {
+                        assert_eq!(next.resume_at_ms, delay_ms as i64, "a new leader waits no longer");
+                        record = next;
+                        Some(delay_ms)
+                    }
+                    Decision::GiveUp { .. } => None,
+                };
+                assert_eq!(found, *expected, "{strategy:?} {attempts:?}");
+            }
+        }
     }
 
     proptest! {
@@ -229,13 +302,15 @@ mod tests {
             times_ms in proptest::collection::vec(any::<i64>(), 1..100),
             max_failures in 1u32..,
             jitter in -2.0f64..2.0,
+            had_run_well in any::<bool>(),
         ) {
             let rate = RestartStrategy::FailureRate { max_failures, interval_ms: 1, delay_ms: 1 };
             for strategy in [rate, exponential(None)] {
                 let mut record = RestartRecord::default();
                 for now_ms in &times_ms {
+                    let moment = Moment { now_ms: *now_ms, jitter, had_run_well };
                     if let Decision::Restart { delay_ms, record: next } =
-                        decide(&strategy, &record, &Failure::user("x"), *now_ms, jitter)
+                        decide(&strategy, &record, &Failure::user("x"), moment)
                     {
                         prop_assert!(delay_ms <= 5_000);
                         prop_assert!(next.failure_times_ms.len() <= MAX_RESTART_TIMES.min(max_failures as usize));

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, JobId, TaskManagerId, Term, WorkerId};
+use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::v1;
 use thalweg_proto::v1::task_manager_message::Message as ToLeader;
@@ -91,6 +92,8 @@ pub(crate) enum Action {
     Send(ToLeader),
     /// Launch a worker.
     Launch { fresh: Fresh, request: StartRequest },
+    /// Have a binary ready.
+    Prefetch { binary: BlobHash, size_bytes: u64 },
     /// Tell a worker.
     Tell { worker: WorkerId, command: Command },
     /// End a worker at once.
@@ -227,6 +230,10 @@ impl Core {
             }
             Order::HeartbeatAnswer => {}
             Order::StartWorker(request) => self.start_worker(request, fresh, actions),
+            Order::Prefetch { binary, size_bytes } if !self.draining => {
+                actions.push(Action::Prefetch { binary, size_bytes });
+            }
+            Order::Prefetch { .. } => {}
             Order::Deploy { job, attempt, tasks, relay } => {
                 let outcome = match self.jobs.get_mut(&job) {
                     Some(job) => job.deploy(attempt, tasks, relay),

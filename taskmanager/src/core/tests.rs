@@ -154,6 +154,7 @@ fn names(actions: &[Action]) -> Vec<String> {
             Action::Send(ToLeader::Draining(_)) => "draining".to_string(),
             Action::Send(_) => "send".to_string(),
             Action::Launch { fresh, .. } => format!("launch {}", fresh.worker.0),
+            Action::Prefetch { .. } => "prefetch".to_string(),
             Action::Tell { command: Command::DeployTasks(_), .. } => "deploy".to_string(),
             Action::Tell { command: Command::CancelTasks(_), .. } => "cancel".to_string(),
             Action::Tell { command: Command::Shutdown(_), .. } => "shutdown".to_string(),

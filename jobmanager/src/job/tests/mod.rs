@@ -23,7 +23,12 @@ use crate::testing::{checkpointed_graph, submission};
 
 const JOB: JobId = JobId(1);
 const WALL_MS: i64 = 1_700_000_000_000;
-const PATIENCE: Patience = Patience { slot_request_ms: 60_000, adoption_ms: 10_000, cancellation_ms: 5_000 };
+const PATIENCE: Patience = Patience {
+    slot_request_ms: 60_000,
+    adoption_ms: 10_000,
+    cancellation_ms: 5_000,
+    immediate_restart_ms: 10_000,
+};
 
 fn tm(name: &str) -> TaskManagerId {
     TaskManagerId(name.to_string())
