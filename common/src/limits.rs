@@ -297,6 +297,15 @@ pub const EPOCH_CHUNK_BYTES: usize = 32 * 1024 * 1024;
 /// Longest time for which a task waits for the writer of a checkpoint because its cache is full, in milliseconds.
 pub const EPOCH_WAIT_MS: u64 = 60_000;
 
+/// Bytes of a frozen epoch that a task encodes between two batches: about a tenth of a millisecond.
+pub const EPOCH_SLICE_BYTES: usize = 64 * 1024;
+
+/// How long a task that has nothing else to do waits for the writer of an epoch, in milliseconds.
+pub const EPOCH_PAUSE_MS: u64 = 1;
+
+/// Shared files that a task uploads or downloads at the same time.
+pub const SHARED_FILES_UNDER_WAY: usize = 8;
+
 /// Entries, by their bytes, that go into one file when state is restored with other key groups.
 pub const MAX_RESTORED_FILE_BYTES: usize = 64 * 1024 * 1024;
 

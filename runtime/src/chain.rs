@@ -18,6 +18,7 @@ use crate::operator::OpenContext;
 use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program};
 use crate::record_type::{ReceivingEnd, RecordType};
 use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
+use crate::stores::TaskStores;
 use crate::task::counters::Counters;
 
 /// What a subtask is built from, beside the program.
@@ -29,6 +30,8 @@ pub(crate) struct ChainParts {
     pub(crate) clock: SharedClock,
     pub(crate) waker: TaskWaker,
     pub(crate) counters: Counters,
+    /// Where its operators keep their state.
+    pub(crate) stores: TaskStores,
     /// What the checkpoint holds of this subtask; several after a change of parallelism.
     pub(crate) restored: Vec<TaskSnapshot>,
     /// The channels of all edges into the subtask.
@@ -209,6 +212,7 @@ impl<'a> Builder<'a> {
             restored: take_restored(&mut parts.restored, operator.id),
             checkpoint_mode: self.program.graph.checkpointing.mode,
             counters: parts.counters.clone(),
+            stores: parts.stores.clone(),
             debloat_target: self.program.exchange.debloat_target,
         }
     }

@@ -24,6 +24,7 @@ fn parts(subtask: SubtaskId) -> ChainParts {
         clock: SystemClock::shared(),
         waker: TaskParker::new().waker(),
         counters: Counters::default(),
+        stores: Default::default(),
         restored: Vec::new(),
         receivers: Vec::new(),
         senders: BTreeMap::new(),

@@ -67,6 +67,7 @@ pub(crate) fn program(
         edges: vec![EdgeCode::hash(|pair: &Pair| pair.0)],
         exchange: ExchangeSettings::default(),
         storages: StorageFactory::default(),
+        state: Default::default(),
     }
 }
 

@@ -23,6 +23,7 @@ mod record_type;
 mod simulation;
 mod slot;
 pub mod snapshot;
+pub mod stores;
 mod task;
 pub mod testing;
 pub mod worker;

@@ -21,6 +21,7 @@ use crate::exchange::ExchangeSettings;
 use crate::link::Flushed;
 use crate::operator::OpenContext;
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
+use crate::stores::{StateSettings, TaskStores};
 use crate::task::counters::{Counters, Gauge};
 
 pub use crate::edge::EdgeCode;
@@ -39,6 +40,8 @@ pub struct Program {
     pub exchange: ExchangeSettings,
     /// Opens where its snapshots are stored; shared by all its tasks.
     pub storages: StorageFactory,
+    /// How it keeps its state.
+    pub state: StateSettings,
 }
 
 /// The code of one operator.
@@ -105,6 +108,8 @@ pub struct OperatorContext {
     pub checkpoint_mode: CheckpointMode,
     /// The counters of the task.
     pub(crate) counters: Counters,
+    /// Where its keyed state is.
+    pub(crate) stores: TaskStores,
     /// Time in which a task is to get through what waits for it.
     pub(crate) debloat_target: Option<Duration>,
 }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thalweg_common::id::OperatorId;
-use thalweg_state::StateSnapshot;
+use thalweg_common::key_group::KeyGroupRange;
+use thalweg_proto::convert::SharedFile;
+use thalweg_state::{StateSnapshot, StoreDescription};
+
+use crate::stores::FrozenStore;
 
 /// What one task adds to a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,18 +24,82 @@ pub struct OperatorSnapshot {
     pub operator_state: Vec<Vec<u8>>,
     /// Keyed state, by state name.
     pub keyed_state: BTreeMap<String, StateSnapshot>,
+    /// Keyed state in a store on disk, as the files of that store.
+    pub store: Option<StoreManifest>,
+}
+
+/// The files of a store on disk at a barrier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreManifest {
+    /// What is in it.
+    pub description: StoreDescription,
+    /// All files.
+    pub files: Vec<ManifestFile>,
+}
+
+/// A file of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Its name in the store's directory.
+    pub name: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The xxh3 of its bytes.
+    pub checksum: u64,
+    /// Where it is.
+    pub place: FilePlace,
+}
+
+/// Where a file of a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilePlace {
+    /// A shared file of the job, at this path.
+    Shared(String),
+    /// Here: one of the small ones that belong to a single checkpoint.
+    Here(Vec<u8>),
+}
+
+impl StoreManifest {
+    /// Whether it has entries of these key groups.
+    #[must_use]
+    pub fn overlaps(&self, groups: KeyGroupRange) -> bool {
+        let there = self.description.groups;
+        there.start.max(groups.start) < there.end.min(groups.end)
+    }
+
+    /// Its shared files.
+    pub fn shared(&self) -> impl Iterator<Item = SharedFile> {
+        self.files.iter().filter_map(|file| match &file.place {
+            FilePlace::Shared(path) => {
+                let (size_bytes, checksum) = (file.size_bytes, file.checksum);
+                Some(SharedFile { path: path.clone(), size_bytes, checksum })
+            }
+            FilePlace::Here(_) => None,
+        })
+    }
 }
 
 /// Collects a task's snapshot while the barrier passes along its chain.
 #[derive(Debug, Default)]
 pub struct SnapshotBuilder {
     snapshot: TaskSnapshot,
+    frozen: Vec<FrozenStore>,
 }
 
 impl SnapshotBuilder {
     /// The entry of an operator.
     pub fn operator(&mut self, id: OperatorId) -> &mut OperatorSnapshot {
         self.snapshot.operators.entry(id).or_default()
+    }
+
+    /// Adds what is yet to be written of a store on disk.
+    pub(crate) fn freeze(&mut self, store: FrozenStore) {
+        self.frozen.push(store);
+    }
+
+    /// Takes out what is yet to be written.
+    pub(crate) fn take_frozen(&mut self) -> Vec<FrozenStore> {
+        std::mem::take(&mut self.frozen)
     }
 
     /// The snapshot, when the barrier has passed the whole chain.

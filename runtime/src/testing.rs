@@ -18,17 +18,19 @@ use thalweg_common::failure::Failure;
 use thalweg_common::id::{CheckpointId, JobId, OperatorId};
 use thalweg_common::key_group::groups_of;
 use thalweg_common::record::Record;
+use thalweg_state::{Drained, StoreFile};
 
 use crate::batch::Batch;
 use crate::event::{Barrier, Event};
 use crate::link::{Flushed, Link};
 use crate::operator::OpenContext;
 use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory};
-use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
+use crate::snapshot::{FilePlace, ManifestFile, OperatorSnapshot, SnapshotBuilder, StoreManifest};
+use crate::stores::{Draining, FrozenStore, TaskStores};
 use crate::task::counters::Counters;
 
 /// The only operator of a harness.
-const OPERATOR: OperatorId = OperatorId(1);
+pub(crate) const OPERATOR: OperatorId = OperatorId(1);
 
 /// Where the operator believes to run. By default the only subtask, started from nothing, on a clock that stands still.
 #[derive(Debug, Clone)]
@@ -43,6 +45,14 @@ pub struct Setup {
     pub restored: Vec<OperatorSnapshot>,
     /// The time.
     pub clock: SharedClock,
+    /// Where keyed state is; [`Setup::on_disk`] changes it.
+    pub state: HarnessState,
+}
+
+/// Where the keyed state of a tested operator is: in memory, unless it was put on disk.
+#[derive(Debug, Clone, Default)]
+pub struct HarnessState {
+    stores: TaskStores,
 }
 
 impl Default for Setup {
@@ -53,6 +63,7 @@ impl Default for Setup {
             max_parallelism: 128,
             restored: Vec::new(),
             clock: Arc::new(ManualClock::new(0)),
+            state: HarnessState::default(),
         }
     }
 }
@@ -70,6 +81,21 @@ impl Setup {
     pub fn subtask(mut self, index: u32, parallelism: u32) -> Self {
         (self.subtask_index, self.parallelism) = (index, parallelism);
         self
+    }
+
+    /// Keeps keyed state in RocksDB below `directory`, where no other harness has its own, with this much memory. Its snapshots
+    /// are restored while their directories are there.
+    #[cfg(feature = "rocksdb")]
+    #[must_use]
+    pub fn on_disk(mut self, directory: &std::path::Path, managed_bytes: u64) -> Self {
+        self.state.stores = TaskStores::on_disk(directory, managed_bytes);
+        self
+    }
+
+    /// The stores of the operator's task.
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(crate) fn stores(&self) -> TaskStores {
+        self.state.stores.clone()
     }
 
     /// What a source, sink or function is told when it is opened.
@@ -95,6 +121,7 @@ impl Setup {
             restored: self.restored,
             checkpoint_mode: CheckpointMode::ExactlyOnce,
             counters: Counters::default(),
+            stores: self.state.stores,
             debloat_target: None,
         }
     }
@@ -104,6 +131,7 @@ impl Setup {
 pub struct OperatorHarness<In, Out = ()> {
     link: Box<dyn Link<In>>,
     captured: Captured<Out>,
+    draining: Draining,
 }
 
 impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
@@ -114,8 +142,9 @@ impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
     pub fn open(factory: &dyn OperatorFactory, setup: Setup) -> Result<Self, Failure> {
         let captured = Captured::default();
         let next = AnyLink::new::<Out>(Box::new(captured.clone()));
+        let draining = setup.state.stores.draining();
         let link = factory.build(&mut setup.operator_context(), Some(next))?.typed()?;
-        Ok(Self { link, captured })
+        Ok(Self { link, captured, draining })
     }
 }
 
@@ -125,8 +154,9 @@ impl<In: 'static> OperatorHarness<In> {
     /// # Errors
     /// When it does not open.
     pub fn open_sink(factory: &dyn OperatorFactory, setup: Setup) -> Result<Self, Failure> {
+        let draining = setup.state.stores.draining();
         let link = factory.build(&mut setup.operator_context(), None)?.typed()?;
-        Ok(Self { link, captured: Captured::default() })
+        Ok(Self { link, captured: Captured::default(), draining })
     }
 }
 
@@ -152,6 +182,25 @@ impl<In, Out> OperatorHarness<In, Out> {
     /// # Errors
     /// What the operator fails with.
     pub fn barrier(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
+        let frozen = self.freeze(checkpoint)?;
+        frozen.finish(|| self.encode())
+    }
+
+    /// Lets it encode a slice of what is frozen, and says whether that was all.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn encode(&mut self) -> Result<bool, Failure> {
+        self.draining.begin();
+        self.link.flush(false)?;
+        Ok(self.draining.left() == Drained::All)
+    }
+
+    /// Lets a barrier reach it, and leaves to the caller what is beside the processing.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn freeze(&mut self, checkpoint: CheckpointId) -> Result<Frozen, Failure> {
         take_snapshot(checkpoint, |barrier, builder| self.link.snapshot(barrier, builder))
     }
 
@@ -252,7 +301,7 @@ impl<Out: Record> SourceHarness<Out> {
     /// # Errors
     /// What the source fails with.
     pub fn barrier(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
-        take_snapshot(checkpoint, |barrier, builder| self.head.snapshot(barrier, builder))
+        Ok(take_snapshot(checkpoint, |barrier, builder| self.head.snapshot(barrier, builder))?.snapshot)
     }
 
     /// Takes out what it has emitted.
@@ -269,10 +318,68 @@ impl<Out: Record> SourceHarness<Out> {
 fn take_snapshot(
     checkpoint: CheckpointId,
     snapshot: impl FnOnce(Barrier, &mut SnapshotBuilder) -> Result<(), Failure>,
-) -> Result<OperatorSnapshot, Failure> {
+) -> Result<Frozen, Failure> {
     let mut builder = SnapshotBuilder::default();
     snapshot(Barrier { id: checkpoint, timestamp_ms: 0, is_final: false }, &mut builder)?;
-    Ok(builder.build().operators.remove(&OPERATOR).unwrap_or_default())
+    let stores = builder.take_frozen();
+    Ok(Frozen { snapshot: builder.build().operators.remove(&OPERATOR).unwrap_or_default(), stores })
+}
+
+/// A snapshot of which a part may have to be written yet.
+#[derive(Debug)]
+pub struct Frozen {
+    snapshot: OperatorSnapshot,
+    stores: Vec<FrozenStore>,
+}
+
+impl Frozen {
+    /// The snapshot without what is yet to be written, and that.
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(crate) fn into_parts(self) -> (OperatorSnapshot, Vec<FrozenStore>) {
+        (self.snapshot, self.stores)
+    }
+
+    /// Writes what is left of it on a thread of its own. Meanwhile `encode` lets the operator encode a slice, until it says that
+    /// this was all.
+    ///
+    /// # Errors
+    /// What `encode` fails with, and what cannot be written.
+    pub fn finish(
+        mut self,
+        mut encode: impl FnMut() -> Result<bool, Failure>,
+    ) -> Result<OperatorSnapshot, Failure> {
+        for FrozenStore { epoch, directory, .. } in self.stores {
+            let write = || epoch.finish(&directory);
+            let (files, encoded) = std::thread::scope(|scope| {
+                let writer = scope.spawn(write);
+                let encoded = loop {
+                    match encode() {
+                        Ok(false) => std::thread::yield_now(),
+                        encoded => break encoded,
+                    }
+                };
+                (writer.join(), encoded)
+            });
+            encoded?;
+            let files = files.map_err(|_| Failure::internal("the writer of an epoch panicked"))??;
+            let description = files.description;
+            let files: Result<Vec<_>, Failure> = files.files.into_iter().map(manifest_file).collect();
+            self.snapshot.store = Some(StoreManifest { description, files: files? });
+        }
+        Ok(self.snapshot)
+    }
+}
+
+/// A file where it was linked.
+fn manifest_file(file: StoreFile) -> Result<ManifestFile, Failure> {
+    let place = if file.is_shared {
+        // Found there: what is absolute stays so when it is joined to a directory.
+        FilePlace::Shared(file.path.display().to_string())
+    } else {
+        let bytes = std::fs::read(&file.path).map_err(|error| Failure::external(error.to_string()))?;
+        FilePlace::Here(bytes)
+    };
+    Ok(ManifestFile { name: file.name, size_bytes: file.size_bytes, checksum: file.checksum, place })
 }
 
 /// The link behind the tested operator.

@@ -17,6 +17,7 @@ use thalweg_runtime::exchange::ExchangeSettings;
 use thalweg_runtime::operator::Source;
 use thalweg_runtime::operators::{self, CollectionSource, GeneratorSource};
 use thalweg_runtime::program::{EdgeCode, Node, Program};
+use thalweg_runtime::stores::StateSettings;
 
 use crate::error::{Error, Result};
 use crate::graph::build::build;
@@ -222,6 +223,7 @@ impl Environment {
             ));
         }
         let exchange = ExchangeSettings::from_configuration(&settings);
+        let state = StateSettings::from_configuration(&settings)?;
         let storages = StorageFactory::new(StorageSettings::from_configuration(&settings)?);
         if let Some(directory) = settings.text(&keys::CHECKPOINTING_DIRECTORY) {
             // Said before anything runs; a cluster's own directory is only known where it runs.
@@ -229,7 +231,7 @@ impl Environment {
                 .open(directory)
                 .map_err(|error| Error::new(error).context("the checkpoint directory is wrong"))?;
         }
-        Ok(Program { graph: built.graph, nodes: topology.code, edges, exchange, storages })
+        Ok(Program { graph: built.graph, nodes: topology.code, edges, exchange, storages, state })
     }
 }
 

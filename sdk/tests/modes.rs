@@ -211,6 +211,8 @@ fn a_worker_whose_topology_differs_from_the_plan_says_so() {
         ("THALWEG_WORKER_ID", "00000000000000000000000000000002"),
         ("THALWEG_WORKER_TOKEN", "00ff"),
         ("THALWEG_DATA_HOST", "127.0.0.1"),
+        ("THALWEG_STATE_DIRECTORY", "/nonexistent/state"),
+        ("THALWEG_MANAGED_BYTES_PER_SLOT", "1048576"),
         ("THALWEG_PLAN_FINGERPRINT", "7"),
     ];
     let output = job("word count", &variables, &[]);

@@ -70,6 +70,10 @@ pub(crate) struct Environment {
     pub(crate) launcher: Arc<dyn WorkerLauncher>,
     pub(crate) blobs: BlobCache,
     pub(crate) logs: PathBuf,
+    /// Where workers keep state, each in a directory of its own.
+    pub(crate) state: PathBuf,
+    /// Managed memory of each slot.
+    pub(crate) managed_bytes_per_slot: u64,
     pub(crate) data_host: String,
     /// Settings of workers for jobs that were submitted without them.
     pub(crate) worker_configuration: BTreeMap<String, String>,
@@ -317,6 +321,7 @@ impl Actor {
                     until_exit(handle, &kill).await
                 }
             };
+            remove_state(state_directory(&environment, worker)).await;
             Some(Mail::Exited { worker, failure })
         });
     }
@@ -404,8 +409,23 @@ async fn launch(
         plan_fingerprint: request.program.plan_fingerprint,
         data_host: environment.data_host.clone(),
         log_directory,
+        state_directory: state_directory(environment, fresh.worker),
+        managed_bytes_per_slot: environment.managed_bytes_per_slot,
     };
     environment.launcher.launch(spec).await
+}
+
+/// Where a worker keeps state.
+fn state_directory(environment: &Environment, worker: WorkerId) -> PathBuf {
+    environment.state.join(worker.to_string())
+}
+
+/// Removes the state of a worker that is gone. What cannot be removed goes when the task manager starts again.
+async fn remove_state(directory: PathBuf) {
+    let removed = tokio::fs::remove_dir_all(&directory).await;
+    if let Some(error) = removed.err().filter(|error| error.kind() != std::io::ErrorKind::NotFound) {
+        tracing::warn!("cannot remove {}: {error}", directory.display());
+    }
 }
 
 /// Waits for a worker's end, and brings it about when told to.

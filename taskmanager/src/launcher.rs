@@ -35,6 +35,10 @@ pub struct WorkerSpec {
     pub data_host: String,
     /// Where its output goes; exists.
     pub log_directory: PathBuf,
+    /// A directory of its own for state, which it makes when it needs it. It is removed when the worker is gone.
+    pub state_directory: PathBuf,
+    /// Managed memory of each of its slots, in bytes.
+    pub managed_bytes_per_slot: u64,
 }
 
 /// Brings workers to life.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use thalweg_common::config::{Configuration, managed_memory_bytes};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::TaskManagerId;
 use thalweg_common::limits::{ACTOR_MAILBOX, MAX_TASK_SLOTS};
@@ -49,6 +50,8 @@ pub struct TaskManagerOptions {
     pub labels: Vec<String>,
     /// Settings of its workers' exchange (`taskmanager.network...`) that jobs do not choose themselves.
     pub worker_configuration: BTreeMap<String, String>,
+    /// Memory for state on disk, all slots together, in bytes.
+    pub managed_bytes: u64,
     /// Where to look for the leading job manager: `host:port` each; one that is up is enough.
     pub job_managers: Vec<String>,
     /// Where job binaries and logs are kept. No two task managers may share it.
@@ -69,6 +72,7 @@ impl TaskManagerOptions {
             slots: 1,
             labels: Vec::new(),
             worker_configuration: BTreeMap::new(),
+            managed_bytes: managed_memory_bytes(&Configuration::new()),
             job_managers,
             data_directory,
             attach_timeout: Duration::from_secs(10),
@@ -113,6 +117,8 @@ impl TaskManager {
         let lock = lock(&options.data_directory)?;
         let unusable = |error| unusable(&options.data_directory, &error);
         let (known, job_managers) = watch::channel(options.job_managers.clone());
+        let state = options.data_directory.join("state");
+        remove_all(&state).map_err(unusable)?;
         let blobs = BlobCache::open(options.data_directory.join("blobs"), job_managers).map_err(unusable)?;
         let no_port = |error| Failure::external(format!("cannot listen on 127.0.0.1 for workers: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(no_port)?;
@@ -120,6 +126,8 @@ impl TaskManager {
             launcher,
             blobs,
             logs: options.data_directory.join("logs"),
+            state,
+            managed_bytes_per_slot: options.managed_bytes / u64::from(options.slots),
             data_host: options.host.clone(),
             worker_configuration: options.worker_configuration,
             worker_service: listener.local_addr().map_err(no_port)?.to_string(),
@@ -144,6 +152,14 @@ impl TaskManager {
         worker_service::serve(listener, mailbox.clone(), &scope);
         connection::start(options.job_managers, known, mailbox.clone(), &scope);
         Ok(TaskManagerHandle { id, scope, tasks, mailbox, registered })
+    }
+}
+
+/// Removes what workers of an earlier process have left: a task manager that was killed could not.
+fn remove_all(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

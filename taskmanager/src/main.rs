@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use thalweg_common::config::{Configuration, keys};
+use thalweg_common::config::{Configuration, keys, managed_memory_bytes};
 use thalweg_common::id::{TaskManagerId, WorkerId};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
@@ -185,11 +185,14 @@ impl Options {
         options.host = self.host.or(text(&keys::TASK_MANAGER_HOST)).unwrap_or(options.host);
         options.labels =
             if self.labels.is_empty() { list(text(&keys::TASK_MANAGER_LABELS)) } else { self.labels };
-        let of_workers = keys::EXCHANGE.iter().chain(keys::STORAGE).filter_map(|key| {
+        let of_workers =
+            keys::EXCHANGE.iter().chain(keys::STORAGE).chain(keys::ROCKSDB).chain(keys::ROCKSDB_METRICS);
+        let of_workers = of_workers.filter_map(|key| {
             let value = configuration.is_set(key).then(|| configuration.text(key))??;
             Some((key.name.to_string(), value.to_string()))
         });
         options.worker_configuration = of_workers.collect();
+        options.managed_bytes = managed_memory_bytes(&configuration);
         Ok(options)
     }
 }

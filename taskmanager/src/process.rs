@@ -82,6 +82,8 @@ impl ProcessLauncher {
             .env("THALWEG_WORKER_TOKEN", spec.token.to_hex())
             .env("THALWEG_PLAN_FINGERPRINT", spec.plan_fingerprint.to_string())
             .env("THALWEG_DATA_HOST", &spec.data_host)
+            .env("THALWEG_STATE_DIRECTORY", &spec.state_directory)
+            .env("THALWEG_MANAGED_BYTES_PER_SLOT", spec.managed_bytes_per_slot.to_string())
             .stdin(Stdio::null())
             .stdout(File::create(logs::stdout(&spec.log_directory, spec.worker_id))?)
             .stderr(File::create(logs::stderr(&spec.log_directory, spec.worker_id))?)

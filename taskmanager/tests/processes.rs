@@ -41,6 +41,8 @@ impl Fixture {
             plan_fingerprint: 18_446_744_073_709_551_615,
             data_host: "127.0.0.1".into(),
             log_directory: self.logs.path().to_path_buf(),
+            state_directory: self.logs.path().join("state"),
+            managed_bytes_per_slot: 1 << 20,
         }
     }
 

@@ -253,6 +253,13 @@ keys! {
     AGG_PHASE_STRATEGY: "table.optimizer.agg-phase-strategy",
         ValueKind::Choice(&[&["AUTO"], &["TWO_PHASE", "two-phase"], &["ONE_PHASE", "one-phase"]]), default "AUTO";
 
+    /// Where keyed state is: `hashmap` in memory, `rocksdb` on the local disk with a cache in memory, for state that is larger than
+    /// memory. The job must be built with the feature of the same name.
+    STATE_BACKEND: "state.backend.type" | "state.backend",
+        ValueKind::Choice(&[&["hashmap"], &["rocksdb"]]), default "hashmap";
+    /// Whether a checkpoint of state in RocksDB uploads only the files that are new since the last one.
+    CHECKPOINTING_INCREMENTAL: "execution.checkpointing.incremental" | "state.backend.incremental",
+        ValueKind::Boolean, default "true";
     /// Options of RocksDB that go well with a kind of disk, or with little memory.
     ROCKSDB_PREDEFINED_OPTIONS: "state.backend.rocksdb.predefined-options",
         ValueKind::Choice(&[
@@ -356,6 +363,13 @@ keys! {
     TASK_MANAGER_HOST: "taskmanager.host", ValueKind::Text;
     /// Labels of a task manager, as in `zone=a,disk=nvme`.
     TASK_MANAGER_LABELS: "taskmanager.labels", ValueKind::Text;
+    /// Memory for state in RocksDB, all workers of a task manager together; each slot has the same share. Without it: a part of
+    /// the machine's memory.
+    MANAGED_MEMORY_SIZE: "taskmanager.memory.managed.size",
+        ValueKind::MemorySize { min_bytes: 1 << 20, max_bytes: 1 << 50 };
+    /// Part of the machine's memory, or of its control group's, that state in RocksDB may take.
+    MANAGED_MEMORY_FRACTION: "taskmanager.memory.managed.fraction",
+        ValueKind::Decimal { min: 0.01, max: 0.9 }, default "0.4";
     /// Size at which a frame to another process is sent although more records wait.
     SEGMENT_SIZE: "taskmanager.memory.segment-size",
         ValueKind::MemorySize { min_bytes: 1 << 10, max_bytes: 4 << 20 }, default "128 kb";
@@ -465,6 +479,17 @@ pub const STORAGE: &[&ConfigKey] = &[
     &S3_RETRIES,
     &S3_SSE_TYPE,
     &S3_SSE_KMS_KEY,
+];
+
+/// The keys that tune RocksDB, beside its metrics. A task manager's apply to every worker that it starts, unless the job was
+/// submitted with its own.
+pub const ROCKSDB: &[&ConfigKey] = &[
+    &ROCKSDB_PREDEFINED_OPTIONS,
+    &ROCKSDB_COMPACTION_STYLE,
+    &ROCKSDB_PARTITIONED_INDEX_FILTERS,
+    &ROCKSDB_WRITE_BUFFER_RATIO,
+    &ROCKSDB_THREADS,
+    &ROCKSDB_TTL_COMPACTION_FILTER,
 ];
 
 /// The keys that switch the native metrics of RocksDB on, one each.

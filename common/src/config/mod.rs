@@ -25,6 +25,7 @@
 
 mod file;
 pub mod keys;
+mod memory;
 mod parse;
 mod typed;
 
@@ -37,6 +38,7 @@ use thiserror::Error;
 use tracing::warn;
 
 pub use keys::{ConfigKey, ValueKind};
+pub use memory::managed_memory_bytes;
 pub use parse::{parse_duration, parse_memory_size};
 pub use typed::{CheckpointConfig, CheckpointMode, CheckpointRetention, RestartStrategy};
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
+use thalweg_common::limits::EPOCH_SLICE_BYTES;
 use thalweg_state::{Declarations, KeyedStore};
 
 use super::factory;
@@ -16,6 +17,7 @@ use crate::link::{Flushed, Link};
 use crate::operator::{Context, Key, KeyedProcess, OpenContext};
 use crate::program::{OperatorContext, OperatorFactory};
 use crate::snapshot::SnapshotBuilder;
+use crate::stores::{Draining, FrozenStore, TaskStores};
 use crate::task::counters::Gauge;
 
 /// The operator state of a subtask whose function was told the end of the input.
@@ -44,6 +46,8 @@ struct Keyed<K: Key, F, P, Out> {
     keys: Vec<K>,
     process: P,
     store: KeyedStore<K>,
+    stores: TaskStores,
+    draining: Draining,
     open: OpenContext,
     state_bytes: Gauge,
     end: End<K>,
@@ -76,14 +80,11 @@ where
         P: KeyedProcess<K, In, Out = Out>,
     {
         let name = &context.open.operator_name;
-        let mut declarations = Declarations::<K>::default();
-        process.declare(&mut declarations);
-        let max_parallelism = context.open.max_parallelism;
-        let mut store = KeyedStore::new(name, declarations, max_parallelism, context.owned)?;
+        let declare = |declarations: &mut Declarations<K>| process.declare(declarations);
+        let store = context.stores.open(context, declare)?;
         // After a change of parallelism the input has ended here only if it had ended everywhere.
         let mut told = !context.restored.is_empty();
         for snapshot in &context.restored {
-            store.restore(&snapshot.keyed_state)?;
             told &= snapshot.operator_state.iter().any(|state| state == ENDED);
         }
         process.open(&context.open).map_err(|failure| failure.context(name))?;
@@ -95,6 +96,8 @@ where
             keys: Vec::with_capacity(KEYS_AHEAD),
             process,
             store,
+            stores: context.stores.clone(),
+            draining: context.stores.draining(),
             open: context.open.clone(),
             state_bytes,
             end,
@@ -180,8 +183,13 @@ where
     }
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
-        let entry = snapshot.operator(self.open.operator_id);
-        entry.keyed_state = self.store.snapshot()?;
+        let operator = self.open.operator_id;
+        // The epoch is written beside the processing; the barrier goes on at once.
+        let frozen = self.store.freeze(barrier.id)?;
+        let entry = snapshot.operator(operator);
+        if frozen.is_none() {
+            entry.keyed_state = self.store.snapshot()?;
+        }
         match self.end {
             End::Open => {}
             End::Told => entry.operator_state.push(ENDED.to_vec()),
@@ -189,6 +197,10 @@ where
                 let message = format!("`{}` was asked for a snapshot while it ends", self.open.operator_name);
                 return Err(Failure::internal(message));
             }
+        }
+        if let Some(epoch) = frozen {
+            let directory = self.stores.linked(operator, barrier.id);
+            snapshot.freeze(FrozenStore { operator, epoch, directory });
         }
         self.state_bytes.set(self.store.size_bytes());
         self.next.snapshot(barrier, snapshot)
@@ -203,6 +215,7 @@ where
     }
 
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        self.draining.add(self.store.drain(EPOCH_SLICE_BYTES)?);
         let told = self.tell_end()?;
         Ok(told.and(self.next.flush(partial)?))
     }

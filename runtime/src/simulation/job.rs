@@ -122,6 +122,7 @@ impl Job {
             clock: self.ledger.clock.clone(),
             waker: seat.waker(),
             counters: counters.clone(),
+            stores: Default::default(),
             restored: Vec::new(),
             receivers: ends.receivers,
             senders: ends.senders,
@@ -239,6 +240,7 @@ fn program<const PADDING: usize>(scenario: &Scenario, ledger: &Arc<Ledger>) -> P
         nodes: builder.nodes,
         exchange: scenario.exchange,
         storages: StorageFactory::default(),
+        state: Default::default(),
     }
 }
 

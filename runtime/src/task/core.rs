@@ -3,12 +3,15 @@
 //! Order of precedence: control mail, then output that is held back, then input. Invariants: no input is read while output is
 //! held back; a task is idle only if it has looked at its input since the last call; a barrier is never taken while the
 //! operators are telling their last records, so a snapshot is from before the end or from behind it; a task ends as finished
-//! only after it was drained and its final checkpoint completed.
+//! only after it was drained and its final checkpoint completed; while a frozen epoch is not encoded, which a flush does slice
+//! by slice, a task does not sleep until it is woken.
 
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
+use thalweg_common::limits::EPOCH_PAUSE_MS;
+use thalweg_state::Drained;
 
 use super::mailbox::Mail;
 use crate::event::{Aligned, Barrier};
@@ -24,8 +27,8 @@ pub(crate) enum Step {
     Flush { partial: bool },
     /// Sleep until woken, or this long: there is nothing to read.
     Park(Option<Duration>),
-    /// Sleep until woken: a channel is full.
-    AwaitRoom,
+    /// Sleep until woken, or this long: a channel is full.
+    AwaitRoom(Option<Duration>),
     /// Take the snapshot of the chain and pass the barrier on.
     Snapshot { barrier: Barrier, alignment: Aligned },
     /// Tell the chain the end of its input.
@@ -48,6 +51,8 @@ pub(crate) struct TaskCore {
     turn: Turn,
     /// A trigger that came while the input was ending.
     deferred: Option<Barrier>,
+    /// How far the frozen epochs of the operators were encoded by the last flush.
+    drained: Drained,
 }
 
 /// How far the input is.
@@ -92,7 +97,7 @@ enum Then {
 
 impl TaskCore {
     pub(crate) fn new(is_source: bool) -> Self {
-        Self { is_source, phase: Phase::Open, turn: Turn::Poll, deferred: None }
+        Self { is_source, phase: Phase::Open, turn: Turn::Poll, deferred: None, drained: Drained::All }
     }
 
     /// The next step.
@@ -125,8 +130,9 @@ impl TaskCore {
         };
     }
 
-    /// Whether everything is on its way. Answers [`Step::Flush`].
-    pub(crate) fn flushed(&mut self, flushed: Flushed) {
+    /// Whether everything is on its way, and how much of a frozen epoch is left. Answers [`Step::Flush`].
+    pub(crate) fn flushed(&mut self, flushed: Flushed, drained: Drained) {
+        self.drained = drained;
         let Turn::Flush { partial, then } = self.turn else { return };
         self.turn = match (flushed, self.phase, then) {
             (Flushed::Blocked, ..) => Turn::Blocked { partial },
@@ -156,11 +162,16 @@ impl TaskCore {
     fn own_step(&mut self) -> Step {
         let (step, turn) = match self.turn {
             // A source that has ended has nothing more to say; a gate still has barriers.
-            Turn::Poll if self.is_source && self.phase == Phase::Drained => (Step::Park(None), Turn::Poll),
+            Turn::Poll if self.is_source && self.phase == Phase::Drained => match self.drained {
+                Drained::All => (Step::Park(None), Turn::Poll),
+                _ => (Step::Park(self.rest(None)), Turn::Flush { partial: false, then: Then::Poll }),
+            },
             Turn::Poll => (Step::Poll, Turn::Poll),
             Turn::Flush { partial, .. } => (Step::Flush { partial }, self.turn),
-            Turn::Blocked { partial } => (Step::AwaitRoom, Turn::Flush { partial, then: Then::Poll }),
-            Turn::Idle(retry_after) => (Step::Park(retry_after), Turn::Poll),
+            Turn::Blocked { partial } => {
+                (Step::AwaitRoom(self.rest(None)), Turn::Flush { partial, then: Then::Poll })
+            }
+            Turn::Idle(retry_after) => (Step::Park(self.rest(retry_after)), Turn::Poll),
             Turn::Snapshot { barrier, alignment } => {
                 (Step::Snapshot { barrier, alignment }, Turn::Flush { partial: false, then: Then::Poll })
             }
@@ -179,6 +190,16 @@ impl TaskCore {
         };
         self.turn = turn;
         step
+    }
+
+    /// How long to sleep at the most: with a frozen epoch only until its next slice.
+    fn rest(&self, longest: Option<Duration>) -> Option<Duration> {
+        let pause = match self.drained {
+            Drained::All => return longest,
+            Drained::Some => Duration::ZERO,
+            Drained::Behind => Duration::from_millis(EPOCH_PAUSE_MS),
+        };
+        Some(longest.map_or(pause, |longest| longest.min(pause)))
     }
 }
 

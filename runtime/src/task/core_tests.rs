@@ -17,9 +17,11 @@ enum Happens {
     Mail(Mail),
     Polled(Polled),
     Flushed(Flushed),
+    /// The same with a frozen epoch.
+    Drained(Flushed, Drained),
 }
 
-use Happens::{Flushed as F, Mail as M, Nothing, Polled as P};
+use Happens::{Drained as D, Flushed as F, Mail as M, Nothing, Polled as P};
 
 const TRIGGER: Happens = M(Mail::Trigger(Barrier { id: 5, timestamp_ms: 0, is_final: false }));
 const IDLE: Happens = P(Polled::Idle { retry_after: None });
@@ -38,7 +40,11 @@ fn check(name: &str, is_source: bool, script: &[(Happens, Step)]) {
                 None
             }
             F(flushed) => {
-                core.flushed(flushed);
+                core.flushed(flushed, Drained::All);
+                None
+            }
+            D(flushed, drained) => {
+                core.flushed(flushed, drained);
                 None
             }
         };
@@ -87,9 +93,9 @@ fn no_input_is_read_while_output_is_held_back() {
         &[
             (Nothing, Step::Poll),
             (P(Polled::Progress), FULL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (Nothing, FULL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (Nothing, FULL),
             (F(Flushed::All), Step::Poll),
         ],
@@ -100,7 +106,7 @@ fn no_input_is_read_while_output_is_held_back() {
         &[
             (Nothing, Step::Poll),
             (IDLE, PARTIAL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (Nothing, PARTIAL),
             (F(Flushed::All), Step::Poll),
         ],
@@ -111,9 +117,9 @@ fn no_input_is_read_while_output_is_held_back() {
         &[
             (Nothing, Step::Poll),
             (IDLE, PARTIAL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (Nothing, PARTIAL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (Nothing, PARTIAL),
             (F(Flushed::All), Step::Poll),
             (IDLE, PARTIAL),
@@ -142,10 +148,10 @@ fn mail_comes_first() {
         &[
             (Nothing, Step::Poll),
             (P(Polled::Progress), FULL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (TRIGGER, snapshot(5)),
             (Nothing, FULL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (
                 M(Mail::Completed { checkpoint: 5, is_final: false }),
                 Step::Complete { checkpoint: 5, ends: false },
@@ -196,7 +202,7 @@ fn the_end_is_reported_when_everything_has_left() {
             (Nothing, Step::Poll),
             (P(Polled::EndOfInput), Step::Finish),
             (Nothing, PARTIAL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (Nothing, PARTIAL),
             (F(Flushed::All), Step::ReportDrained),
             (Nothing, Step::Poll),
@@ -239,7 +245,7 @@ fn a_barrier_waits_for_the_end_to_be_told() {
             (Nothing, Step::Poll),
             (P(Polled::EndOfInput), Step::Finish),
             (TRIGGER, PARTIAL),
-            (F(Flushed::Blocked), Step::AwaitRoom),
+            (F(Flushed::Blocked), Step::AwaitRoom(None)),
             (Nothing, PARTIAL),
             (F(Flushed::All), Step::ReportDrained),
             (Nothing, snapshot(5)),
@@ -287,4 +293,58 @@ fn a_task_that_is_not_drained_cannot_finish() {
     let mut core = TaskCore::new(GATE);
     let step = core.next(Some(Mail::Completed { checkpoint: 3, is_final: true }));
     assert!(matches!(step, Step::Fail(failure) if failure.message.contains("before the task was drained")));
+}
+
+#[test]
+fn a_frozen_epoch_is_encoded_between_batches_and_to_its_end_without_input() {
+    let slice = Some(Duration::ZERO);
+    let pause = Some(Duration::from_millis(EPOCH_PAUSE_MS));
+    check(
+        "idle: slice by slice, with a look at the input between them",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::Barrier { barrier: barrier(3), alignment: Aligned::default() }), snapshot(3)),
+            (Nothing, FULL),
+            (D(Flushed::All, Drained::Some), Step::Poll),
+            (IDLE, PARTIAL),
+            (D(Flushed::All, Drained::Some), Step::Park(slice)),
+            (Nothing, Step::Poll),
+            (P(Polled::Progress), FULL),
+            (D(Flushed::All, Drained::Behind), Step::Poll),
+            (IDLE, PARTIAL),
+            (D(Flushed::All, Drained::Behind), Step::Park(pause)),
+            (Nothing, Step::Poll),
+            (IDLE, PARTIAL),
+            (D(Flushed::All, Drained::All), Step::Park(None)),
+        ],
+    );
+    check(
+        "without room",
+        GATE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::Progress), FULL),
+            (D(Flushed::Blocked, Drained::Some), Step::AwaitRoom(slice)),
+            (Nothing, FULL),
+            (D(Flushed::Blocked, Drained::Behind), Step::AwaitRoom(pause)),
+            (Nothing, FULL),
+            (D(Flushed::Blocked, Drained::All), Step::AwaitRoom(None)),
+        ],
+    );
+    check(
+        "a source behind its end",
+        SOURCE,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::EndOfInput), Step::Finish),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::ReportDrained),
+            (TRIGGER, snapshot(5)),
+            (Nothing, FULL),
+            (D(Flushed::All, Drained::Some), Step::Park(slice)),
+            (Nothing, FULL),
+            (F(Flushed::All), Step::Park(None)),
+        ],
+    );
 }

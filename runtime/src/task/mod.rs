@@ -2,7 +2,7 @@
 //!
 //! On a record's way this is what moves it: a turn reads a batch from the head and runs it through the chain, again and again.
 //! `core` decides what comes next, `mailbox` brings the control mail, `panics` turns a panic of user code into a failure,
-//! `upload` writes snapshots while the task goes on, `counters` tells how far it is, `times` how it spends its time.
+//! `upload` writes snapshots while the task goes on, `files` those files of them that are shared, `counters` tells how far it is, `times` how it spends its time.
 //!
 //! Invariants: everything the worker learns comes as a [`Report`], in order; a task that has failed closes its channels
 //! only when it is cancelled, so that the failure which is reported first is the cause of all others; only user code and
@@ -10,6 +10,7 @@
 
 pub(crate) mod core;
 pub(crate) mod counters;
+pub(crate) mod files;
 pub(crate) mod mailbox;
 pub(crate) mod panics;
 pub(crate) mod times;
@@ -33,6 +34,7 @@ use crate::chain::{self, ChainParts};
 use crate::event::{Aligned, Barrier};
 use crate::program::{Head, NodeCode, Program};
 use crate::snapshot::{SnapshotBuilder, TaskSnapshot};
+use crate::stores::{Draining, FrozenStore};
 
 /// How long a task whose neighbour is gone waits for the cause to be reported by others.
 pub(crate) const CONSEQUENCE_GRACE: Duration = Duration::from_millis(CONSEQUENCE_GRACE_MS);
@@ -63,6 +65,8 @@ pub(crate) enum News {
 pub(crate) struct TakenSnapshot {
     pub(crate) barrier: Barrier,
     pub(crate) snapshot: TaskSnapshot,
+    /// What is yet to be written, of operators whose state is on disk.
+    pub(crate) frozen: Vec<FrozenStore>,
     /// From the trigger at the job manager to the barrier's first arrival: by two clocks, so never exact.
     pub(crate) start_delay: Duration,
     /// What waiting for the barrier's last arrival took.
@@ -102,6 +106,8 @@ enum Stage {
 struct Running {
     core: TaskCore,
     head: Box<dyn Head>,
+    /// How far frozen epochs are.
+    draining: Draining,
 }
 
 /// How a turn has ended.
@@ -255,12 +261,12 @@ impl Running {
         let core = TaskCore::new(is_source(program, parts.subtask));
         let head = chain::build(program, parts)?;
         reporter.report(News::Status(TaskStatus::Running));
-        Ok(Self { core, head })
+        Ok(Self { core, head, draining: parts.stores.draining() })
     }
 
     /// Follows the core until it has read a batch and wants to read another one, or until there is nothing to do.
     fn turn(&mut self, inbox: &mut Inbox, reporter: &Reporter, clock: &SharedClock) -> Result<Turn, Failure> {
-        let Self { core, head } = self;
+        let Self { core, head, draining } = self;
         let mut has_polled = false;
         loop {
             if inbox.is_cancelled() {
@@ -273,9 +279,13 @@ impl Running {
                     has_polled = true;
                     core.polled(head.poll()?);
                 }
-                Step::Flush { partial } => core.flushed(head.flush(partial)?),
+                Step::Flush { partial } => {
+                    draining.begin();
+                    let flushed = head.flush(partial)?;
+                    core.flushed(flushed, draining.left());
+                }
                 Step::Park(timeout) => return Ok(Turn::Parked { wait: Wait::Input, timeout }),
-                Step::AwaitRoom => return Ok(Turn::Parked { wait: Wait::Room, timeout: None }),
+                Step::AwaitRoom(timeout) => return Ok(Turn::Parked { wait: Wait::Room, timeout }),
                 Step::Snapshot { barrier, alignment } => {
                     let stopwatch = Stopwatch::start(clock);
                     let since_trigger_ms = clock.now_ms().saturating_sub(barrier.timestamp_ms);
@@ -283,8 +293,9 @@ impl Running {
                     let start_delay = since_trigger.saturating_sub(alignment.duration);
                     let mut builder = SnapshotBuilder::default();
                     head.snapshot(barrier, &mut builder)?;
+                    let frozen = builder.take_frozen();
                     let (snapshot, sync) = (builder.build(), stopwatch.elapsed());
-                    let taken = TakenSnapshot { barrier, snapshot, start_delay, alignment, sync };
+                    let taken = TakenSnapshot { barrier, snapshot, frozen, start_delay, alignment, sync };
                     reporter.report(News::Snapshot(taken));
                 }
                 Step::Finish => head.finish()?,

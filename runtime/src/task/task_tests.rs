@@ -76,6 +76,7 @@ fn parts(attempt: Attempt, subtask: SubtaskId, waker: TaskWaker) -> ChainParts {
         clock: SystemClock::shared(),
         waker,
         counters: Counters::default(),
+        stores: Default::default(),
         restored: Vec::new(),
         receivers: Vec::new(),
         senders: BTreeMap::new(),

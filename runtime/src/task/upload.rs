@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use thalweg_common::codec;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, SubtaskId};
 use thalweg_common::limits::INLINE_STATE_BYTES;
 use thalweg_common::storage::{Storage, StorageError};
 use thalweg_common::task_scope::{BlockingError, blocking};
-use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
+use thalweg_proto::convert::{SharedFile, SnapshotHandle, SnapshotLocation};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::files;
 use crate::event::Barrier;
 use crate::snapshot::TaskSnapshot;
+use crate::stores::{FrozenStore, TaskStores};
 
 /// Where the snapshots of a job are stored, if anywhere.
 pub(crate) type Directory = Option<Arc<dyn Storage>>;
@@ -33,13 +36,62 @@ impl Owner {
     }
 }
 
-/// Encodes and stores a snapshot.
+/// What was stored.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) handle: SnapshotHandle,
+    /// What had to be written or uploaded for it.
+    pub(crate) incremental_bytes: u64,
+}
+
+/// Stores a snapshot with what was frozen of stores on disk.
 ///
 /// # Errors
-/// When it cannot be encoded or stored; the checkpoint is then declined.
+/// When it cannot be written or stored; the checkpoint is then declined.
 pub(crate) async fn store(
     barrier: Barrier,
     mut snapshot: TaskSnapshot,
+    frozen: Vec<FrozenStore>,
+    owner: Owner,
+    directory: Directory,
+    stores: &TaskStores,
+) -> Result<Stored, Failure> {
+    let mut files = Vec::new();
+    let Some(storage) = directory.clone() else {
+        let needs_directory = !frozen.is_empty() && !barrier.is_final;
+        // What has changed is written all the same: the stores count on it.
+        for given_up in join_all(frozen.into_iter().map(files::give_up)).await {
+            given_up?;
+        }
+        if needs_directory {
+            return Err(Failure::user(
+                "checkpoints of state in RocksDB need a directory; set `execution.checkpointing.dir`",
+            ));
+        }
+        let handle = store_snapshot(barrier, snapshot, files, owner, directory).await?;
+        return Ok(Stored { incremental_bytes: handle.size_bytes, handle });
+    };
+    let storing = frozen.into_iter().map(|frozen| {
+        let storage = Arc::clone(&storage);
+        async move { (frozen.operator, files::store(frozen, barrier.id, owner, storage, stores).await) }
+    });
+    let mut uploaded_bytes = 0;
+    // All of them, also when one fails: see the invariants of `files`.
+    for (operator, stored) in join_all(storing).await {
+        let stored = stored.map_err(|failure| named(failure, barrier, owner))?;
+        uploaded_bytes += stored.uploaded_bytes;
+        files.extend(stored.manifest.shared());
+        snapshot.operators.entry(operator).or_default().store = Some(stored.manifest);
+    }
+    let handle = store_snapshot(barrier, snapshot, files, owner, directory).await?;
+    Ok(Stored { incremental_bytes: handle.size_bytes + uploaded_bytes, handle })
+}
+
+/// Encodes a snapshot and stores it.
+async fn store_snapshot(
+    barrier: Barrier,
+    mut snapshot: TaskSnapshot,
+    shared: Vec<SharedFile>,
     owner: Owner,
     directory: Directory,
 ) -> Result<SnapshotHandle, Failure> {
@@ -60,10 +112,10 @@ pub(crate) async fn store(
         _ if bytes.len() <= INLINE_STATE_BYTES => SnapshotLocation::Inline(bytes),
         Some(storage) => {
             let path = owner.path(barrier.id);
-            storage.put(&path, Bytes::from(bytes)).await.map_err(|error| {
-                storage_failure(&error)
-                    .context(format_args!("checkpoint {} of task {}", barrier.id, owner.subtask))
-            })?;
+            storage
+                .put(&path, Bytes::from(bytes))
+                .await
+                .map_err(|error| named(storage_failure(&error), barrier, owner))?;
             SnapshotLocation::File(path)
         }
         None => {
@@ -74,7 +126,7 @@ pub(crate) async fn store(
             )));
         }
     };
-    Ok(SnapshotHandle { location, size_bytes, checksum, shared: Vec::new() })
+    Ok(SnapshotHandle { location, size_bytes, checksum, shared })
 }
 
 /// Reads a snapshot back and checks that it is the one that was written.
@@ -113,8 +165,12 @@ pub(crate) fn decode(snapshots: &[Bytes]) -> Result<Vec<TaskSnapshot>, Failure> 
     snapshots.iter().map(|bytes| codec::from_bytes(bytes).map_err(Failure::from)).collect()
 }
 
-fn storage_failure(error: &StorageError) -> Failure {
+pub(super) fn storage_failure(error: &StorageError) -> Failure {
     Failure::from(error)
+}
+
+fn named(failure: Failure, barrier: Barrier, owner: Owner) -> Failure {
+    failure.context(format_args!("checkpoint {} of task {}", barrier.id, owner.subtask))
 }
 
 #[cfg(test)]
@@ -142,13 +198,25 @@ mod tests {
         builder.build()
     }
 
+    /// Stores a snapshot that has no files.
+    async fn stored(
+        barrier: Barrier,
+        snapshot: TaskSnapshot,
+        directory: Directory,
+    ) -> Result<SnapshotHandle, Failure> {
+        let stores = TaskStores::default();
+        let stored = store(barrier, snapshot, Vec::new(), OWNER, directory, &stores).await?;
+        assert_eq!(stored.incremental_bytes, stored.handle.size_bytes);
+        Ok(stored.handle)
+    }
+
     #[tokio::test]
     async fn snapshots_come_back_from_where_they_were_stored() {
         let temporary = tempfile::tempdir().unwrap();
         let directory: Directory =
             Some(thalweg_common::storage::open(&temporary.path().display().to_string()).unwrap());
         for keys in [10, 100_000] {
-            let handle = store(barrier(false), snapshot(keys), OWNER, directory.clone()).await.unwrap();
+            let handle = stored(barrier(false), snapshot(keys), directory.clone()).await.unwrap();
             let is_inline = matches!(handle.location, SnapshotLocation::Inline(_));
             assert_eq!(is_inline, handle.size_bytes <= INLINE_STATE_BYTES as u64);
             if !is_inline {
@@ -164,10 +232,10 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_directory_only_what_a_finished_job_needs_is_kept() {
-        let declined = store(barrier(false), snapshot(100_000), OWNER, None).await.unwrap_err();
+        let declined = stored(barrier(false), snapshot(100_000), None).await.unwrap_err();
         assert!(declined.message.contains("set `execution.checkpointing.dir`"), "{declined}");
 
-        let handle = store(barrier(true), snapshot(100_000), OWNER, None).await.unwrap();
+        let handle = stored(barrier(true), snapshot(100_000), None).await.unwrap();
         let restored = decode(&[fetch(handle, None).await.unwrap()]).unwrap().remove(0);
         assert!(restored.operators.values().all(|operator| operator.keyed_state.is_empty()));
         assert_eq!(restored.operators[&thalweg_common::id::OperatorId(2)].operator_state, [vec![1, 2, 3]]);

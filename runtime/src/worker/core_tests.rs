@@ -126,6 +126,7 @@ fn checkpoints_concern_the_running_attempt_only() {
     let taken = || TakenSnapshot {
         barrier,
         snapshot: crate::snapshot::TaskSnapshot::default(),
+        frozen: Vec::new(),
         start_delay: std::time::Duration::ZERO,
         alignment: crate::event::Aligned::default(),
         sync: std::time::Duration::ZERO,

@@ -6,6 +6,7 @@
 //! in the task's name, and its other channels stay open until it is cancelled; `Gone` is each task's last report.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use futures_util::future::{join, join_all, try_join_all};
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, EdgeId, JobId, SubtaskId};
+use thalweg_common::key_group::{KeyGroupRange, groups_of};
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope, ThreadHandle};
 use thalweg_proto::convert::SnapshotHandle;
@@ -25,7 +27,9 @@ use crate::erased::{AnyReceiver, AnySender};
 use crate::exchange::{ExchangeClient, ExchangeServer, TaskWaker};
 use crate::program::Program;
 use crate::slot::{self, Seat, SlotId};
+use crate::stores::{self, TaskStores, WorkerStores};
 use crate::task::counters::Counters;
+use crate::task::files;
 use crate::task::mailbox::{Cancellation, Inbox, Mailbox, mailbox};
 use crate::task::upload::{self, Directory};
 use crate::task::{CONSEQUENCE_GRACE, News, Report, Reporter, Task};
@@ -36,6 +40,10 @@ pub(crate) struct Deployer {
     pub(crate) program: Arc<Program>,
     pub(crate) job_id: JobId,
     pub(crate) is_local: bool,
+    /// Managed memory of each slot, if the task manager has told it.
+    pub(crate) managed_bytes_per_slot: Option<u64>,
+    /// Where the worker may keep state.
+    pub(crate) state_directory: PathBuf,
     pub(crate) plan_fingerprint: u64,
     pub(crate) clock: SharedClock,
     pub(crate) server: ExchangeServer,
@@ -49,6 +57,8 @@ pub(crate) struct Running {
     pub(crate) tasks: BTreeMap<SubtaskId, RunningTask>,
     /// Where their snapshots are stored.
     pub(crate) directory: Directory,
+    /// Where their state is.
+    pub(crate) stores: WorkerStores,
     cancellation: Cancellation,
     scope: TaskScope,
 }
@@ -57,6 +67,7 @@ pub(crate) struct Running {
 pub(crate) struct RunningTask {
     pub(crate) mailbox: Mailbox,
     pub(crate) counters: Counters,
+    pub(crate) stores: TaskStores,
 }
 
 impl Running {
@@ -97,13 +108,18 @@ impl Deployer {
         };
         let cancellation = Cancellation::default();
         let mut seats = self.start_slots(&deployment, &threads);
+        let stores = self.stores(&deployment);
         let mut tasks = BTreeMap::new();
         for (subtask, snapshots) in deployment.tasks {
             let Some((seat, thread)) = seats.remove(&subtask) else { continue };
             let Ends { receivers, outgoing, defect } = wired.remove(&subtask).unwrap_or_default();
             let (mailbox, inbox) = mailbox(seat.waker(), cancellation.clone());
-            let parts = self.parts(attempt, subtask, receivers, seat.waker());
-            let running = RunningTask { mailbox: mailbox.clone(), counters: parts.counters.clone() };
+            let parts = self.parts(attempt, subtask, receivers, seat.waker(), stores.task(subtask));
+            let running = RunningTask {
+                mailbox: mailbox.clone(),
+                counters: parts.counters.clone(),
+                stores: parts.stores.clone(),
+            };
             let reporter = Reporter { attempt, subtask, reports: self.reports.clone() };
             let cancellation = cancellation.clone();
             let deploying = Deploying {
@@ -122,7 +138,15 @@ impl Deployer {
             scope.spawn(&format!("task {subtask}"), deployed);
             tasks.insert(subtask, running);
         }
-        Running { tasks, directory, cancellation, scope }
+        Running { tasks, directory, stores, cancellation, scope }
+    }
+
+    /// Where the tasks keep their state.
+    fn stores(&self, deployment: &Deployment) -> WorkerStores {
+        let tasks: Vec<SubtaskId> = deployment.tasks.keys().copied().collect();
+        let directory = stores::attempt_directory(&self.state_directory, deployment.attempt);
+        let Program { state, graph, .. } = &*self.program;
+        WorkerStores::new(state, graph, &tasks, self.managed_bytes_per_slot, directory)
     }
 
     /// Where the job's snapshots are stored, if anywhere.
@@ -160,6 +184,7 @@ impl Deployer {
         subtask: SubtaskId,
         receivers: Vec<AnyReceiver>,
         waker: TaskWaker,
+        stores: TaskStores,
     ) -> ChainParts {
         ChainParts {
             job_id: self.job_id,
@@ -169,6 +194,7 @@ impl Deployer {
             clock: Arc::clone(&self.clock),
             waker,
             counters: Counters::default(),
+            stores,
             restored: Vec::new(),
             receivers,
             senders: BTreeMap::new(),
@@ -185,7 +211,7 @@ impl Deploying {
         let prepared = tokio::select! {
             biased;
             () = cancelled.cancelled() => None,
-            prepared = self.prepare(&directory) => Some(prepared),
+            prepared = self.prepare(&program, &directory) => Some(prepared),
         };
         match prepared {
             None => reporter.report_async(News::Status(TaskStatus::Canceled)).await,
@@ -209,13 +235,18 @@ impl Deploying {
     }
 
     /// Opens the channels to other workers and fetches what the task restores, all at the same time.
-    async fn prepare(&mut self, directory: &Directory) -> Result<Vec<Bytes>, Failure> {
+    async fn prepare(&mut self, program: &Program, directory: &Directory) -> Result<Vec<Bytes>, Failure> {
         if let Some(defect) = self.defect.take() {
             return Err(defect);
         }
         let snapshots = std::mem::take(&mut self.snapshots);
+        let vertex = program.graph.vertices.get(self.parts.subtask.vertex as usize);
+        let owned = vertex.map_or(KeyGroupRange { start: 0, end: 0 }, |vertex| {
+            groups_of(self.parts.subtask.index, vertex.parallelism, vertex.max_parallelism)
+        });
+        let stores = &self.parts.stores;
         let fetched =
-            try_join_all(snapshots.into_iter().map(|handle| upload::fetch(handle, directory.clone())));
+            try_join_all(snapshots.into_iter().map(|handle| fetch(handle, owned, directory.clone(), stores)));
         let edges = std::mem::take(&mut self.outgoing).into_iter();
         let opened = join_all(edges.map(|(edge, outgoing)| async move { (edge, open_all(outgoing).await) }));
         let (fetched, opened) = join(fetched, opened).await;
@@ -257,6 +288,24 @@ impl Deploying {
         let reason = thread.join().await.err().unwrap_or_else(|| "ended before its tasks".to_string());
         Err(Failure::internal(format!("the thread of its slot {reason}")))
     }
+}
+
+/// Fetches a snapshot, and the files that it shares with others.
+async fn fetch(
+    handle: SnapshotHandle,
+    owned: KeyGroupRange,
+    directory: Directory,
+    stores: &TaskStores,
+) -> Result<Bytes, Failure> {
+    let has_files = !handle.shared.is_empty();
+    let bytes = upload::fetch(handle, directory.clone()).await?;
+    if has_files {
+        // Small: what is large is in the files.
+        for snapshot in upload::decode(std::slice::from_ref(&bytes))? {
+            files::fetch(&snapshot, owned, &directory, stores).await?;
+        }
+    }
+    Ok(bytes)
 }
 
 async fn open_all(outgoing: Vec<Outgoing>) -> Vec<Result<AnySender, Failure>> {

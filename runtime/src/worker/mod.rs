@@ -12,12 +12,13 @@ mod messages;
 mod wiring;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_common::clock::{Stopwatch, SystemClock};
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{JobId, SubtaskId, WorkerId};
+use thalweg_common::id::{Attempt, JobId, SubtaskId, WorkerId};
 use thalweg_common::limits::ACTOR_MAILBOX;
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
@@ -32,7 +33,10 @@ use self::deploy::{Deployer, Running};
 use self::messages::{Acknowledgement, Command, Origin};
 use crate::exchange::{ExchangeClient, ExchangeServer};
 use crate::program::Program;
-use crate::task::upload::{self, Owner};
+use crate::stores::TaskStores;
+use crate::task::files;
+use crate::task::mailbox::Mail;
+use crate::task::upload::{self, Owner, Stored};
 use crate::task::{self, Report, TakenSnapshot};
 
 /// How often the task manager is told the counters.
@@ -56,6 +60,10 @@ pub struct WorkerOptions {
     pub data_host: String,
     /// Whether it runs in the author's own process, without a cluster.
     pub local: bool,
+    /// Managed memory of each slot in bytes. Without it the worker has all that is configured.
+    pub managed_bytes_per_slot: Option<u64>,
+    /// A directory of its own for state, which is made when it is needed and removed by whoever started the worker.
+    pub state_directory: PathBuf,
 }
 
 /// Runs a worker until its task manager shuts it down or is gone, or until `scope` is cancelled. Dropping the future asks
@@ -79,6 +87,8 @@ pub async fn run(program: Arc<Program>, options: WorkerOptions, scope: TaskScope
         program,
         job_id: options.job_id,
         is_local: options.local,
+        managed_bytes_per_slot: options.managed_bytes_per_slot,
+        state_directory: options.state_directory,
         plan_fingerprint,
         clock: SystemClock::shared(),
         server,
@@ -184,9 +194,12 @@ impl Worker {
                         running.cancel();
                     }
                 }
-                Action::EndAttempt(attempt) => self.deployer.server.end_attempt(self.job_id, attempt),
+                Action::EndAttempt(attempt) => self.end_attempt(attempt),
                 Action::Tell(subtask, mail) => {
                     let task = self.running.as_ref().and_then(|running| running.tasks.get(&subtask));
+                    if let Some(task) = task {
+                        note(&task.stores, mail);
+                    }
                     if let Some(Err(full)) = task.map(|task| task.mailbox.send(mail)) {
                         let failure = Failure::user(full.to_string());
                         actions.extend(self.core.on_mailbox_full(subtask, mail, failure));
@@ -220,16 +233,29 @@ impl Worker {
         self.send(messages::status_changed(self.origin(subtask), status, failure)).await;
     }
 
+    /// Nothing of an attempt is needed any more.
+    fn end_attempt(&self, attempt: Attempt) {
+        self.deployer.server.end_attempt(self.job_id, attempt);
+        let directory = self.running.as_ref().and_then(|running| running.stores.directory());
+        if let Some(directory) = directory {
+            let removed = files::remove(directory.to_path_buf());
+            self.deployer.scope.spawn(&format!("remove the state of attempt {attempt}"), removed);
+        }
+    }
+
     /// Stores a snapshot and acknowledges it, while the worker goes on.
     fn store(&self, subtask: SubtaskId, taken: TakenSnapshot) {
         let directory = self.running.as_ref().and_then(|running| running.directory.clone());
+        let task = self.running.as_ref().and_then(|running| running.tasks.get(&subtask));
+        let stores = task.map(|task| task.stores.clone()).unwrap_or_default();
         let (origin, outgoing) = (self.origin(subtask), self.outgoing.clone());
         let stopwatch = Stopwatch::start(&self.deployer.clock);
         let store = async move {
-            let TakenSnapshot { barrier, snapshot, start_delay, alignment, sync } = taken;
+            let TakenSnapshot { barrier, snapshot, frozen, start_delay, alignment, sync } = taken;
             let owner = Owner { subtask, attempt: origin.attempt };
-            let message = match upload::store(barrier, snapshot, owner, directory).await {
-                Ok(snapshot) => {
+            let stored = upload::store(barrier, snapshot, frozen, owner, directory, &stores).await;
+            let message = match stored {
+                Ok(Stored { handle: snapshot, incremental_bytes }) => {
                     let phases = CheckpointPhases {
                         start_delay_us: microseconds(start_delay),
                         alignment_us: microseconds(alignment.duration),
@@ -237,7 +263,7 @@ impl Worker {
                         async_us: microseconds(stopwatch.elapsed()),
                         aligned_bytes: alignment.bytes,
                         persisted_bytes: 0,
-                        incremental_bytes: snapshot.size_bytes,
+                        incremental_bytes,
                     };
                     let acknowledgement = Acknowledgement { checkpoint: barrier.id, snapshot, phases };
                     messages::acknowledged(origin, acknowledgement)
@@ -289,6 +315,15 @@ impl Worker {
     fn vertex_name(&self, subtask: SubtaskId) -> &str {
         let vertex = self.deployer.program.graph.vertices.get(subtask.vertex as usize);
         vertex.map_or("?", |vertex| vertex.name.as_str())
+    }
+}
+
+/// Takes note of what becomes of the files that a task has uploaded.
+fn note(stores: &TaskStores, mail: Mail) {
+    match mail {
+        Mail::Completed { checkpoint, .. } => stores.uploads().completed(checkpoint),
+        Mail::Aborted { checkpoint } => stores.uploads().aborted(checkpoint),
+        Mail::Trigger(_) => {}
     }
 }
 

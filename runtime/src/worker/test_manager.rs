@@ -86,6 +86,8 @@ impl TaskManager {
             token: vec![1, 2, 3],
             data_host: "127.0.0.1".into(),
             local: true,
+            managed_bytes_per_slot: None,
+            state_directory: std::env::temp_dir().join(format!("thalweg-test-{}", std::process::id())),
         };
         let (end, ended) = tokio::sync::oneshot::channel();
         let work = run(Arc::clone(&self.program), options, self.scope.child(format!("worker-{id}")));

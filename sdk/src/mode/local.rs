@@ -262,6 +262,8 @@ impl WorkerLauncher for InProcess {
             token: spec.token.as_bytes().to_vec(),
             data_host: spec.data_host,
             local: true,
+            managed_bytes_per_slot: None,
+            state_directory: spec.state_directory,
         };
         let scope = self.scope.child(spec.worker_id.to_string());
         let work = worker::run(Arc::clone(&self.program), options, scope.child("tasks"));

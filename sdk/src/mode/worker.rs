@@ -81,6 +81,12 @@ fn worker_options(lookup: impl Fn(&str) -> Option<String>) -> Result<(WorkerOpti
             .ok_or_else(|| wrong("THALWEG_WORKER_TOKEN", &"it is not hexadecimal"))?,
         data_host: text("THALWEG_DATA_HOST")?,
         local: false,
+        managed_bytes_per_slot: Some(
+            text("THALWEG_MANAGED_BYTES_PER_SLOT")?
+                .parse()
+                .map_err(|error| wrong("THALWEG_MANAGED_BYTES_PER_SLOT", &error))?,
+        ),
+        state_directory: text("THALWEG_STATE_DIRECTORY")?.into(),
     };
     let fingerprint = text("THALWEG_PLAN_FINGERPRINT")?
         .parse()

@@ -309,6 +309,8 @@ impl LaunchedWorker {
             plan_fingerprint: told["THALWEG_PLAN_FINGERPRINT"].parse().unwrap(),
             data_host: told["THALWEG_DATA_HOST"].clone(),
             log_directory: std::path::PathBuf::new(),
+            state_directory: std::path::PathBuf::new(),
+            managed_bytes_per_slot: 0,
         };
         Self { spec, exit: watch::channel(None).0, killed: watch::channel(false).1 }
     }

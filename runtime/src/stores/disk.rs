@@ -1,0 +1,128 @@
+//! Stores on RocksDB: opened empty, or from the files of a checkpoint.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use thalweg_common::failure::Failure;
+use thalweg_proto::convert::SharedFile;
+use thalweg_state::{
+    CacheOptions, Declarations, KeyedStore, MemoryShares, RocksDb, RocksDbMemory, RocksDbOptions,
+    RocksDbSettings, StateKey, StoreDescription, StoreFile, StoreFiles,
+};
+
+use super::{Disk, Files, StateBackend, StateSettings, TaskStores};
+use crate::program::OperatorContext;
+use crate::snapshot::{FilePlace, StoreManifest};
+
+/// What all stores of an attempt share.
+pub(super) struct Shared {
+    settings: RocksDbSettings,
+    memory: Arc<RocksDbMemory>,
+    /// Memory for the cache of each store.
+    cache_bytes: u64,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &RocksDbSettings, managed_bytes: u64, stores: u64) -> Self {
+        let shares = MemoryShares::of(managed_bytes, stores);
+        let memory = Arc::new(RocksDbMemory::new(shares.rocksdb_bytes, settings));
+        Self { settings: settings.clone(), memory, cache_bytes: shares.cache_bytes }
+    }
+}
+
+impl TaskStores {
+    /// Stores of a task on its own, below a directory.
+    pub(crate) fn on_disk(directory: &Path, managed_bytes: u64) -> Self {
+        let settings = StateSettings { backend: StateBackend::RocksDb, ..StateSettings::default() };
+        let disk = Disk::new(&settings, managed_bytes, 1, directory.to_path_buf());
+        Self { disk: Some(Arc::new(disk)), directory: directory.to_path_buf(), ..Self::default() }
+    }
+
+    pub(super) fn open_on_disk<K: StateKey>(
+        &self,
+        disk: &Disk,
+        context: &OperatorContext,
+        declarations: Declarations<K>,
+    ) -> Result<KeyedStore<K>, Failure> {
+        let (name, max_parallelism) = (&context.open.operator_name, context.open.max_parallelism);
+        let descriptors = declarations.descriptors()?;
+        let options = RocksDbOptions {
+            operator: name.clone(),
+            directory: self.directory.join(context.open.operator_id.to_string()).join("db"),
+            descriptors: descriptors.clone(),
+            settings: disk.rocksdb.settings.clone(),
+            memory: Arc::clone(&disk.rocksdb.memory),
+        };
+        let wanted =
+            StoreDescription { descriptors, key_schema: K::schema(), groups: context.owned, max_parallelism };
+        let manifests = context.restored.iter().filter_map(|snapshot| snapshot.store.as_ref());
+        // The others have nothing of what this subtask owns, and were not fetched.
+        let manifests: Vec<_> = manifests.filter(|manifest| manifest.overlaps(context.owned)).collect();
+        let unusable = |error: &io::Error| {
+            Failure::external(format!(
+                "cannot prepare the restored state of `{name}` in {}: {error}; free disk space or check the permissions",
+                self.directory.display()
+            ))
+        };
+        let sources: io::Result<Vec<_>> = manifests
+            .iter()
+            .enumerate()
+            .map(|(number, manifest)| {
+                let own = self.fetched(&format!("{}-{number}", context.open.operator_id));
+                self.put_in_place(manifest, &own)
+            })
+            .collect();
+        let sources = sources.map_err(|error| unusable(&error))?;
+        let backend = RocksDb::restore(&options, &wanted, &sources)?;
+        let files = sources.iter().flat_map(|source| &source.files);
+        for file in files.filter(|file| file.path.starts_with(&self.directory)) {
+            // The store has its own links to what it needs.
+            fs::remove_file(&file.path).map_err(|error| unusable(&error))?;
+        }
+        self.uploads().restored(known_files(context, &manifests));
+        let cache = CacheOptions::with_budget(disk.rocksdb.cache_bytes);
+        Ok(KeyedStore::with_backend(
+            name,
+            declarations,
+            max_parallelism,
+            context.owned,
+            Arc::new(backend),
+            cache,
+        )?)
+    }
+
+    /// Writes the files that are part of a manifest to `own`, and says where all of them are.
+    fn put_in_place(&self, manifest: &StoreManifest, own: &Path) -> io::Result<StoreFiles> {
+        fs::create_dir_all(own)?;
+        let mut files = Vec::new();
+        for file in &manifest.files {
+            let (path, is_shared) = match &file.place {
+                FilePlace::Shared(path) => (self.fetched(path), true),
+                FilePlace::Here(bytes) => {
+                    let path = own.join(&file.name);
+                    fs::write(&path, bytes)?;
+                    (path, false)
+                }
+            };
+            let (name, size_bytes, checksum) = (file.name.clone(), file.size_bytes, file.checksum);
+            files.push(StoreFile { name, path, size_bytes, checksum, is_shared });
+        }
+        Ok(StoreFiles { description: manifest.description.clone(), files })
+    }
+}
+
+/// The shared files of what was restored: they need not be uploaded again.
+fn known_files(context: &OperatorContext, manifests: &[&StoreManifest]) -> Files {
+    let files = manifests.iter().flat_map(|manifest| &manifest.files);
+    let shared = files.filter_map(|file| match &file.place {
+        FilePlace::Shared(path) => {
+            let (size_bytes, checksum) = (file.size_bytes, file.checksum);
+            let id = (context.open.operator_id, file.name.clone(), size_bytes, checksum);
+            Some((id, SharedFile { path: path.clone(), size_bytes, checksum }))
+        }
+        FilePlace::Here(_) => None,
+    });
+    shared.collect()
+}

@@ -1,0 +1,266 @@
+//! Where the keyed operators of a worker keep their state: in memory, or on its disk.
+//!
+//! On a change's way this stands between an operator and its [`KeyedStore`]. A worker has one [`WorkerStores`] for each attempt: its
+//! directory and the memory that all stores share; each task has [`TaskStores`] of it, with which its operators open their
+//! stores. Invariants: the stores of an attempt are below a directory of their own, which goes when the attempt has ended;
+//! job code is the same for all stores.
+
+#[cfg(feature = "rocksdb")]
+mod disk;
+mod draining;
+mod uploads;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thalweg_common::config::{ConfigKey, Configuration, keys, managed_memory_bytes};
+use thalweg_common::failure::Failure;
+use thalweg_common::graph::{JobGraph, StateKind};
+use thalweg_common::id::{Attempt, CheckpointId, OperatorId, SubtaskId};
+use thalweg_state::{Declarations, FrozenEpoch, KeyedStore, StateKey};
+
+pub(crate) use self::draining::Draining;
+pub(crate) use self::uploads::{FileId, Files, Uploads};
+use crate::program::OperatorContext;
+use crate::slot::{self, SlotId};
+
+/// Which store keeps keyed state: `state.backend.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StateBackend {
+    /// Memory.
+    #[default]
+    HashMap,
+    /// RocksDB on a local disk, with a cache in memory.
+    RocksDb,
+}
+
+/// How a job keeps its state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateSettings {
+    /// In which store.
+    pub backend: StateBackend,
+    /// Whether files that a checkpoint has already are not uploaded again: `execution.checkpointing.incremental`.
+    pub incremental: bool,
+    /// Managed memory in bytes of a process that has no task manager to tell it its share.
+    pub managed_bytes: u64,
+    /// How RocksDB is tuned.
+    #[cfg(feature = "rocksdb")]
+    pub rocksdb: thalweg_state::RocksDbSettings,
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self {
+            backend: StateBackend::HashMap,
+            incremental: true,
+            managed_bytes: managed_memory_bytes(&Configuration::new()),
+            #[cfg(feature = "rocksdb")]
+            rocksdb: thalweg_state::RocksDbSettings::default(),
+        }
+    }
+}
+
+impl StateSettings {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// When they ask for a store that this program was built without.
+    pub fn from_configuration(configuration: &Configuration) -> Result<Self, Failure> {
+        let backend = match configuration.text(&keys::STATE_BACKEND) {
+            Some("rocksdb") => StateBackend::RocksDb,
+            _ => StateBackend::HashMap,
+        };
+        if backend == StateBackend::RocksDb && !cfg!(feature = "rocksdb") {
+            let ConfigKey { name, .. } = keys::STATE_BACKEND;
+            return Err(Failure::user(format!(
+                "`{name}` is `rocksdb`, and this job was built without it: switch on the feature `rocksdb` of the crate \
+                 `thalweg` in its Cargo.toml, or set `{name}` to `hashmap`"
+            ))
+            .permanent());
+        }
+        Ok(Self {
+            backend,
+            incremental: configuration.boolean(&keys::CHECKPOINTING_INCREMENTAL).unwrap_or(true),
+            managed_bytes: managed_memory_bytes(configuration),
+            #[cfg(feature = "rocksdb")]
+            rocksdb: thalweg_state::RocksDbSettings::from_configuration(configuration),
+        })
+    }
+}
+
+/// What has changed in a store on disk before a barrier, and where its checkpoint is to be linked.
+#[derive(Debug)]
+pub struct FrozenStore {
+    pub(crate) operator: OperatorId,
+    pub(crate) epoch: FrozenEpoch,
+    pub(crate) directory: PathBuf,
+}
+
+impl PartialEq for FrozenStore {
+    fn eq(&self, other: &Self) -> bool {
+        (self.operator, &self.directory) == (other.operator, &other.directory)
+    }
+}
+
+/// The stores of one attempt on a worker.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WorkerStores {
+    /// Absent if state is in memory.
+    disk: Option<Arc<Disk>>,
+}
+
+/// Where stores on disk are.
+struct Disk {
+    directory: PathBuf,
+    incremental: bool,
+    #[cfg(feature = "rocksdb")]
+    rocksdb: disk::Shared,
+}
+
+impl WorkerStores {
+    /// The stores of the tasks that an attempt has on this worker, below `directory`. Of the memory that each slot has they get that
+    /// of their slots; without it all that is managed.
+    pub(crate) fn new(
+        settings: &StateSettings,
+        graph: &JobGraph,
+        tasks: &[SubtaskId],
+        managed_bytes_per_slot: Option<u64>,
+        directory: PathBuf,
+    ) -> Self {
+        if settings.backend == StateBackend::HashMap {
+            return Self::default();
+        }
+        let slots = slots_of(graph, tasks);
+        let managed_bytes =
+            managed_bytes_per_slot.map_or(settings.managed_bytes, |bytes| bytes.saturating_mul(slots));
+        let stores = tasks.iter().map(|task| stores_of(graph, *task)).sum();
+        Self { disk: Some(Arc::new(Disk::new(settings, managed_bytes, stores, directory))) }
+    }
+
+    /// Those of one task.
+    pub(crate) fn task(&self, subtask: SubtaskId) -> TaskStores {
+        let directory = self.disk.as_ref().map(|disk| disk.directory.join(subtask.to_string()));
+        TaskStores { disk: self.disk.clone(), directory: directory.unwrap_or_default(), ..Default::default() }
+    }
+
+    /// The directory of the stores, if they are on disk.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.disk.as_ref().map(|disk| disk.directory.as_path())
+    }
+}
+
+impl Disk {
+    fn new(settings: &StateSettings, managed_bytes: u64, stores: u64, directory: PathBuf) -> Self {
+        #[cfg(not(feature = "rocksdb"))]
+        let _ = (managed_bytes, stores);
+        Self {
+            directory,
+            incremental: settings.incremental,
+            #[cfg(feature = "rocksdb")]
+            rocksdb: disk::Shared::new(&settings.rocksdb, managed_bytes, stores),
+        }
+    }
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stores in {}", self.directory.display())
+    }
+}
+
+/// How many slots these tasks take.
+fn slots_of(graph: &JobGraph, tasks: &[SubtaskId]) -> u64 {
+    // Parts of a graph that are not connected have threads of their own in the same slot.
+    let parts = vec![0; slot::connected_parts(graph).len()];
+    let mut slots: Vec<_> = tasks.iter().filter_map(|task| SlotId::of(graph, &parts, *task)).collect();
+    slots.sort();
+    slots.dedup();
+    slots.len() as u64
+}
+
+/// How many operators of a task have keyed state.
+fn stores_of(graph: &JobGraph, task: SubtaskId) -> u64 {
+    let operators = graph.vertices.get(task.vertex as usize).map_or(&[][..], |vertex| &vertex.operators);
+    let is_keyed = |kind| matches!(kind, StateKind::Value | StateKind::Map);
+    operators.iter().filter(|operator| operator.states.iter().any(|state| is_keyed(state.kind))).count()
+        as u64
+}
+
+/// What a task needs to open its stores, and to know of their files.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TaskStores {
+    disk: Option<Arc<Disk>>,
+    /// The task's own.
+    directory: PathBuf,
+    draining: Draining,
+    uploads: Arc<Mutex<Uploads>>,
+}
+
+impl TaskStores {
+    /// How far the frozen epochs of the task are encoded.
+    pub(crate) fn draining(&self) -> Draining {
+        self.draining.clone()
+    }
+
+    /// What the task has uploaded.
+    pub(crate) fn uploads(&self) -> MutexGuard<'_, Uploads> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether files are uploaded once only.
+    pub(crate) fn is_incremental(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.incremental)
+    }
+
+    /// Whether state is on disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Where a shared file is put that is to be restored.
+    pub(crate) fn fetched(&self, path: &str) -> PathBuf {
+        self.directory.join("restored").join(path)
+    }
+
+    /// Where the checkpoint of an operator's store is linked.
+    pub(crate) fn linked(&self, operator: OperatorId, checkpoint: CheckpointId) -> PathBuf {
+        self.directory.join(operator.to_string()).join(format!("chk-{checkpoint}"))
+    }
+
+    /// Opens the store of an operator with what is to be restored. `declare` may be called several times.
+    pub(crate) fn open<K: StateKey>(
+        &self,
+        context: &OperatorContext,
+        mut declare: impl FnMut(&mut Declarations<K>),
+    ) -> Result<KeyedStore<K>, Failure> {
+        let name = &context.open.operator_name;
+        let mut declarations = Declarations::default();
+        declare(&mut declarations);
+        let mut store = match &self.disk {
+            #[cfg(feature = "rocksdb")]
+            Some(disk) => self.open_on_disk(disk, context, declarations)?,
+            _ if context.restored.iter().any(|snapshot| snapshot.store.is_some()) => {
+                return Err(Failure::user(format!(
+                    "the checkpoint holds the state of `{name}` as files of RocksDB: set `{}` to `rocksdb` as before, or take the \
+                     state along in a savepoint",
+                    keys::STATE_BACKEND.name
+                ))
+                .permanent());
+            }
+            _ => KeyedStore::new(name, declarations, context.open.max_parallelism, context.owned)?,
+        };
+        for snapshot in &context.restored {
+            store.restore(&snapshot.keyed_state)?;
+        }
+        Ok(store)
+    }
+}
+
+/// The directory of an attempt below that of its worker.
+pub(crate) fn attempt_directory(worker: &Path, attempt: Attempt) -> PathBuf {
+    worker.join(format!("attempt-{attempt}"))
+}
+
+#[cfg(test)]
+#[path = "stores_tests.rs"]
+mod tests;

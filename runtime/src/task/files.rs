@@ -1,0 +1,199 @@
+//! The files of stores on disk, on their way to the job's shared files and back.
+//!
+//! What was frozen at a barrier is written and linked by a thread that may block, while the task encodes it. Then only the files
+//! that are new go to the storage, several at a time. Invariants: a frozen epoch is always written, also when its checkpoint is
+//! given up, because its store counts on that; nothing stays linked once it is stored.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use thalweg_common::failure::Failure;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::key_group::KeyGroupRange;
+use thalweg_common::limits::SHARED_FILES_UNDER_WAY;
+use thalweg_common::storage::{Storage, UploadedFile};
+use thalweg_common::task_scope::{BlockingError, blocking};
+use thalweg_proto::convert::SharedFile;
+use thalweg_state::{StoreFile, StoreFiles};
+use tracing::warn;
+
+use super::upload::{Directory, Owner, storage_failure};
+use crate::snapshot::{FilePlace, ManifestFile, StoreManifest, TaskSnapshot};
+use crate::stores::{FileId, Files, FrozenStore, TaskStores};
+
+/// What RocksDB writes for people: it opens a store without them.
+const NOT_NEEDED: &str = "OPTIONS-";
+
+/// A store whose files are stored.
+pub(super) struct Stored {
+    pub(super) manifest: StoreManifest,
+    /// What had to be uploaded.
+    pub(super) uploaded_bytes: u64,
+}
+
+/// Writes what was frozen, and nothing else: its checkpoint is given up.
+pub(super) async fn give_up(frozen: FrozenStore) -> Result<(), Failure> {
+    let given_up = blocking("write an epoch", move || frozen.epoch.give_up()).await;
+    Ok(given_up.map_err(ended)??)
+}
+
+/// Writes what was frozen and uploads the files that are new.
+pub(super) async fn store(
+    frozen: FrozenStore,
+    checkpoint: CheckpointId,
+    owner: Owner,
+    storage: Arc<dyn Storage>,
+    stores: &TaskStores,
+) -> Result<Stored, Failure> {
+    if stores.uploads().is_dead(checkpoint) {
+        give_up(frozen).await?;
+        return Err(dead(checkpoint));
+    }
+    let FrozenStore { operator, epoch, directory } = frozen;
+    let linked = directory.clone();
+    let written = blocking("write an epoch", move || epoch.finish(&directory)).await;
+    let result = match written {
+        Ok(Ok(files)) => {
+            let name = |file: &StoreFile| -> FileId {
+                (operator, file.name.clone(), file.size_bytes, file.checksum)
+            };
+            upload(files, name, checkpoint, owner, storage, stores).await
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => Err(ended(error)),
+    };
+    remove(linked).await;
+    result
+}
+
+async fn upload(
+    files: StoreFiles,
+    id: impl Fn(&StoreFile) -> FileId,
+    checkpoint: CheckpointId,
+    owner: Owner,
+    storage: Arc<dyn Storage>,
+    stores: &TaskStores,
+) -> Result<Stored, Failure> {
+    if stores.uploads().is_dead(checkpoint) {
+        return Err(dead(checkpoint));
+    }
+    let StoreFiles { description, files } = files;
+    let (mut manifest, mut named, mut new) = (Vec::new(), Files::new(), Vec::new());
+    for file in files.into_iter().filter(|file| !file.name.starts_with(NOT_NEEDED)) {
+        if !file.is_shared {
+            let bytes = tokio::fs::read(&file.path).await.map_err(|error| unreadable(&file.path, &error))?;
+            manifest.push(part(&file, FilePlace::Here(bytes)));
+            continue;
+        }
+        let id = id(&file);
+        let known = stores.uploads().known(&id).filter(|_| stores.is_incremental()).cloned();
+        let shared = known.unwrap_or_else(|| {
+            let name = format!("{}-{}-{:016x}", id.0, file.name, file.checksum);
+            let path = SharedFile::path(owner.attempt, checkpoint, owner.subtask, &name);
+            let shared = SharedFile { path, size_bytes: file.size_bytes, checksum: file.checksum };
+            new.push((file.path.clone(), shared.clone()));
+            shared
+        });
+        manifest.push(part(&file, FilePlace::Shared(shared.path.clone())));
+        named.insert(id, shared);
+    }
+    let uploaded_bytes = new.iter().map(|(_, shared)| shared.size_bytes).sum();
+    let uploads = new.into_iter().map(|(path, shared)| upload_file(Arc::clone(&storage), path, shared));
+    let done: Vec<()> = stream::iter(uploads).buffer_unordered(SHARED_FILES_UNDER_WAY).try_collect().await?;
+    drop(done);
+    stores.uploads().stored(checkpoint, named);
+    Ok(Stored { manifest: StoreManifest { description, files: manifest }, uploaded_bytes })
+}
+
+async fn upload_file(storage: Arc<dyn Storage>, local: PathBuf, shared: SharedFile) -> Result<(), Failure> {
+    let uploaded =
+        storage.upload_file(&local, &shared.path).await.map_err(|error| storage_failure(&error))?;
+    let expected = UploadedFile { size: shared.size_bytes, checksum: shared.checksum };
+    if uploaded == expected {
+        return Ok(());
+    }
+    Err(Failure::external(format!(
+        "{} has changed between its writing and its upload: it has {} bytes with checksum {:x} instead of {} bytes with {:x}; \
+         check the disk",
+        local.display(),
+        uploaded.size,
+        uploaded.checksum,
+        expected.size,
+        expected.checksum
+    )))
+}
+
+/// Brings the shared files of a snapshot to this machine, as far as they have what the subtask owns.
+///
+/// # Errors
+/// When one is not there, or damaged.
+pub(crate) async fn fetch(
+    snapshot: &TaskSnapshot,
+    owned: KeyGroupRange,
+    directory: &Directory,
+    stores: &TaskStores,
+) -> Result<(), Failure> {
+    let manifests = snapshot.operators.values().filter_map(|operator| operator.store.as_ref());
+    let files: Vec<SharedFile> =
+        manifests.filter(|manifest| manifest.overlaps(owned)).flat_map(StoreManifest::shared).collect();
+    // Without stores on disk the operator says what is wrong.
+    if files.is_empty() || !stores.is_on_disk() {
+        return Ok(());
+    }
+    let Some(storage) = directory else {
+        return Err(Failure::internal("shared files are to be restored without a checkpoint directory"));
+    };
+    let downloads = files.into_iter().map(|file| {
+        let (storage, local) = (Arc::clone(storage), stores.fetched(&file.path));
+        async move { download(storage, file, local).await }
+    });
+    stream::iter(downloads).buffer_unordered(SHARED_FILES_UNDER_WAY).try_collect::<Vec<()>>().await?;
+    Ok(())
+}
+
+async fn download(storage: Arc<dyn Storage>, file: SharedFile, local: PathBuf) -> Result<(), Failure> {
+    if let Some(directory) = local.parent() {
+        tokio::fs::create_dir_all(directory).await.map_err(|error| {
+            Failure::external(format!(
+                "cannot create {}: {error}; free disk space or check the permissions of the data directory",
+                directory.display()
+            ))
+        })?;
+    }
+    let expected = UploadedFile { size: file.size_bytes, checksum: file.checksum };
+    let downloaded = storage.download_file(&file.path, &local, Some(expected)).await;
+    downloaded.map(|_| ()).map_err(|error| storage_failure(&error))
+}
+
+/// Removes a directory with all that is in it. What is left goes with the worker's directory.
+pub(crate) async fn remove(directory: PathBuf) {
+    let path = directory.clone();
+    let removed = blocking("remove files of state", move || match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    });
+    if let Ok(Err(error)) = removed.await {
+        warn!("cannot remove {}: {error}", directory.display());
+    }
+}
+
+fn part(file: &StoreFile, place: FilePlace) -> ManifestFile {
+    ManifestFile { name: file.name.clone(), size_bytes: file.size_bytes, checksum: file.checksum, place }
+}
+
+fn dead(checkpoint: CheckpointId) -> Failure {
+    Failure::external(format!("checkpoint {checkpoint} was given up before its state was stored"))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::external(format!("cannot read {}: {error}; check the disk", path.display()))
+}
+
+fn ended(error: BlockingError) -> Failure {
+    Failure::internal(error.to_string())
+}
+
+#[cfg(all(test, feature = "rocksdb"))]
+#[path = "files_tests.rs"]
+mod tests;
