@@ -11,6 +11,7 @@ use thalweg_common::config::{ConfigError, Configuration, keys, parse_duration, p
 use thalweg_proto::transport::check_address;
 
 use crate::output::Format;
+use crate::savepoint_arguments::{RestoreArguments, SavepointArguments, StopArguments, UpgradeArguments};
 use crate::state_arguments::StateArguments;
 
 const AFTER_HELP: &str = "\
@@ -67,7 +68,8 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   thalweg submit target/release/word_count --parallelism 4 -- --input /data/text
-  thalweg submit ./word_count --detach -D execution.checkpointing.interval=10s")]
+  thalweg submit ./word_count --detach -D execution.checkpointing.interval=10s
+  thalweg submit ./word_count --from-savepoint s3://bucket/savepoints/savepoint-00c0ff-12")]
     Submit(SubmitArguments),
 
     /// List all jobs that the cluster remembers, the newest first.
@@ -96,6 +98,37 @@ Examples:
     /// Cancel a job and wait until its tasks have stopped.
     #[command(after_help = "Example:\n  thalweg cancel word_count --no-wait")]
     Cancel(CancelArguments),
+
+    /// Take a savepoint of a running job; or list and delete savepoints.
+    ///
+    /// A savepoint holds all state of a job in a form that any version, parallelism and store reads. The job goes on, and nothing is
+    /// committed to the outside by it. Prints the savepoint's path when it is complete.
+    #[command(after_help = "\
+Examples:
+  thalweg savepoint word_count --dir s3://bucket/savepoints
+  thalweg savepoint list word_count
+  thalweg savepoint dispose s3://bucket/savepoints/savepoint-00c0ff-12")]
+    Savepoint(SavepointArguments),
+
+    /// Stop a job with a savepoint, from which it or another version of it can go on.
+    ///
+    /// Sources read nothing behind the savepoint, what sinks have written before it is committed, and the job is FINISHED.
+    #[command(after_help = "\
+Examples:
+  thalweg stop word_count --savepoint
+  thalweg stop word_count --savepoint --dir file:///savepoints --drain")]
+    Stop(StopArguments),
+
+    /// Replace a running job by a new version of it, which goes on with its state.
+    ///
+    /// The state of the new version is compared with that of the running job first: if it does not fit, the running job is not touched.
+    /// Then the job is stopped with a savepoint and the new version started from it. If that is not RUNNING with a completed checkpoint
+    /// within the limit, the old version is started again from the same savepoint; the exit code is 1 then.
+    #[command(after_help = "\
+Examples:
+  thalweg upgrade word_count target/release/word_count
+  thalweg upgrade word_count ./word_count --dir s3://bucket/savepoints --limit 2min -D parallelism.default=8")]
+    Upgrade(UpgradeArguments),
 
     /// Print what a job's workers wrote to stdout and stderr.
     #[command(after_help = "Example:\n  thalweg logs word_count --tail '1 MiB'")]
@@ -128,6 +161,9 @@ pub(crate) struct SubmitArguments {
     /// Return as soon as the cluster has accepted the job.
     #[arg(long)]
     pub(crate) detach: bool,
+
+    #[command(flatten)]
+    pub(crate) restore: RestoreArguments,
 
     /// A setting that wins over the one in the program. May be given more than once; --parallelism and --name win over it.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
@@ -225,7 +261,7 @@ fn address(text: &str) -> Result<String, String> {
     check_address(text).map(|()| text.to_string()).map_err(|error| error.to_string())
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .filter(|span| !span.is_zero())
         .ok_or_else(|| "write a duration of at least 1 ms, for example 10s or 500ms".into())

@@ -11,6 +11,7 @@ mod human;
 mod notice;
 mod output;
 mod reference;
+mod savepoint_arguments;
 mod state_arguments;
 mod table;
 

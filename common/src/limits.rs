@@ -230,6 +230,9 @@ pub const MAX_CONCURRENT_CHECKPOINTS: usize = 16;
 /// Checkpoints that have ended, completed or not, of which the leader remembers the times of every subtask.
 pub const CHECKPOINT_HISTORY: usize = 10;
 
+/// Completed savepoints of a job that the cluster remembers. Those beyond are forgotten, not deleted.
+pub const MAX_JOB_SAVEPOINTS: usize = 100;
+
 /// Most shared files of one subtask's snapshot.
 pub const MAX_SHARED_FILES: usize = 100_000;
 

@@ -213,6 +213,7 @@ impl JobManagerHandle {
             arguments,
             configuration,
             graph,
+            base: None,
         };
         Ok(self.submitter.accept(job).await?.job_id)
     }

@@ -82,6 +82,7 @@ pub(crate) fn submission(id: u128, graph: JobGraph) -> SubmitJob {
         configuration: BTreeMap::new(),
         checkpoint_directory: graph.checkpointing.directory.clone(),
         graph: Arc::new(graph),
+        base: None,
         warnings: vec![],
         time_ms: 1,
     }

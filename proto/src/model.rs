@@ -4,6 +4,7 @@
 //! prints: field names are stable, ids are text, times are milliseconds since the epoch.
 
 mod checkpoints;
+mod savepoints;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId, Term, VertexId};
+use thalweg_common::manifest::Report;
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 use crate::blob::BlobHash;
@@ -22,6 +24,7 @@ use crate::v1;
 pub use checkpoints::{
     CheckpointStatistics, CheckpointStatus, Checkpoints, RetainedCheckpoint, SubtaskCheckpoint,
 };
+pub use savepoints::{SavepointMode, SavepointProgress, SavepointSummary};
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
@@ -37,7 +40,7 @@ fn all<W, T: TryFrom<W>>(values: Vec<W>) -> Result<Vec<T>, T::Error> {
 }
 
 /// The answer to a submission.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SubmitResult {
     /// The job that was made.
     #[serde(serialize_with = "as_text")]
@@ -48,17 +51,25 @@ pub struct SubmitResult {
     pub repeated: bool,
     /// For the author, each naming file and line.
     pub warnings: Vec<String>,
+    /// What becomes of the state, for a job that begins with a savepoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
 }
 
 impl TryFrom<v1::SubmitResult> for SubmitResult {
     type Error = Malformed;
 
     fn try_from(result: v1::SubmitResult) -> Result<Self, Malformed> {
+        let report = Some(result.report).filter(|report| !report.is_empty());
+        let report = report.map(|report| {
+            serde_json::from_str(&report).map_err(|error| Malformed::new("result.report", error.to_string()))
+        });
         Ok(Self {
             job_id: JobId::from_wire("result.job_id", &result.job_id)?,
             name: result.name,
             repeated: result.repeated,
             warnings: result.warnings,
+            report: report.transpose()?,
         })
     }
 }
@@ -128,6 +139,8 @@ pub struct JobDetails {
     pub configuration: BTreeMap<String, String>,
     /// For the author, from the plan.
     pub warnings: Vec<String>,
+    /// The size of its binary.
+    pub size_bytes: u64,
 }
 
 fn as_optional_text<T: fmt::Display, S: Serializer>(
@@ -159,6 +172,7 @@ impl TryFrom<v1::JobDetails> for JobDetails {
             arguments: details.arguments,
             configuration: details.configuration,
             warnings: details.warnings,
+            size_bytes: details.size_bytes,
         })
     }
 }

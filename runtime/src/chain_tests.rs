@@ -72,7 +72,8 @@ fn a_chain_may_branch() {
     let mut head = build(&chained(operators, nodes), &mut parts(SOURCE)).unwrap();
     drain(head.as_mut());
     let mut builder = SnapshotBuilder::default();
-    head.snapshot(Barrier { id: 1, timestamp_ms: 0, is_final: true }, &mut builder).unwrap();
+    head.snapshot(Barrier { id: 1, timestamp_ms: 0, is_final: true, is_savepoint: false }, &mut builder)
+        .unwrap();
     let operators: Vec<u64> = builder.build().operators.keys().map(|id| id.0).collect();
     assert_eq!(operators, [100, 101, 103], "the source and both sinks");
     head.completed(1).unwrap();

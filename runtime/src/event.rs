@@ -14,8 +14,11 @@ pub struct Barrier {
     pub id: CheckpointId,
     /// When the job manager triggered it, in milliseconds since the epoch.
     pub timestamp_ms: Timestamp,
-    /// Whether all tasks were drained when it was triggered: when it completes, they finish.
+    /// Whether tasks finish when it completes: all were drained when it was triggered, or it is the savepoint of a job that stops.
+    /// Sources read nothing behind it.
     pub is_final: bool,
+    /// Whether it is a savepoint: state is written in its canonical form, and all of it.
+    pub is_savepoint: bool,
 }
 
 /// What waiting for a barrier on all channels took.

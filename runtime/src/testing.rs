@@ -320,7 +320,10 @@ fn take_snapshot(
     snapshot: impl FnOnce(Barrier, &mut SnapshotBuilder) -> Result<(), Failure>,
 ) -> Result<Frozen, Failure> {
     let mut builder = SnapshotBuilder::default();
-    snapshot(Barrier { id: checkpoint, timestamp_ms: 0, is_final: false }, &mut builder)?;
+    snapshot(
+        Barrier { id: checkpoint, timestamp_ms: 0, is_final: false, is_savepoint: false },
+        &mut builder,
+    )?;
     let stores = builder.take_frozen();
     Ok(Frozen { snapshot: builder.build().operators.remove(&OPERATOR).unwrap_or_default(), stores })
 }

@@ -117,7 +117,7 @@ async fn a_slow_consumer_is_bounded_by_its_credit_and_hurts_no_other() {
 
     // Meanwhile not a byte more was taken for the slow one, and barriers still get in line.
     for id in 1..=1_000 {
-        let barrier = Barrier { id, timestamp_ms: 0, is_final: false };
+        let barrier = Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: false };
         slow.snapshot(barrier, &mut SnapshotBuilder::default()).unwrap();
         assert_eq!(slow.flush(true), Ok(Flushed::Blocked));
     }
@@ -154,7 +154,9 @@ async fn an_event_passes_without_credit_but_not_before_data() {
     let mut parker = TaskParker::new();
     sender.set_waker(parker.waker());
     send(&mut sender, &mut parker, vec![record.clone()]).unwrap();
-    sender.send_event(Event::Barrier(Barrier { id: 1, timestamp_ms: 0, is_final: false })).unwrap();
+    sender
+        .send_event(Event::Barrier(Barrier { id: 1, timestamp_ms: 0, is_final: false, is_savepoint: false }))
+        .unwrap();
     sender.send_event(Event::EndOfInput).unwrap();
     let order = on_thread(&pair.scope, move || {
         let (mut gate, mut parker) = gate(receiver);

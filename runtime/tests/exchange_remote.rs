@@ -27,7 +27,7 @@ const SMALL: ExchangeSettings = ExchangeSettings {
 };
 
 fn barrier(id: u64) -> Barrier {
-    Barrier { id, timestamp_ms: 3, is_final: false }
+    Barrier { id, timestamp_ms: 3, is_final: false, is_savepoint: false }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,6 +51,9 @@ pub struct DataFile {
     pub operator: OperatorId,
     /// Relative to the savepoint's directory.
     pub path: String,
+    /// The subtask that wrote it, if one did: its items go to that subtask again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subtask: Option<u32>,
     /// Its size.
     pub size_bytes: u64,
     /// Its xxh3.
@@ -63,6 +66,26 @@ pub struct DataFile {
     pub items: u64,
     /// Their bytes, before compression.
     pub item_bytes: u64,
+}
+
+impl DataFile {
+    /// A list of data files on its way from a task to the job manager, in the form in which the metadata has it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn encode_list(files: &[Self]) -> Result<Vec<u8>, SavepointError> {
+        serde_json::to_vec(files)
+            .map_err(|error| SavepointError::damaged("a list of data files", error.to_string()))
+    }
+
+    /// The list that [`encode_list`](Self::encode_list) made.
+    ///
+    /// # Errors
+    /// When it is no such list.
+    pub fn decode_list(bytes: &[u8]) -> Result<Vec<Self>, SavepointError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| SavepointError::damaged("a list of data files", error.to_string()))
+    }
 }
 
 /// The usual name of a savepoint's directory.
@@ -248,6 +271,7 @@ mod tests {
         let file = DataFile {
             operator: OperatorId(1),
             path: "a".into(),
+            subtask: None,
             size_bytes: 1,
             checksum: 1,
             groups: None,

@@ -3,6 +3,7 @@
 //! Stands in a task that restores, in the job manager before anything is stopped, and in the state tool. Invariant: what is handed over has
 //! passed the checksums of its file and its block. Holds one file in memory at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_common::id::OperatorId;
@@ -96,6 +97,31 @@ impl Savepoint {
             self.contents(file).await?.visit(NO_GROUPS, true, |piece| {
                 if let Piece::Item(item) = piece {
                     items.push(item.to_vec());
+                }
+                Ok::<_, SavepointError>(())
+            })?;
+        }
+        Ok(items)
+    }
+
+    /// The items of a source or sink by the subtask that wrote each. Those that no subtask wrote go one to each, in their order.
+    ///
+    /// # Errors
+    /// As [`items`](Self::items).
+    pub async fn items_by_subtask(
+        &self,
+        operator: OperatorId,
+    ) -> Result<BTreeMap<u32, Vec<Vec<u8>>>, SavepointError> {
+        let mut items: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut next = 0;
+        for file in self.metadata.files_of(operator).filter(|file| file.items > 0) {
+            self.contents(file).await?.visit(NO_GROUPS, true, |piece| {
+                if let Piece::Item(item) = piece {
+                    let subtask = file.subtask.unwrap_or_else(|| {
+                        next += 1;
+                        next - 1
+                    });
+                    items.entry(subtask).or_default().push(item.to_vec());
                 }
                 Ok::<_, SavepointError>(())
             })?;

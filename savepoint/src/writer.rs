@@ -20,6 +20,7 @@ pub struct OperatorWriter {
     directory: Arc<dyn Storage>,
     operator: OperatorId,
     part: String,
+    subtask: Option<u32>,
     builder: FileBuilder,
     /// What the metadata will say about the file that is being filled.
     filled: DataFile,
@@ -33,7 +34,14 @@ impl OperatorWriter {
     pub fn new(directory: Arc<dyn Storage>, operator: OperatorId, part: &str) -> Self {
         let builder = FileBuilder::new(operator);
         let filled = nothing(operator);
-        Self { directory, operator, part: part.to_string(), builder, filled, files: Vec::new() }
+        let part = part.to_string();
+        Self { directory, operator, part, subtask: None, builder, filled, files: Vec::new() }
+    }
+
+    /// The same for a subtask, which gets its items back at a restore with the same parallelism.
+    #[must_use]
+    pub fn of_subtask(self, index: u32) -> Self {
+        Self { subtask: Some(index), ..self }
     }
 
     /// Adds whole entries of a keyed state and key group: key and value in turn, for a map state key, map key and value, each in
@@ -97,6 +105,7 @@ impl OperatorWriter {
         let bytes = builder.finish()?;
         let file = DataFile {
             path: format!("{}/{}-{}", self.operator, self.part, self.files.len()),
+            subtask: self.subtask,
             size_bytes: bytes.len() as u64,
             checksum: xxh3_64(&bytes),
             ..filled
@@ -111,6 +120,7 @@ fn nothing(operator: OperatorId) -> DataFile {
     DataFile {
         operator,
         path: String::new(),
+        subtask: None,
         size_bytes: 0,
         checksum: 0,
         groups: None,

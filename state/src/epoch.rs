@@ -129,7 +129,8 @@ pub struct FrozenEpoch {
     backend: SharedBackend,
     description: StoreDescription,
     gate: Arc<Gate>,
-    pieces: Receiver<Piece>,
+    /// Behind a lock only so that references to an epoch may cross threads: whoever writes it owns it.
+    pieces: Mutex<Receiver<Piece>>,
     is_written: bool,
 }
 
@@ -143,7 +144,7 @@ impl FrozenEpoch {
         gate: Arc<Gate>,
     ) -> (Self, EpochSender) {
         let (sender, pieces) = sync_channel(EPOCH_BATCHES);
-        let operator = operator.to_string();
+        let (operator, pieces) = (operator.to_string(), Mutex::new(pieces));
         let epoch =
             Self { checkpoint, number, operator, backend, description, gate, pieces, is_written: false };
         (epoch, EpochSender { sender })
@@ -183,7 +184,9 @@ impl FrozenEpoch {
         }
         let mut chunk = EntryBatch::default();
         loop {
-            let Ok(Piece { batch, is_last }) = self.pieces.recv() else {
+            let Ok(Piece { batch, is_last }) =
+                self.pieces.get_mut().unwrap_or_else(PoisonError::into_inner).recv()
+            else {
                 let cause = format!("its task has ended before checkpoint {} was encoded", self.checkpoint);
                 return Err(StoreError::Incomplete { operator: self.operator.clone(), cause });
             };

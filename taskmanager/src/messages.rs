@@ -91,6 +91,11 @@ impl TryFrom<v1::JobManagerMessage> for LeaderMessage {
                 attempt: relay.attempt,
                 relay: Command::TriggerCheckpoint(relay),
             },
+            FromLeader::EndInput(relay) => Order::Checkpoint {
+                job: JobId::from_wire("end_input.job_id", &relay.job_id)?,
+                attempt: relay.attempt,
+                relay: Command::EndInput(relay),
+            },
             FromLeader::CheckpointCompleted(relay) => Order::Checkpoint {
                 job: JobId::from_wire("checkpoint_completed.job_id", &relay.job_id)?,
                 attempt: relay.attempt,

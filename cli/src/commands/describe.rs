@@ -226,6 +226,7 @@ mod tests {
                 max_parallelism: 128,
                 subtasks: vec![subtask(0, "tm-1"), subtask(1, "")],
             }],
+            size_bytes: 0,
             checkpoints: CheckpointSummary {
                 completed: 3,
                 failed: 1,

@@ -11,8 +11,10 @@ mod follow;
 mod list;
 mod load;
 mod logs;
+mod savepoint;
 mod state;
 mod submit;
+mod upgrade;
 mod watch;
 
 use std::pin::pin;
@@ -57,6 +59,9 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Checkpoints(arguments) => checkpoints::run(&session, &arguments).await,
         Command::Watch(job) => watch::run(&session, &job.reference).await,
         Command::Cancel(arguments) => cancel::run(&session, &arguments).await,
+        Command::Savepoint(arguments) => savepoint::run(&session, arguments).await,
+        Command::Stop(arguments) => savepoint::stop(&session, &arguments).await,
+        Command::Upgrade(arguments) => upgrade::run(&session, arguments).await,
         Command::Logs(arguments) => logs::run(&session, &arguments).await,
         Command::Cluster(arguments) => cluster::run(&session, arguments.change).await,
         Command::State(arguments) => state::run(&session, arguments.command).await,

@@ -12,7 +12,7 @@ use super::Session;
 use super::follow::{Followed, conclude, follow, news};
 use crate::arguments::SubmitArguments;
 use crate::exit::Exit;
-use crate::human::one_line;
+use crate::human::{indented, one_line};
 use crate::notice::{self, Progress};
 
 pub(super) async fn run(session: &Session, arguments: SubmitArguments) -> anyhow::Result<Exit> {
@@ -20,6 +20,7 @@ pub(super) async fn run(session: &Session, arguments: SubmitArguments) -> anyhow
     let submission_id = SubmissionId::random().context(
         "cannot make a submission id: the system gives no random bytes; check that /dev/urandom is there",
     )?;
+    let begin = arguments.restore.begin();
     let options = SubmitOptions {
         binary: arguments.binary,
         arguments: arguments.arguments,
@@ -32,7 +33,7 @@ pub(super) async fn run(session: &Session, arguments: SubmitArguments) -> anyhow
     let client = session.client().await?;
     let result = {
         let mut progress = Progress::new();
-        client.submit(options, |step| progress.step(step)).await?
+        client.submit_with(options, begin, |step| progress.step(step)).await?
     };
     for warning in &result.warnings {
         notice::say(&format!("warning: {warning}"));
@@ -56,5 +57,6 @@ pub(super) async fn run(session: &Session, arguments: SubmitArguments) -> anyhow
 }
 
 fn accepted(result: &SubmitResult) -> String {
-    format!("Submitted {} as job {}\n", one_line(&result.name), result.job_id)
+    let report = result.report.as_ref().map_or(String::new(), |report| indented(&report.to_string(), ""));
+    format!("{report}Submitted {} as job {}\n", one_line(&result.name), result.job_id)
 }

@@ -265,6 +265,7 @@ async fn take_submission(
         name,
         repeated: false,
         warnings: vec!["main.rs:7: `reduce` has no uid".into()],
+        report: String::new(),
     };
     answer(answers, Answer::Result(result)).await;
     Ok(())
@@ -273,6 +274,7 @@ async fn take_submission(
 #[tonic::async_trait]
 impl JobService for JobManager {
     type SubmitJobStream = Answers<v1::SubmitJobResponse>;
+    type TriggerSavepointStream = Answers<v1::SavepointEvent>;
     type WatchJobStream = Answers<v1::JobEvent>;
     type GetLogsStream = Answers<v1::LogChunk>;
 
@@ -317,6 +319,27 @@ impl JobService for JobManager {
     ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
         self.known(&request.into_inner().job_id)?;
         Ok(Response::new(self.script.lock().unwrap().checkpoints.clone()))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        _: Request<v1::TriggerSavepointRequest>,
+    ) -> Result<Response<Self::TriggerSavepointStream>, Status> {
+        Err(Status::aborted("the job is RESTARTING; a savepoint can be taken while all its tasks run"))
+    }
+
+    async fn list_savepoints(
+        &self,
+        _: Request<v1::ListSavepointsRequest>,
+    ) -> Result<Response<v1::ListSavepointsResponse>, Status> {
+        Ok(Response::new(v1::ListSavepointsResponse::default()))
+    }
+
+    async fn dispose_savepoint(
+        &self,
+        _: Request<v1::DisposeSavepointRequest>,
+    ) -> Result<Response<v1::DisposeSavepointResponse>, Status> {
+        Err(Status::invalid_argument("there are files but no savepoint; check the path"))
     }
 
     async fn cancel_job(

@@ -193,6 +193,8 @@ keys! {
         ValueKind::Integer { min: 0, max: COUNT_MAX }, default "0";
     /// Where checkpoints are stored: a directory that job managers and task managers all reach.
     CHECKPOINTING_DIRECTORY: "execution.checkpointing.dir" | "state.checkpoints.dir", ValueKind::Text;
+    /// Where savepoints are stored when the command that asks for one names no directory.
+    SAVEPOINT_DIRECTORY: "execution.checkpointing.savepoint-dir" | "state.savepoints.dir", ValueKind::Text;
     /// A batch that is not full is sent at the latest after this time.
     BUFFER_TIMEOUT: "execution.buffer-timeout.interval" | "execution.buffer-timeout", DURATION, default "100 ms";
 

@@ -66,6 +66,9 @@ pub struct CheckpointConfig {
     pub retention: CheckpointRetention,
     /// Where checkpoints are stored: a path or a URI.
     pub directory: Option<String>,
+    /// Where savepoints are stored when nobody says otherwise.
+    #[serde(default)]
+    pub savepoint_directory: Option<String>,
 }
 
 impl CheckpointConfig {
@@ -103,6 +106,7 @@ impl CheckpointConfig {
                 _ => CheckpointRetention::DeleteOnCancellation,
             },
             directory: read.optional(&keys::CHECKPOINTING_DIRECTORY, Reader::text)?,
+            savepoint_directory: read.optional(&keys::SAVEPOINT_DIRECTORY, Reader::text)?,
         })
     }
 
@@ -143,6 +147,7 @@ impl Default for CheckpointConfig {
             retained: 1,
             retention: CheckpointRetention::default(),
             directory: None,
+            savepoint_directory: None,
         }
     }
 }
@@ -338,7 +343,8 @@ mod tests {
              execution.checkpointing.tolerable-failed-checkpoints: 3\n\
              state.checkpoints.num-retained: 5\n\
              execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION\n\
-             state.checkpoints.dir: file:///checkpoints",
+             state.checkpoints.dir: file:///checkpoints\n\
+             state.savepoints.dir: s3://savepoints",
         ))
         .expect("these settings are right");
         assert_eq!(
@@ -353,6 +359,7 @@ mod tests {
                 retained: 5,
                 retention: CheckpointRetention::RetainOnCancellation,
                 directory: Some("file:///checkpoints".to_owned()),
+                savepoint_directory: Some("s3://savepoints".to_owned()),
             }
         );
         assert!(checkpoints.is_enabled());

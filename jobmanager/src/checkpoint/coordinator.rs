@@ -4,7 +4,11 @@
 //! sources -> acknowledgements of all subtasks -> metadata file -> `CompleteCheckpoint` -> completion to all. One
 //! coordinator serves one execution attempt. It is told what happened by [`Event`]s and answers with [`Effect`]s.
 //!
-//! Invariants: at most as many checkpoints at a time as configured, and a final one alone; nobody hears of a completion that
+//! A savepoint is a checkpoint of another kind: it is taken when somebody asks for it, alone, replaces nothing, and nobody hears of
+//! its completion unless the job ends with it.
+//!
+//! Invariants: at most as many checkpoints at a time as configured, and a final one or a savepoint alone; behind a savepoint with
+//! which the job stops none begins, unless it fails; nobody hears of a completion that
 //! is not in the log; when a checkpoint completed, all older ones are over; after the final checkpoint completed none begins
 //! any more; what belongs to a checkpoint that is over changes nothing.
 
@@ -15,6 +19,7 @@ use thalweg_common::config::CheckpointConfig;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{CheckpointId, SubtaskId};
 use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
+use thalweg_proto::model::SavepointMode;
 
 /// Least time before a failed final checkpoint is tried again.
 const FINAL_RETRY_PAUSE_MS: u64 = 1_000;
@@ -26,6 +31,8 @@ pub enum Event {
     Tick,
     /// All tasks are drained: the final checkpoint is due at once.
     AllDrained,
+    /// Somebody asks for a savepoint. To drain, sources are told to end their input beside this.
+    Savepoint(SavepointMode),
     /// `BeginCheckpoint` is in the log.
     Begun(CheckpointId),
     /// `BeginCheckpoint` was refused.
@@ -67,9 +74,13 @@ pub enum Effect {
         checkpoint_id: CheckpointId,
         /// Whether tasks finish when it completes.
         is_final: bool,
+        /// Whether it is a savepoint.
+        is_savepoint: bool,
         /// Wall clock, milliseconds since the epoch.
         timestamp_ms: Timestamp,
     },
+    /// The savepoint that was asked for cannot begin.
+    SavepointRefused(String),
     /// Write the metadata file of these snapshots.
     Write(Pending),
     /// Propose `CompleteCheckpoint`.
@@ -104,8 +115,10 @@ pub enum Effect {
 pub struct Pending {
     /// Its id.
     pub checkpoint_id: CheckpointId,
-    /// Whether all tasks were drained.
+    /// Whether tasks finish when it completes.
     pub is_final: bool,
+    /// Whether it is a savepoint.
+    pub is_savepoint: bool,
     /// Wall clock at its trigger, milliseconds since the epoch.
     pub triggered_ms: Timestamp,
     /// Monotonic time at its trigger.
@@ -150,13 +163,22 @@ enum Stage {
     Committing,
 }
 
+/// What kind of checkpoint begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    is_final: bool,
+    is_savepoint: bool,
+}
+
 /// Coordinates the checkpoints of one execution attempt.
 #[derive(Debug, Clone)]
 pub struct Coordinator {
     config: CheckpointConfig,
     subtasks: BTreeSet<SubtaskId>,
-    /// Whether `BeginCheckpoint` is on its way, and for a final one.
-    beginning: Option<bool>,
+    /// Whether `BeginCheckpoint` is on its way, and for what.
+    beginning: Option<Kind>,
+    /// A savepoint that was asked for and has not begun.
+    wish: Option<SavepointMode>,
     pending: BTreeMap<CheckpointId, (Stage, Pending)>,
     drained: bool,
     /// The final checkpoint completed.
@@ -179,6 +201,7 @@ impl Coordinator {
             config,
             subtasks,
             beginning: None,
+            wish: None,
             pending: BTreeMap::new(),
             drained: false,
             finished: false,
@@ -217,21 +240,28 @@ impl Coordinator {
     pub fn deadline(&self) -> Option<u64> {
         let timeouts = self.pending.values().filter(|(stage, _)| *stage != Stage::Committing);
         let timeouts = timeouts.map(|(_, pending)| self.times_out_at(pending));
-        timeouts.chain(self.may_begin().then(|| self.due_ms())).min()
+        timeouts.chain(self.next().map(|(_, due_ms)| due_ms)).min()
     }
 
     fn times_out_at(&self, pending: &Pending) -> u64 {
         pending.triggered_at_ms.saturating_add(self.config.timeout_ms)
     }
 
-    /// Whether the next one has to wait for nothing but its time.
-    fn may_begin(&self) -> bool {
-        let room = if self.drained {
-            self.pending.is_empty()
-        } else {
-            self.config.is_enabled() && self.pending.len() < self.config.concurrent()
+    /// What begins next, and when, if it has to wait for nothing but its time.
+    fn next(&self) -> Option<(Kind, u64)> {
+        let has_savepoint = self.pending.values().any(|(_, pending)| pending.is_savepoint);
+        if self.finished || self.beginning.is_some() || has_savepoint {
+            return None;
+        }
+        let room = match self.wish {
+            Some(mode) if self.drained || mode != SavepointMode::Drain => {
+                let kind = Kind { is_final: mode != SavepointMode::Continue, is_savepoint: true };
+                return self.pending.is_empty().then_some((kind, 0));
+            }
+            _ if self.drained => self.pending.is_empty(),
+            _ => self.config.is_enabled() && self.pending.len() < self.config.concurrent(),
         };
-        room && !self.finished && self.beginning.is_none()
+        room.then(|| (Kind { is_final: self.drained, is_savepoint: false }, self.due_ms()))
     }
 
     fn due_ms(&self) -> u64 {
@@ -249,14 +279,23 @@ impl Coordinator {
                 }
                 vec![]
             }
-            Event::Begun(checkpoint_id) => self.begun(checkpoint_id, now_ms, wall_ms),
-            Event::BeginRefused => {
-                if let Some(is_final) = self.beginning.take() {
-                    self.interval_due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
-                    self.pause(is_final, now_ms);
-                }
+            Event::Savepoint(mode) => {
+                self.wish = Some(mode);
                 vec![]
             }
+            Event::Begun(checkpoint_id) => self.begun(checkpoint_id, now_ms, wall_ms),
+            Event::BeginRefused => match self.beginning.take() {
+                Some(Kind { is_savepoint: true, .. }) => {
+                    let reason = "the job is not RUNNING any more; ask again when it is".to_string();
+                    vec![Effect::SavepointRefused(reason)]
+                }
+                Some(Kind { is_final, .. }) => {
+                    self.interval_due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
+                    self.pause(is_final, now_ms);
+                    vec![]
+                }
+                None => vec![],
+            },
             Event::Acknowledged { checkpoint_id, subtask, snapshot, phases } => {
                 self.acknowledged(checkpoint_id, subtask, snapshot, phases, now_ms)
             }
@@ -279,8 +318,14 @@ impl Coordinator {
                 }
             }
         };
-        if self.may_begin() && now_ms >= self.due_ms() && !is_failing(&effects) {
-            self.beginning = Some(self.drained);
+        if let Some((kind, due_ms)) = self.next()
+            && now_ms >= due_ms
+            && !is_failing(&effects)
+        {
+            self.beginning = Some(kind);
+            if kind.is_savepoint {
+                self.wish = None;
+            }
             effects.push(Effect::Begin);
         }
         effects
@@ -317,17 +362,20 @@ impl Coordinator {
     }
 
     fn begun(&mut self, checkpoint_id: CheckpointId, now_ms: u64, wall_ms: Timestamp) -> Vec<Effect> {
-        let Some(is_final) = self.beginning.take() else { return vec![] };
-        self.interval_due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
+        let Some(Kind { is_final, is_savepoint }) = self.beginning.take() else { return vec![] };
+        if !is_savepoint {
+            self.interval_due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
+        }
         let pending = Pending {
             checkpoint_id,
             is_final,
+            is_savepoint,
             triggered_ms: wall_ms,
             triggered_at_ms: now_ms,
             parts: BTreeMap::new(),
         };
         self.pending.insert(checkpoint_id, (Stage::Collecting, pending));
-        vec![Effect::Trigger { checkpoint_id, is_final, timestamp_ms: wall_ms }]
+        vec![Effect::Trigger { checkpoint_id, is_final, is_savepoint, timestamp_ms: wall_ms }]
     }
 
     fn acknowledged(
@@ -350,7 +398,7 @@ impl Coordinator {
             return vec![];
         }
         let pending = pending.clone();
-        if self.config.is_enabled() {
+        if self.config.is_enabled() || pending.is_savepoint {
             *stage = Stage::Writing;
             vec![Effect::Write(pending)]
         } else {
@@ -382,10 +430,14 @@ impl Coordinator {
             return vec![];
         }
         let Some((_, pending)) = self.pending.remove(&checkpoint_id) else { return vec![] };
-        self.failures_in_a_row = 0;
-        self.newest_completed = self.newest_completed.max(checkpoint_id);
         self.finished = pending.is_final;
         self.pause(false, now_ms);
+        if pending.is_savepoint {
+            let completed = Effect::Completed { checkpoint_id, is_final: true };
+            return if pending.is_final { vec![completed] } else { vec![] };
+        }
+        self.failures_in_a_row = 0;
+        self.newest_completed = self.newest_completed.max(checkpoint_id);
         let mut effects = vec![Effect::Completed { checkpoint_id, is_final: pending.is_final }];
         // What the log has in its hands is refused by it, and ends then.
         let older = self.pending.range(..checkpoint_id).filter(|(_, (stage, _))| *stage != Stage::Committing);
@@ -396,8 +448,11 @@ impl Coordinator {
         effects
     }
 
-    /// A checkpoint failed, and the job too when too many did.
+    /// A checkpoint failed, and the job too when too many did. Savepoints do not count: whoever asked for one is told.
     fn fail(&mut self, checkpoint_id: CheckpointId, reason: String, now_ms: u64) -> Vec<Effect> {
+        if self.pending.get(&checkpoint_id).is_some_and(|(_, pending)| pending.is_savepoint) {
+            return self.abort(checkpoint_id, reason, now_ms).into_iter().collect();
+        }
         let mut effects: Vec<_> = self.abort(checkpoint_id, reason.clone(), now_ms).into_iter().collect();
         self.failures_in_a_row += 1;
         if self.failures_in_a_row > self.config.tolerable_failures {

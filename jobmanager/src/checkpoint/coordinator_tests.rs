@@ -66,7 +66,7 @@ impl Bench {
         let timestamp_ms = WALL + self.now_ms as i64;
         assert_eq!(
             self.now(Event::Begun(checkpoint_id)),
-            [Effect::Trigger { checkpoint_id, is_final, timestamp_ms }]
+            [Effect::Trigger { checkpoint_id, is_final, is_savepoint: false, timestamp_ms }]
         );
     }
 
@@ -393,6 +393,85 @@ fn at_least_once_takes_one_at_a_time() {
     assert_eq!(bench.at(900, Event::Tick), []);
 }
 
+/// Takes the savepoint that was asked for, to the commit.
+fn take(bench: &mut Bench, id: CheckpointId, is_final: bool) -> Vec<Effect> {
+    let timestamp_ms = WALL + bench.now_ms as i64;
+    let trigger = Effect::Trigger { checkpoint_id: id, is_final, is_savepoint: true, timestamp_ms };
+    assert_eq!(bench.now(Event::Begun(id)), [trigger]);
+    assert_eq!(bench.acknowledge(id, 0), []);
+    assert!(matches!(&bench.acknowledge(id, 1)[..], [Effect::Write(pending)] if pending.is_savepoint));
+    let effects = bench.now(Event::Written(id, Ok("uri".into())));
+    assert!(matches!(&effects[..], [Effect::Complete { pending, path: Some(_) }] if pending.is_savepoint));
+    bench.now(Event::Committed(id))
+}
+
+#[test]
+fn a_savepoint_is_taken_at_once_and_nobody_hears_of_its_completion() {
+    for interval_ms in [None, Some(1_000)] {
+        let mut bench = Bench::new(CheckpointConfig { interval_ms, ..config() });
+        assert_eq!(bench.at(10, Event::Savepoint(SavepointMode::Continue)), [Effect::Begin]);
+        assert_eq!(take(&mut bench, 1, false), []);
+        assert!(!bench.coordinator.is_finished());
+        if interval_ms.is_some() {
+            assert_eq!(bench.coordinator.deadline(), Some(1_000), "checkpoints keep their interval");
+        }
+    }
+}
+
+#[test]
+fn a_savepoint_waits_for_the_checkpoint_in_progress_and_holds_up_the_next_one() {
+    let mut bench = Bench::new(CheckpointConfig { max_concurrent: 3, ..config() });
+    bench.begin(1_000, 1);
+    assert_eq!(bench.at(1_100, Event::Savepoint(SavepointMode::Continue)), []);
+    assert_eq!(bench.coordinator.deadline(), Some(1_500), "only the timeout of the first");
+    let effects = bench.complete(1_200, 1);
+    assert_eq!(effects, [Effect::Completed { checkpoint_id: 1, is_final: false }, Effect::Begin]);
+    let timestamp_ms = WALL + 1_200;
+    let trigger = Effect::Trigger { checkpoint_id: 2, is_final: false, is_savepoint: true, timestamp_ms };
+    assert_eq!(bench.now(Event::Begun(2)), [trigger]);
+    assert_eq!(bench.at(1_600, Event::Tick), [], "no checkpoint beside it");
+    let (id, reason) = (2, "disk full".to_string());
+    let effects = bench.now(Event::Declined { checkpoint_id: id, reason });
+    assert_eq!(aborted(&effects), (2, "disk full"));
+    assert_eq!(effects.len(), 1, "a savepoint that fails does not fail the job");
+}
+
+#[test]
+fn behind_the_savepoint_of_a_stop_nothing_begins_unless_it_fails() {
+    let mut bench = Bench::new(config());
+    assert_eq!(bench.at(10, Event::Savepoint(SavepointMode::Stop)), [Effect::Begin]);
+    assert_eq!(take(&mut bench, 1, true), [Effect::Completed { checkpoint_id: 1, is_final: true }]);
+    assert!(bench.coordinator.is_finished());
+    assert_eq!(bench.coordinator.deadline(), None);
+    assert_eq!(bench.at(9_000, Event::Tick), []);
+
+    let mut bench = Bench::new(config());
+    assert_eq!(bench.at(10, Event::Savepoint(SavepointMode::Stop)), [Effect::Begin]);
+    bench.now(Event::Begun(1));
+    assert_eq!(aborted(&bench.at(510, Event::Tick)).0, 1, "it timed out");
+    bench.begin(1_000, 2);
+}
+
+#[test]
+fn a_drain_takes_its_savepoint_when_all_are_drained() {
+    let mut bench = Bench::new(config());
+    assert_eq!(bench.at(10, Event::Savepoint(SavepointMode::Drain)), []);
+    bench.begin(1_000, 1);
+    assert_eq!(bench.at(1_100, Event::AllDrained), [], "the checkpoint in progress comes first");
+    let effects = bench.complete(1_200, 1);
+    assert_eq!(effects.last(), Some(&Effect::Begin));
+    assert_eq!(take(&mut bench, 2, true), [Effect::Completed { checkpoint_id: 2, is_final: true }]);
+    assert!(bench.coordinator.is_finished());
+}
+
+#[test]
+fn a_savepoint_that_the_log_refuses_is_told() {
+    let mut bench = Bench::new(config());
+    assert_eq!(bench.at(10, Event::Savepoint(SavepointMode::Continue)), [Effect::Begin]);
+    assert!(matches!(&bench.now(Event::BeginRefused)[..], [Effect::SavepointRefused(_)]));
+    bench.begin(1_000, 1);
+}
+
 proptest! {
     /// Whatever happens in whatever order: never too many, completion only after the commit, nothing older is left behind
     /// one that completed, nothing after the final one.
@@ -442,7 +521,7 @@ proptest! {
                         prop_assert!(open.remove(&pending.checkpoint_id));
                         proposed.remove(&pending.checkpoint_id);
                     }
-                    Effect::Fail(_) => {}
+                    Effect::Fail(_) | Effect::SavepointRefused(_) => {}
                 }
             }
             if let Event::Committed(id) = happened && bench.coordinator.newest_completed == id {

@@ -135,6 +135,11 @@ fn expected(metadata: &CheckpointMetadata) -> Result<BTreeMap<String, Expected>,
                 ));
             }
             SnapshotLocation::Inline(_) => {}
+            SnapshotLocation::DataFiles(_) => {
+                return Err(format!(
+                    "subtask {subtask} wrote its part of a savepoint in place of a snapshot"
+                ));
+            }
             SnapshotLocation::File(path) => {
                 add(path, Expected { size_bytes: *size_bytes, checksum: *checksum })?;
             }

@@ -12,7 +12,7 @@ use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubmissionId};
 use thalweg_common::status::JobStatus;
 
-use super::job::{Binary, CompletedCheckpoint, FailureRecord, Placement, RestartRecord};
+use super::job::{Base, Binary, CompletedCheckpoint, FailureRecord, Placement, RestartRecord};
 use super::refusal::Refusal;
 
 /// A change of the cluster state.
@@ -75,6 +75,20 @@ pub enum Command {
         /// Those that cannot be read, each with the reason.
         skipped: Vec<(CheckpointId, String)>,
     },
+    /// A savepoint in progress is durable. It replaces no checkpoint; if the job ends with it, sinks may commit.
+    CompleteSavepoint {
+        /// The job.
+        job_id: JobId,
+        /// The present attempt.
+        attempt: Attempt,
+        /// What is known of it; its path is that of its directory.
+        savepoint: CompletedCheckpoint,
+    },
+    /// The savepoint in this directory is being deleted.
+    ForgetSavepoint {
+        /// Its URI.
+        path: String,
+    },
 }
 
 /// A job as it is accepted.
@@ -97,6 +111,8 @@ pub struct SubmitJob {
     /// URI under which checkpoints of this job are, without the job's id; absent when it takes none. Decided once, so
     /// that every later leader finds them.
     pub checkpoint_directory: Option<String>,
+    /// The savepoint that it begins with.
+    pub base: Option<Base>,
     /// For the author: the plan's and the cluster's.
     pub warnings: Vec<String>,
     /// Milliseconds since the epoch.

@@ -9,7 +9,8 @@ use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubmissionId, SubtaskId, TaskManagerId};
 use thalweg_common::limits::{
-    MAX_CONCURRENT_CHECKPOINTS, MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY, MAX_RESTART_TIMES,
+    MAX_CONCURRENT_CHECKPOINTS, MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY,
+    MAX_JOB_SAVEPOINTS, MAX_RESTART_TIMES,
 };
 use thalweg_common::status::JobStatus;
 use thalweg_proto::blob::BlobHash;
@@ -90,6 +91,14 @@ pub struct CompletedCheckpoint {
     pub unreadable: Option<String>,
 }
 
+impl CompletedCheckpoint {
+    /// What the job is restored from behind a savepoint with which it was to end.
+    pub(crate) fn as_base(&self) -> Option<Base> {
+        let path = self.path.clone().filter(|_| self.is_final)?;
+        Some(Base { id: self.id, path, allow_non_restored_state: false, is_claimed: false })
+    }
+}
+
 /// Adds a checkpoint to those that are kept and gives the ones that are not kept any more: those that cannot be read
 /// first, then the oldest.
 pub(crate) fn retain(
@@ -133,6 +142,42 @@ pub(crate) fn candidates(checkpoints: &VecDeque<CompletedCheckpoint>) -> Vec<Che
     let sound = with_file().filter(|checkpoint| checkpoint.unreadable.is_none());
     let unreadable = with_file().filter(|checkpoint| checkpoint.unreadable.is_some());
     sound.chain(unreadable).map(|checkpoint| checkpoint.id).collect()
+}
+
+/// A savepoint that a job is restored from as long as no newer checkpoint can be: the one that it began with, or the one with which
+/// it was to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its number. The job's own checkpoints have higher ones, or lower ones if it was to end with this.
+    pub id: CheckpointId,
+    /// The URI of its directory.
+    pub path: String,
+    /// Whether state that the job does not declare is dropped.
+    pub allow_non_restored_state: bool,
+    /// Whether it is deleted when checkpoints have replaced it.
+    pub is_claimed: bool,
+}
+
+/// Lets go of the savepoint that the job began with, when as many newer checkpoints are kept as shall be. Gives its path if it is to be
+/// deleted.
+pub(crate) fn release(
+    base: &mut Option<Base>,
+    checkpoints: &VecDeque<CompletedCheckpoint>,
+    keep: usize,
+) -> Option<String> {
+    let replaced = base.take_if(|base| {
+        let newer = |checkpoint: &&CompletedCheckpoint| checkpoint.id > base.id && checkpoint.path.is_some();
+        checkpoints.iter().filter(newer).count() >= keep.max(1)
+    });
+    replaced.filter(|base| base.is_claimed).map(|base| base.path)
+}
+
+/// Remembers a savepoint; the oldest are forgotten.
+pub(crate) fn remember(savepoints: &mut VecDeque<CompletedCheckpoint>, savepoint: CompletedCheckpoint) {
+    savepoints.push_back(savepoint);
+    while savepoints.len() > MAX_JOB_SAVEPOINTS {
+        savepoints.pop_front();
+    }
 }
 
 /// What the restart strategy remembers of a job, so that a new leader decides as the old one would have.
@@ -201,6 +246,10 @@ pub struct JobRecord {
     pub checkpoints_in_progress: BTreeSet<CheckpointId>,
     /// The completed checkpoints that are kept, the newest last; as many as the job's configuration says.
     pub checkpoints: VecDeque<CompletedCheckpoint>,
+    /// The savepoint that it is restored from while no newer checkpoint can be.
+    pub base: Option<Base>,
+    /// The completed savepoints, the newest last; at most [`MAX_JOB_SAVEPOINTS`].
+    pub savepoints: VecDeque<CompletedCheckpoint>,
     /// How many completed.
     pub checkpoints_completed: u64,
     /// How many began and did not complete.
@@ -244,13 +293,23 @@ impl JobRecord {
     }
 
     /// Keeps a checkpoint that has completed. All older ones that are in progress are over with it.
-    pub(super) fn add_checkpoint(&mut self, checkpoint: CompletedCheckpoint) {
+    /// Gives the path of a savepoint that is not needed any more and is to be deleted.
+    pub(super) fn add_checkpoint(&mut self, checkpoint: CompletedCheckpoint) -> Option<String> {
         self.checkpoints_completed += 1;
         self.checkpoints_in_progress.remove(&checkpoint.id);
         let newer = self.checkpoints_in_progress.split_off(&checkpoint.id);
         self.drop_checkpoints_in_progress();
         self.checkpoints_in_progress = newer;
-        retain(&mut self.checkpoints, checkpoint, self.graph.checkpointing.keeps());
+        let keep = self.graph.checkpointing.keeps();
+        retain(&mut self.checkpoints, checkpoint, keep);
+        release(&mut self.base, &self.checkpoints, keep)
+    }
+
+    /// Keeps a savepoint that has completed. If the job was to end with it and fails to, it goes on from there.
+    pub(super) fn add_savepoint(&mut self, savepoint: CompletedCheckpoint) {
+        self.checkpoints_in_progress.remove(&savepoint.id);
+        self.base = savepoint.as_base().or(self.base.take());
+        remember(&mut self.savepoints, savepoint);
     }
 
     /// Draws the id of the next checkpoint. A leader that begins more than may be has forgotten the oldest.

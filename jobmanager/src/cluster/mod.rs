@@ -15,8 +15,8 @@ mod state_tests;
 
 pub use command::{Command, Outcome, StatusChanged, SubmitJob};
 pub use job::{
-    Binary, CompletedCheckpoint, FailureRecord, JobRecord, Placement, RestartRecord, Slot, StatusChange,
+    Base, Binary, CompletedCheckpoint, FailureRecord, JobRecord, Placement, RestartRecord, Slot, StatusChange,
 };
-pub(crate) use job::{candidates, retain, skip};
+pub(crate) use job::{candidates, release, remember, retain, skip};
 pub use refusal::Refusal;
 pub use state::ClusterState;

@@ -90,6 +90,8 @@ pub enum Operation {
     CompleteCheckpoint,
     /// `SkipCheckpoints`.
     SkipCheckpoints,
+    /// `CompleteSavepoint`.
+    CompleteSavepoint,
 }
 
 impl std::fmt::Display for Operation {
@@ -99,6 +101,7 @@ impl std::fmt::Display for Operation {
             Self::BeginCheckpoint => "beginning a checkpoint",
             Self::CompleteCheckpoint => "completing a checkpoint",
             Self::SkipCheckpoints => "skipping a checkpoint",
+            Self::CompleteSavepoint => "completing a savepoint",
         })
     }
 }

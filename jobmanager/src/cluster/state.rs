@@ -46,6 +46,13 @@ impl ClusterState {
             Command::SkipCheckpoints { job_id, attempt, restored, skipped } => {
                 self.skip_checkpoints(job_id, attempt, restored, skipped)
             }
+            Command::CompleteSavepoint { job_id, attempt, savepoint } => {
+                self.complete_savepoint(job_id, attempt, savepoint)
+            }
+            Command::ForgetSavepoint { path } => {
+                self.forget_savepoint(&path);
+                Ok(Outcome::Ok)
+            }
         };
         result.unwrap_or_else(|reason| Outcome::Refused { reason })
     }
@@ -191,8 +198,38 @@ impl ClusterState {
             let in_progress = job.checkpoints_in_progress.last().copied();
             return Err(Refusal::StaleCheckpoint { job_id, given: checkpoint.id, in_progress });
         }
-        job.add_checkpoint(checkpoint);
+        if let Some(path) = job.add_checkpoint(checkpoint) {
+            self.forget_savepoint(&path);
+        }
         Ok(Outcome::Ok)
+    }
+
+    fn complete_savepoint(
+        &mut self,
+        job_id: JobId,
+        attempt: Attempt,
+        savepoint: CompletedCheckpoint,
+    ) -> Result<Outcome, Refusal> {
+        let job = self.job_of_attempt(job_id, attempt)?;
+        if job.savepoints.contains(&savepoint) {
+            return Ok(Outcome::Ok);
+        }
+        if job.status != JobStatus::Running {
+            let operation = Operation::CompleteSavepoint;
+            return Err(Refusal::NotNow { job_id, status: job.status, operation });
+        }
+        if !job.checkpoints_in_progress.contains(&savepoint.id) {
+            let in_progress = job.checkpoints_in_progress.last().copied();
+            return Err(Refusal::StaleCheckpoint { job_id, given: savepoint.id, in_progress });
+        }
+        job.add_savepoint(savepoint);
+        Ok(Outcome::Ok)
+    }
+
+    fn forget_savepoint(&mut self, path: &str) {
+        for job in self.jobs.values_mut() {
+            job.savepoints.retain(|savepoint| savepoint.path.as_deref() != Some(path));
+        }
     }
 
     fn abort_checkpoint(
@@ -259,9 +296,11 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         placement: Placement::new(),
         restored: None,
         restarts: RestartRecord::default(),
-        last_checkpoint_id: 0,
+        last_checkpoint_id: submit.base.as_ref().map_or(0, |base| base.id),
         checkpoints_in_progress: std::collections::BTreeSet::new(),
         checkpoints: std::collections::VecDeque::new(),
+        base: submit.base,
+        savepoints: std::collections::VecDeque::new(),
         checkpoints_completed: 0,
         checkpoints_failed: 0,
         failures: std::collections::VecDeque::new(),

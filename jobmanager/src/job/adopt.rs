@@ -167,6 +167,10 @@ impl JobCore {
                 Message::CheckpointCompleted { attempt, checkpoint_id: latest.id, is_final: latest.is_final };
             self.send_to_all(&message, out);
         }
+        if let Some(checkpoint_id) = self.stopped_with_savepoint() {
+            let message = Message::CheckpointCompleted { attempt, checkpoint_id, is_final: true };
+            self.send_to_all(&message, out);
+        }
         for checkpoint_id in std::mem::take(&mut self.orphaned) {
             self.add_garbage(checkpoint_id);
             out.push(Action::Propose(Command::AbortCheckpoint { job_id, attempt, checkpoint_id }));

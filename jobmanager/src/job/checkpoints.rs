@@ -49,6 +49,7 @@ impl JobCore {
             }
         };
         self.coordinate(event, now, out);
+        self.savepoint_progressed(checkpoint_id, out);
     }
 
     pub(super) fn declined(
@@ -106,27 +107,37 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        let Some(Committing { checkpoint, statistics }) = self.committing.remove(&checkpoint_id) else {
-            return;
-        };
+        let Some(committing) = self.committing.remove(&checkpoint_id) else { return };
+        let Committing { checkpoint, statistics, is_savepoint } = committing;
         let is_present = attempt == self.execution.attempt && self.coordinator.is_some();
         match outcome {
             Outcome::Refused { reason } if is_present => {
                 self.coordinate(Event::CommitRefused(checkpoint_id, reason.to_string()), now, out);
             }
+            Outcome::Refused { reason } if is_savepoint => {
+                let reason = reason.to_string();
+                self.savepoint_failed(&reason, out);
+                self.history.add(Statistics { standing: Standing::Failed(reason), ..statistics });
+            }
             Outcome::Refused { reason } => {
                 self.give_up(Statistics { standing: Standing::Failed(reason.to_string()), ..statistics });
             }
             Outcome::Ok | Outcome::Submitted { .. } | Outcome::CheckpointBegun { .. } => {
+                let what = if is_savepoint { "savepoint" } else { "checkpoint" };
                 out.push(Action::Log(format!(
-                    "Completed checkpoint {checkpoint_id} for job {} ({} bytes, {} ms).",
+                    "Completed {what} {checkpoint_id} for job {} ({} bytes, {} ms).",
                     self.spec.job_id, checkpoint.size_bytes, statistics.duration_ms
                 )));
                 self.history.add(Statistics { standing: Standing::Completed, ..statistics });
+                if is_savepoint {
+                    self.savepoint_completed(checkpoint.clone(), out);
+                }
                 if is_present {
                     self.coordinate(Event::Committed(checkpoint_id), now, out);
                 }
-                self.retain(checkpoint, out);
+                if !is_savepoint {
+                    self.retain(checkpoint, out);
+                }
             }
         }
         if self.wants_slots() {
@@ -135,7 +146,8 @@ impl JobCore {
     }
 
     /// The attempt ends: its checkpoints in progress will never complete, unless that is in the log's hands already.
-    pub(super) fn stop_coordinator(&mut self) {
+    pub(super) fn stop_coordinator(&mut self, out: &mut Vec<Action>) {
+        self.savepoint_interrupted(out);
         let Some(coordinator) = self.coordinator.take() else { return };
         let attempt = self.execution.attempt;
         for pending in coordinator.in_progress() {
@@ -159,12 +171,17 @@ impl JobCore {
             Effect::Begin => {
                 out.push(Action::Propose(Command::BeginCheckpoint { job_id, attempt, time_ms: now.wall_ms }));
             }
-            Effect::Trigger { checkpoint_id, is_final, timestamp_ms } => {
+            Effect::SavepointRefused(reason) => self.savepoint_failed(&reason, out),
+            Effect::Trigger { checkpoint_id, is_final, is_savepoint: true, timestamp_ms } => {
+                self.trigger_savepoint(checkpoint_id, is_final, timestamp_ms, out);
+            }
+            Effect::Trigger { checkpoint_id, is_final, is_savepoint: false, timestamp_ms } => {
                 let message = Message::TriggerCheckpoint { attempt, checkpoint_id, timestamp_ms, is_final };
                 for task_manager in self.source_task_managers() {
                     out.push(Action::Send { task_manager, message: message.clone() });
                 }
             }
+            Effect::Write(pending) if pending.is_savepoint => self.write_savepoint(pending, now, out),
             Effect::Write(pending) => {
                 let metadata = self.metadata(pending);
                 let known = metadata.shared_files();
@@ -184,18 +201,24 @@ impl JobCore {
                     unreadable: None,
                 };
                 let statistics = Statistics::of(&pending, attempt, Standing::InProgress);
-                self.committing
-                    .insert(checkpoint.id, Committing { checkpoint: checkpoint.clone(), statistics });
-                out.push(Action::Propose(Command::CompleteCheckpoint { job_id, attempt, checkpoint }));
+                let is_savepoint = pending.is_savepoint;
+                let committing = Committing { checkpoint: checkpoint.clone(), statistics, is_savepoint };
+                self.committing.insert(checkpoint.id, committing);
+                out.push(Action::Propose(match is_savepoint {
+                    true => Command::CompleteSavepoint { job_id, attempt, savepoint: checkpoint },
+                    false => Command::CompleteCheckpoint { job_id, attempt, checkpoint },
+                }));
             }
             Effect::Completed { checkpoint_id, is_final } => {
                 self.send_to_all(&Message::CheckpointCompleted { attempt, checkpoint_id, is_final }, out);
             }
             Effect::Aborted { pending, reason, duration_ms } => {
                 let checkpoint_id = pending.checkpoint_id;
-                out.push(Action::Warn(format!(
-                    "Checkpoint {checkpoint_id} of job {job_id} failed: {reason}."
-                )));
+                let what = if pending.is_savepoint { "Savepoint" } else { "Checkpoint" };
+                out.push(Action::Warn(format!("{what} {checkpoint_id} of job {job_id} failed: {reason}.")));
+                if pending.is_savepoint {
+                    self.savepoint_failed(&reason, out);
+                }
                 let statistics = Statistics::of(&pending, attempt, Standing::Failed(reason));
                 self.give_up(Statistics { duration_ms, ..statistics });
                 out.push(Action::Propose(Command::AbortCheckpoint { job_id, attempt, checkpoint_id }));
@@ -222,7 +245,7 @@ impl JobCore {
     }
 
     /// Connected task managers that run sources.
-    fn source_task_managers(&self) -> Vec<TaskManagerId> {
+    pub(super) fn source_task_managers(&self) -> Vec<TaskManagerId> {
         let is_source = |subtask: SubtaskId| self.spec.graph.is_source(subtask.vertex);
         self.execution
             .connected()

@@ -42,7 +42,7 @@ impl JobCore {
             }
             Ok(placement) => {
                 let attempt = self.execution.attempt.saturating_add(1);
-                let restored = cluster::candidates(&self.retained).first().copied();
+                let restored = self.candidates().front().copied();
                 self.execution = Execution::new(attempt, restored, &placement, true);
                 self.last_placement.clone_from(&placement);
                 self.phase = Phase::Starting;
@@ -83,13 +83,7 @@ impl JobCore {
             return;
         }
         self.skipped.clear();
-        let restore = match self.execution.restored {
-            None => Restore::Ready(None),
-            Some(checkpoint_id) => {
-                out.push(self.read_metadata(checkpoint_id));
-                Restore::Reading { older: cluster::candidates(&self.retained).into_iter().skip(1).collect() }
-            }
-        };
+        let restore = self.restore(self.candidates().into_iter().skip(1).collect(), out);
         self.phase = Phase::Deploying { restore, deployed: false };
         let members: BTreeSet<_> = self.execution.members.keys().cloned().collect();
         for task_manager in self.workers.difference(&members) {
@@ -114,7 +108,7 @@ impl JobCore {
         self.deploy_when_ready(out);
     }
 
-    fn read_metadata(&self, checkpoint_id: CheckpointId) -> Action {
+    pub(super) fn read_metadata(&self, checkpoint_id: CheckpointId) -> Action {
         let as_a_whole = self.suspicious == Some(checkpoint_id);
         Action::ReadMetadata { attempt: self.execution.attempt, checkpoint_id, as_a_whole }
     }
@@ -153,7 +147,14 @@ impl JobCore {
                 match next {
                     Some(next) => {
                         self.execution.restored = Some(next);
-                        out.push(self.read_metadata(next));
+                        let older = std::mem::take(older);
+                        let restore = self.restore(older, out);
+                        let is_ready = matches!(restore, Restore::Ready(_));
+                        self.phase = Phase::Deploying { restore, deployed: false };
+                        if is_ready {
+                            self.tell_skipped(next, out);
+                            self.deploy_when_ready(out);
+                        }
                     }
                     None => self.fail(self.nothing_to_restore(), None, "", now, out),
                 }
@@ -242,6 +243,7 @@ impl JobCore {
                 tasks,
                 locations: Arc::clone(&locations),
                 restored: self.execution.restored,
+                savepoint: self.restored_base().cloned(),
             });
             out.push(Action::Send { task_manager: task_manager.clone(), message });
         }
@@ -258,11 +260,9 @@ impl JobCore {
             self.phase = Phase::Running;
             self.running_since_ms = Some(now.elapsed_ms);
             let reason = match self.execution.restored {
-                Some(checkpoint) if self.skipped.is_empty() => {
-                    format!("restored from checkpoint {checkpoint}")
-                }
+                Some(checkpoint) if self.skipped.is_empty() => self.restored_text(checkpoint),
                 Some(checkpoint) => {
-                    format!("restored from checkpoint {checkpoint}; skipped {}", self.skipped_text())
+                    format!("{}; skipped {}", self.restored_text(checkpoint), self.skipped_text())
                 }
                 None => String::new(),
             };

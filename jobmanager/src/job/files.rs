@@ -25,6 +25,7 @@ impl JobCore {
         let has_file = checkpoint.path.is_some();
         let keep = self.spec.graph.checkpointing.keeps();
         let dropped = cluster::retain(&mut self.retained, checkpoint, keep);
+        self.release_base(out);
         let ids: Vec<_> = dropped.iter().map(|dropped| dropped.id).collect();
         let with_file = dropped.iter().filter(|dropped| dropped.path.is_some());
         out.extend(with_file.map(|dropped| Action::DeleteCheckpoint(dropped.id)));

@@ -8,10 +8,13 @@ use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId, WorkerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
+use thalweg_proto::model::SavepointMode;
+use thalweg_savepoint::Metadata;
 
+use super::savepoints::SavepointNews;
 use crate::checkpoint::CheckpointMetadata;
 use crate::checkpoint::verify::RestoreError;
-use crate::cluster::{Command, Outcome};
+use crate::cluster::{Base, Command, Outcome};
 use crate::scheduler::place::Offer;
 
 /// What the outside world shows at the moment of a step.
@@ -89,6 +92,15 @@ pub enum Input {
     Tick,
     /// A user wants the job to end.
     Cancel,
+    /// A user wants a savepoint; answered by [`Action::Savepoint`].
+    Savepoint {
+        /// By which the answer finds them.
+        request: u64,
+        /// The URI below which the savepoint's own directory is made.
+        directory: String,
+        /// What becomes of the job.
+        mode: SavepointMode,
+    },
     /// A proposal of this core was applied.
     Proposed {
         /// Which.
@@ -181,7 +193,7 @@ pub enum Proposal {
     Status(JobStatus),
     /// `BeginCheckpoint`.
     BeginCheckpoint(Attempt),
-    /// `CompleteCheckpoint`.
+    /// `CompleteCheckpoint` or `CompleteSavepoint`.
     CompleteCheckpoint(Attempt, CheckpointId),
     /// `SkipCheckpoints`.
     SkipCheckpoints,
@@ -200,7 +212,13 @@ impl Proposal {
                 Self::CompleteCheckpoint(*attempt, checkpoint.id)
             }
             Command::SkipCheckpoints { .. } => Self::SkipCheckpoints,
-            Command::Noop | Command::SubmitJob(_) | Command::AbortCheckpoint { .. } => Self::Other,
+            Command::CompleteSavepoint { attempt, savepoint, .. } => {
+                Self::CompleteCheckpoint(*attempt, savepoint.id)
+            }
+            Command::ForgetSavepoint { .. }
+            | Command::Noop
+            | Command::SubmitJob(_)
+            | Command::AbortCheckpoint { .. } => Self::Other,
         }
     }
 }
@@ -245,6 +263,24 @@ pub enum Action {
     DeleteCheckpoint(CheckpointId),
     /// Delete all files of the job's checkpoints.
     DeleteAllCheckpoints,
+    /// Write the metadata of a savepoint into its directory; answered by [`Input::MetadataWritten`].
+    WriteSavepoint {
+        /// The attempt that took it.
+        attempt: Attempt,
+        /// The URI of its directory.
+        directory: String,
+        /// What it consists of.
+        metadata: Arc<Metadata>,
+    },
+    /// Delete all files of the savepoint in this directory.
+    DeleteSavepoint(String),
+    /// Tell whoever asked for a savepoint.
+    Savepoint {
+        /// By which they are found.
+        request: u64,
+        /// What.
+        news: SavepointNews,
+    },
     /// A task manager does not do what it is told: close its connection.
     Disconnect {
         /// Whom.
@@ -291,6 +327,24 @@ pub enum Message {
         /// Whether tasks finish when it completes.
         is_final: bool,
     },
+    /// Let sources emit the barriers of a savepoint, and workers know where it goes.
+    TriggerSavepoint {
+        /// The attempt.
+        attempt: Attempt,
+        /// Its number.
+        checkpoint_id: CheckpointId,
+        /// Milliseconds since the epoch.
+        timestamp_ms: Timestamp,
+        /// Whether tasks finish when it completes.
+        is_final: bool,
+        /// The URI of its directory.
+        directory: String,
+    },
+    /// Sources read no more, as if their input had ended.
+    EndInput {
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// A checkpoint is durable: sinks commit.
     CheckpointCompleted {
         /// The attempt.
@@ -322,4 +376,6 @@ pub struct Deployment {
     pub locations: Arc<Vec<(SubtaskId, Worker)>>,
     /// The checkpoint that snapshots come from.
     pub restored: Option<CheckpointId>,
+    /// The savepoint that is restored in place of snapshots.
+    pub savepoint: Option<Base>,
 }

@@ -22,6 +22,7 @@ mod deploy;
 mod files;
 mod message;
 mod run;
+mod savepoints;
 mod spec;
 mod stop;
 #[cfg(test)]
@@ -35,13 +36,15 @@ use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 pub use message::{Action, Deployment, Input, Message, News, Now, Proposal, Report, Worker};
+pub use savepoints::SavepointNews;
 pub use spec::{JobSpec, Patience};
 
 use crate::checkpoint::history::Standing;
 use crate::checkpoint::{CheckpointMetadata, Coordinator, History, SharedFiles, Statistics};
-use crate::cluster::{Command, JobRecord, Placement};
+use crate::cluster::{Base, Command, JobRecord, Placement};
 use crate::cluster::{CompletedCheckpoint, FailureRecord, Outcome, RestartRecord, Slot, StatusChanged};
 use attempt::Execution;
+use savepoints::Asked;
 
 /// Where the present attempt stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +84,7 @@ enum Restore {
 struct Committing {
     checkpoint: CompletedCheckpoint,
     statistics: Statistics,
+    is_savepoint: bool,
 }
 
 /// Something that a new leader finds missing.
@@ -129,6 +133,12 @@ pub struct JobCore {
     coordinator: Option<Coordinator>,
     /// The checkpoints in the log, the newest last.
     retained: VecDeque<CompletedCheckpoint>,
+    /// The savepoint in the log that is restored while no newer checkpoint can be.
+    base: Option<Base>,
+    /// The savepoints in the log, the newest last.
+    savepoints: VecDeque<CompletedCheckpoint>,
+    /// The savepoint that somebody waits for.
+    asked: Option<Asked>,
     /// Those whose `CompleteCheckpoint` is on its way: until that is decided no attempt may start.
     committing: BTreeMap<CheckpointId, Committing>,
     /// Begun by an earlier leader and undecided.
@@ -167,6 +177,9 @@ impl JobCore {
             workers: BTreeSet::new(),
             coordinator: None,
             retained: record.checkpoints.clone(),
+            base: record.base.clone(),
+            savepoints: record.savepoints.clone(),
+            asked: None,
             committing: BTreeMap::new(),
             orphaned: record.checkpoints_in_progress.clone(),
             garbage: BTreeSet::new(),
@@ -207,6 +220,9 @@ impl JobCore {
             }
             Input::Tick => self.tick(now, &mut out),
             Input::Cancel => self.cancel(now, &mut out),
+            Input::Savepoint { request, directory, mode } => {
+                self.savepoint_asked(request, directory, mode, now, &mut out);
+            }
             Input::Proposed { proposal, outcome } => self.proposed(proposal, outcome, now, &mut out),
             Input::MetadataWritten { attempt, checkpoint_id, result } => {
                 self.metadata_written(attempt, checkpoint_id, result, now, &mut out);

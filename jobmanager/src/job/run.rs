@@ -59,12 +59,12 @@ impl JobCore {
         }
     }
 
-    /// Whether tasks may end: the final checkpoint of this attempt is in the log.
+    /// Whether tasks may end: the final checkpoint of this attempt is in the log, or the savepoint with which the job stops.
     pub(super) fn may_finish(&self) -> bool {
         let of_this_attempt = |latest: &crate::cluster::CompletedCheckpoint| {
             latest.is_final && latest.attempt == self.execution.attempt
         };
-        self.retained.back().is_some_and(of_this_attempt)
+        self.retained.back().is_some_and(of_this_attempt) || self.stopped_with_savepoint().is_some()
     }
 
     /// All drained: the final checkpoint is due. All finished: so is the job.

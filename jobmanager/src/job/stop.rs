@@ -94,7 +94,7 @@ impl JobCore {
 
     /// Cancels all tasks that may run, and waits until they have stopped.
     fn stop_tasks(&mut self, next: Next, now: Now, out: &mut Vec<Action>) {
-        self.stop_coordinator();
+        self.stop_coordinator(out);
         let waiting: BTreeSet<TaskManagerId> = match self.phase {
             Phase::Deploying { .. } | Phase::Running | Phase::Adopting { .. } => {
                 self.execution.connected().cloned().collect()

@@ -149,6 +149,9 @@ impl Actor {
                 term.cancel(job_id);
                 answer(reply, ());
             }
+            Mail::Savepoint { job_id, directory, mode, reply } => {
+                answer(reply, term.savepoint(job_id, directory, mode));
+            }
             Mail::View { job_id, reply } => answer(reply, term.views(job_id)),
             Mail::Checkpoints { job_id, reply } => answer(reply, term.checkpoints(job_id)),
             Mail::TaskManagers { reply } => answer(reply, term.task_managers()),
@@ -182,6 +185,7 @@ fn refuse(mail: Mail, not_leading: NotLeading) {
         Mail::Connect { reply, .. } => drop(reply.send(Err(not_leading.into()))),
         Mail::Received { .. } | Mail::Closed { .. } => {}
         Mail::Cancel { reply, .. } | Mail::Logs { reply, .. } => drop(reply.send(Err(not_leading))),
+        Mail::Savepoint { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::View { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::Checkpoints { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::TaskManagers { reply } => drop(reply.send(Err(not_leading))),

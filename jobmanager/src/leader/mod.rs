@@ -12,6 +12,7 @@ mod actor;
 mod connections;
 mod logs;
 mod samples;
+mod savepoints;
 mod term;
 mod views;
 mod wire;
@@ -26,6 +27,7 @@ use thalweg_common::id::JobId;
 use thalweg_common::limits::ACTOR_MAILBOX;
 use thalweg_common::storage::StorageFactory;
 use thalweg_common::task_scope::TaskScope;
+use thalweg_proto::model::SavepointMode;
 use thalweg_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -35,7 +37,7 @@ pub(crate) use views::{LiveJob, LogPiece, TaskManagerView};
 use crate::checkpoint::Statistics;
 use crate::cluster::JobRecord;
 use crate::consensus::{Consensus, Leadership};
-use crate::job::Patience;
+use crate::job::{Patience, SavepointNews};
 use crate::submission::Replicator;
 
 /// One connection of a task manager; never used again.
@@ -61,6 +63,13 @@ pub(crate) enum Mail {
     Closed { connection: ConnectionId, reason: String },
     /// A user wants a job to end.
     Cancel { job_id: JobId, reply: oneshot::Sender<Result<(), NotLeading>> },
+    /// A user wants a savepoint: the answer is where its news will come from.
+    Savepoint {
+        job_id: JobId,
+        directory: String,
+        mode: SavepointMode,
+        reply: oneshot::Sender<Result<watch::Receiver<SavepointNews>, NotLeading>>,
+    },
     /// What is known of running jobs beside the replicated state: one or all.
     View { job_id: Option<JobId>, reply: oneshot::Sender<Result<BTreeMap<JobId, LiveJob>, NotLeading>> },
     /// The last checkpoints of a job, the oldest first.

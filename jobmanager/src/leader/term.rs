@@ -14,22 +14,24 @@ use thalweg_common::id::{JobId, SubtaskId, TaskManagerId, Term as TermNumber};
 use thalweg_common::limits::{MAX_TASK_MANAGERS, MAX_TASK_SLOTS};
 use thalweg_common::status::JobStatus;
 use thalweg_proto::convert::{Malformed, WireId, subtask};
+use thalweg_proto::model::SavepointMode;
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 use super::connections::{Connections, TaskManager};
 use super::logs::LogRequests;
 use super::samples::Samples;
+use super::savepoints::SavepointRequests;
 use super::views::{LiveJob, LogPiece, TaskManagerView};
 use super::wire::{self, Said};
 use super::work::{self, Done, JobFiles, Work};
 use super::{ConnectionId, Context, Outbound};
 use crate::checkpoint::Statistics;
 use crate::cluster::{Command, Slot};
-use crate::job::{Action, Input, JobCore, JobSpec, Now, Origin, Report};
+use crate::job::{Action, Input, JobCore, JobSpec, Now, Origin, Report, SavepointNews};
 
 /// Ended jobs whose last counters are remembered.
 const REMEMBERED_VIEWS: usize = 100;
@@ -60,6 +62,7 @@ pub(super) struct Term {
     inputs: VecDeque<(JobId, Input)>,
     allocate: bool,
     logs: LogRequests,
+    savepoints: SavepointRequests,
     pub(super) work: FuturesUnordered<Work>,
 }
 
@@ -76,6 +79,7 @@ impl Term {
             inputs: VecDeque::new(),
             allocate: false,
             logs: LogRequests::default(),
+            savepoints: SavepointRequests::default(),
             work: FuturesUnordered::new(),
         };
         term.take_jobs(Origin::Adopted);
@@ -220,6 +224,13 @@ impl Term {
                 Action::DeleteCheckpoint(checkpoint_id) => {
                     self.work.push(work::delete_checkpoints(files, Some(checkpoint_id)));
                 }
+                Action::WriteSavepoint { attempt, directory, metadata } => {
+                    self.work.push(work::write_savepoint(files, attempt, directory, metadata));
+                }
+                Action::DeleteSavepoint(directory) => {
+                    self.work.push(work::delete_savepoint(files, directory));
+                }
+                Action::Savepoint { request, news } => self.savepoints.tell(request, news),
                 Action::DeleteAllCheckpoints => self.work.push(work::delete_checkpoints(files, None)),
                 Action::Disconnect { task_manager, reason } => self.lose(&task_manager, &reason),
                 Action::RefuseStale { task_manager, attempt } => {
@@ -442,6 +453,24 @@ impl Term {
     pub(super) fn cancel(&mut self, job_id: JobId) {
         self.take_new_jobs();
         self.feed(job_id, Input::Cancel);
+    }
+
+    /// Asks for a savepoint; what comes of it is told through the receiver, whose sender is dropped behind the last news.
+    pub(super) fn savepoint(
+        &mut self,
+        job_id: JobId,
+        directory: String,
+        mode: SavepointMode,
+    ) -> watch::Receiver<SavepointNews> {
+        self.take_new_jobs();
+        let (request, news) = self.savepoints.begin();
+        if self.jobs.contains_key(&job_id) {
+            self.feed(job_id, Input::Savepoint { request, directory, mode });
+        } else {
+            let reason = "the job has ended; a savepoint can be taken while it runs".to_string();
+            self.savepoints.tell(request, SavepointNews::Failed(reason));
+        }
+        news
     }
 
     pub(super) fn views(&self, wanted: Option<JobId>) -> BTreeMap<JobId, LiveJob> {

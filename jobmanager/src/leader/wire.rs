@@ -105,8 +105,20 @@ pub(super) fn write(term: Term, spec: &JobSpec, message: Message) -> v1::JobMana
                     checkpoint_id,
                     timestamp_ms,
                     r#final: is_final,
+                    savepoint_directory: String::new(),
                 })
             }
+            Message::TriggerSavepoint { attempt, checkpoint_id, timestamp_ms, is_final, directory } => {
+                ToTaskManager::TriggerCheckpoint(v1::TriggerCheckpoint {
+                    job_id,
+                    attempt,
+                    checkpoint_id,
+                    timestamp_ms,
+                    r#final: is_final,
+                    savepoint_directory: directory,
+                })
+            }
+            Message::EndInput { attempt } => ToTaskManager::EndInput(v1::EndInput { job_id, attempt }),
             Message::CheckpointCompleted { attempt, checkpoint_id, is_final } => {
                 let completed = v1::CheckpointCompleted { job_id, attempt, checkpoint_id, r#final: is_final };
                 ToTaskManager::CheckpointCompleted(completed)
@@ -169,5 +181,9 @@ fn deploy_tasks(spec: &JobSpec, deployment: Deployment) -> v1::DeployTasks {
         locations: deployment.locations.iter().map(location).collect(),
         checkpoint_directory: spec.checkpoint_directory.clone().unwrap_or_default(),
         restored_checkpoint_id: deployment.restored.unwrap_or(0),
+        savepoint: deployment.savepoint.map(|base| v1::RestoredSavepoint {
+            path: base.path,
+            allow_non_restored_state: base.allow_non_restored_state,
+        }),
     }
 }

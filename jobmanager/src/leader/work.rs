@@ -1,6 +1,6 @@
 //! What takes time: proposals, files. Each is a future beside the actor's mailbox, dropped with its term.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId};
 use thalweg_common::storage::{Storage, StorageFactory};
+use thalweg_savepoint::Metadata;
 use tracing::warn;
 
 use super::Context;
@@ -92,6 +93,54 @@ pub(super) fn write_metadata(
             job_id: files.spec.job_id,
             input: Some(Input::MetadataWritten { attempt, checkpoint_id, result }),
         }
+    }
+    .boxed()
+}
+
+/// Checks that the files of a savepoint are there, and writes its metadata.
+pub(super) fn write_savepoint(
+    files: JobFiles,
+    attempt: Attempt,
+    directory: String,
+    metadata: Arc<Metadata>,
+) -> Work {
+    async move {
+        let checkpoint_id = metadata.savepoint_id;
+        let written = async {
+            let storage = files.storages.open(&directory).map_err(|error| error.to_string())?;
+            let listed = storage.list("").await.map_err(|error| error.to_string())?;
+            let sizes: BTreeMap<_, _> = listed.into_iter().map(|object| (object.path, object.size)).collect();
+            for file in &metadata.files {
+                let found = sizes.get(&file.path);
+                if found != Some(&file.size_bytes) {
+                    let found = found.map_or("is not there".to_string(), |size| format!("has {size} bytes"));
+                    return Err(format!(
+                        "`{}` in {directory} {found} instead of {} bytes; all machines must reach the same directory",
+                        file.path, file.size_bytes
+                    ));
+                }
+            }
+            metadata.write(&*storage).await.map_err(|error| error.to_string())?;
+            Ok(directory)
+        };
+        let result = written.await;
+        let input = Input::MetadataWritten { attempt, checkpoint_id, result };
+        Done { job_id: files.spec.job_id, input: Some(input) }
+    }
+    .boxed()
+}
+
+/// Deletes a savepoint that failed or is not needed any more. What cannot be deleted is left to people.
+pub(super) fn delete_savepoint(files: JobFiles, directory: String) -> Work {
+    async move {
+        let deleted = match files.storages.open(&directory) {
+            Ok(storage) => storage.delete_prefix("").await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = deleted {
+            warn!("Files of a savepoint that nobody needs remain in {directory}: {error}.");
+        }
+        Done { job_id: files.spec.job_id, input: None }
     }
     .boxed()
 }

@@ -53,6 +53,7 @@ pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> v1::JobDetails
         arguments: job.arguments.clone(),
         configuration: job.configuration.clone().into_iter().collect(),
         warnings: job.warnings.clone(),
+        size_bytes: job.binary.map_or(0, |binary| binary.size_bytes),
     }
 }
 

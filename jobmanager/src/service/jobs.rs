@@ -20,8 +20,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::submit::Submitter;
 use super::watch::JobWatch;
-use super::{checkpoints, describe, propose_status};
-use crate::cluster::{JobRecord, Refusal};
+use super::{checkpoints, describe, propose_status, savepoints};
+use crate::cluster::{Command, JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
 use crate::leader::{Leader, Mail, NotLeading};
 
@@ -144,6 +144,7 @@ impl JobServer {
 #[tonic::async_trait]
 impl JobService for JobServer {
     type SubmitJobStream = BoxStream<'static, Result<v1::SubmitJobResponse, Status>>;
+    type TriggerSavepointStream = BoxStream<'static, Result<v1::SavepointEvent, Status>>;
     type WatchJobStream = BoxStream<'static, Result<v1::JobEvent, Status>>;
     type GetLogsStream = BoxStream<'static, Result<v1::LogChunk, Status>>;
 
@@ -212,6 +213,55 @@ impl JobService for JobServer {
             .await
             .map_err(NotLeading::into_status)?;
         Ok(Response::new(checkpoints::answer(&self.record(job_id)?, &history)))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        request: Request<v1::TriggerSavepointRequest>,
+    ) -> Result<Response<Self::TriggerSavepointStream>, Status> {
+        let request = request.into_inner();
+        let job_id = JobId::from_wire("job_id", &request.job_id)?;
+        let mode = savepoints::mode(request.mode())?;
+        self.check_leading()?;
+        let Submitter { configuration, storages, .. } = &*self.inner.submitter;
+        let directory =
+            savepoints::directory(&request.directory, &self.record(job_id)?, configuration, storages)?;
+        let news = self
+            .inner
+            .leader
+            .ask(|reply| Mail::Savepoint { job_id, directory, mode, reply })
+            .await
+            .map_err(NotLeading::into_status)?;
+        let (events, stream) = mpsc::channel(WATCH_BACKLOG);
+        let stopped = self.inner.scope.token();
+        self.inner.scope.spawn("savepoint", async move {
+            stopped.run_until_cancelled_owned(savepoints::tell(news, events)).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream).boxed()))
+    }
+
+    async fn list_savepoints(
+        &self,
+        request: Request<v1::ListSavepointsRequest>,
+    ) -> Result<Response<v1::ListSavepointsResponse>, Status> {
+        let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
+        self.check_leading()?;
+        let savepoints = self.record(job_id)?.savepoints.iter().map(savepoints::summary).collect();
+        Ok(Response::new(v1::ListSavepointsResponse { savepoints }))
+    }
+
+    async fn dispose_savepoint(
+        &self,
+        request: Request<v1::DisposeSavepointRequest>,
+    ) -> Result<Response<v1::DisposeSavepointResponse>, Status> {
+        self.check_leading()?;
+        let path = request.into_inner().path;
+        let jobs: Vec<JobRecord> = self.inner.consensus.state().read().jobs().cloned().collect();
+        let storages = &self.inner.submitter.storages;
+        savepoints::dispose(&path, storages, jobs.iter()).await?;
+        let uri = storages.open(&path).map_or(path, |storage| storage.uri().to_string());
+        self.inner.consensus.propose(Command::ForgetSavepoint { path: uri }).await.map_err(propose_status)?;
+        Ok(Response::new(v1::DisposeSavepointResponse {}))
     }
 
     async fn cancel_job(

@@ -6,6 +6,7 @@
 mod checkpoints;
 mod describe;
 mod jobs;
+mod savepoints;
 mod submit;
 mod task_managers;
 mod watch;

@@ -14,6 +14,7 @@ use thalweg_common::limits::{
     MAX_BINARY_BYTES, MAX_CONCURRENT_SUBMISSIONS, MAX_JOB_ARGUMENTS_BYTES, MAX_JOB_CONFIGURATION_BYTES,
     MAX_JOB_NAME_BYTES, MAX_OPERATOR_NAME_BYTES, MAX_OPERATORS,
 };
+use thalweg_common::manifest::{self, Report, StateManifest};
 use thalweg_common::storage::StorageFactory;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::{Malformed, WireId};
@@ -24,8 +25,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
+use super::savepoints::{Beginning, refuse_misfits};
 use super::{failure_status, propose_status};
-use crate::cluster::{Binary, Command, Outcome, Refusal, SubmitJob};
+use crate::cluster::{Base, Binary, Command, Outcome, Refusal, SubmitJob};
 use crate::consensus::{Consensus, ProposeError};
 use crate::submission::{BlobError, BlobStore, PlanRequest, PlanRunner, Replicator, check, tidy};
 
@@ -47,6 +49,8 @@ pub(crate) struct Submitting {
     pub(crate) arguments: Vec<String>,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) graph: JobGraph,
+    /// The savepoint that it begins with, checked.
+    pub(crate) base: Option<Base>,
 }
 
 /// A job that was accepted.
@@ -126,16 +130,35 @@ impl Submitter {
             self.upload(binary, &mut requests, responses).await?;
         }
         tell(responses, "checking the job's plan", binary.size_bytes).await?;
-        let configuration: BTreeMap<String, String> = header.configuration.into_iter().collect();
+        let mut configuration: BTreeMap<String, String> = header.configuration.into_iter().collect();
         let request =
             PlanRequest { arguments: header.arguments.clone(), configuration: configuration.clone() };
         let path = self.blobs.path(binary.sha256);
         let members = self.consensus.members();
-        let (graph, ()) = tokio::try_join!(
-            check(&path, runner, request),
+        let (mut graph, ()) = tokio::try_join!(
+            check(&path, runner, request.clone()),
             self.replicator.replicate(binary.sha256, binary.size_bytes, &members)
         )
         .map_err(|failure| failure_status(&failure))?;
+        if !header.check_against.is_empty() {
+            return self.compare(&header.check_against, header.check_allow_non_restored_state, &graph);
+        }
+        let mut beginning = None;
+        if let Some(restore) = header.savepoint {
+            tell(responses, "checking the savepoint", binary.size_bytes).await?;
+            let from = Beginning::open(&self.storages, restore).await;
+            let from = from.map_err(|failure| failure_status(&failure))?;
+            let mut report = from.compare(&graph);
+            if Beginning::kept_max_parallelism(&report, &mut configuration) {
+                let request = PlanRequest { configuration: configuration.clone(), ..request };
+                let planned = check(&path, runner, request).await;
+                graph = planned.map_err(|failure| failure_status(&failure))?;
+                report = from.compare(&graph);
+            }
+            let base = from.accept(&graph, &report).map_err(|failure| failure_status(&failure))?;
+            beginning = Some((base, report));
+        }
+        let (base, report) = beginning.unzip();
         tidy(&self.blobs, self.consensus.state(), binary.sha256, self.clock.now_ms()).await;
         let job = Submitting {
             submission_id,
@@ -144,8 +167,30 @@ impl Submitter {
             arguments: header.arguments,
             configuration,
             graph,
+            base,
         };
-        Ok(self.accept(job).await?.into())
+        let result = v1::SubmitResult::from(self.accept(job).await?);
+        Ok(v1::SubmitResult {
+            report: report.as_ref().map(report_text).transpose()?.unwrap_or_default(),
+            ..result
+        })
+    }
+
+    /// What would become of the state of a running job in one with this graph. Changes nothing.
+    fn compare(&self, against: &[u8], allow: bool, graph: &JobGraph) -> Result<v1::SubmitResult, Status> {
+        let job_id = JobId::from_wire("header.check_against", against)?;
+        let state = self.consensus.state().read();
+        let job = state.job(job_id);
+        let job = job.ok_or_else(|| Status::not_found(Refusal::UnknownJob { job_id }.to_string()))?;
+        let report = manifest::check(&StateManifest::of(&job.graph), &StateManifest::of(graph), allow);
+        refuse_misfits(&report).map_err(|failure| failure_status(&failure))?;
+        Ok(v1::SubmitResult {
+            job_id: job_id.to_wire(),
+            name: job.name.clone(),
+            repeated: false,
+            warnings: graph.warnings.clone(),
+            report: report_text(&report)?,
+        })
     }
 
     async fn upload(
@@ -211,6 +256,7 @@ impl Submitter {
                 configuration: job.configuration,
                 graph: Arc::new(graph),
                 checkpoint_directory,
+                base: job.base,
                 warnings: warnings.clone(),
                 time_ms: self.clock.now_ms(),
             }))
@@ -268,8 +314,13 @@ impl Submitter {
 impl From<Accepted> for v1::SubmitResult {
     fn from(accepted: Accepted) -> Self {
         let Accepted { job_id, name, repeated, warnings } = accepted;
-        Self { job_id: job_id.to_wire(), name, repeated, warnings }
+        Self { job_id: job_id.to_wire(), name, repeated, warnings, report: String::new() }
     }
+}
+
+fn report_text(report: &Report) -> Result<String, Status> {
+    serde_json::to_string(report)
+        .map_err(|error| Status::internal(format!("the report cannot be written: {error}")))
 }
 
 async fn next_request(requests: &mut Streaming<v1::SubmitJobRequest>) -> Result<Option<Request>, Status> {

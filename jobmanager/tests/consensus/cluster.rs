@@ -274,6 +274,7 @@ pub fn submission(number: u128) -> Command {
         configuration: BTreeMap::from([("parallelism.default".to_string(), "4".to_string())]),
         graph: Arc::new(graph),
         checkpoint_directory: None,
+        base: None,
         warnings: Vec::new(),
         time_ms: 1_700_000_000_000,
     })

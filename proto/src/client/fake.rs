@@ -80,6 +80,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl JobService for JobManager {
     type SubmitJobStream = Answers<v1::SubmitJobResponse>;
+    type TriggerSavepointStream = Answers<v1::SavepointEvent>;
     type WatchJobStream = Answers<v1::JobEvent>;
     type GetLogsStream = Answers<v1::LogChunk>;
 
@@ -130,6 +131,27 @@ impl JobService for JobManager {
     ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
         self.check_leads()?;
         Err(Status::not_found("there is no such job; `thalweg list` shows all"))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        _: Request<v1::TriggerSavepointRequest>,
+    ) -> Result<Response<Self::TriggerSavepointStream>, Status> {
+        Err(Status::aborted("the job is RESTARTING; a savepoint can be taken while all its tasks run"))
+    }
+
+    async fn list_savepoints(
+        &self,
+        _: Request<v1::ListSavepointsRequest>,
+    ) -> Result<Response<v1::ListSavepointsResponse>, Status> {
+        Ok(Response::new(v1::ListSavepointsResponse::default()))
+    }
+
+    async fn dispose_savepoint(
+        &self,
+        _: Request<v1::DisposeSavepointRequest>,
+    ) -> Result<Response<v1::DisposeSavepointResponse>, Status> {
+        Err(Status::invalid_argument("there are files but no savepoint; check the path"))
     }
 
     async fn cancel_job(
@@ -230,6 +252,7 @@ impl Submission {
             name: "job".into(),
             repeated,
             warnings: vec!["w".into()],
+            report: String::new(),
         };
         self.answer(Answer::Result(result)).await;
         Ok(())

@@ -6,6 +6,7 @@
 //! shall be.
 
 mod error;
+mod savepoint;
 mod submit;
 mod watch;
 
@@ -27,7 +28,7 @@ use crate::transport::{check_address, endpoint, job_service};
 use crate::v1::{self, job_service_client::JobServiceClient};
 
 pub use error::ClientError;
-pub use submit::SubmitOptions;
+pub use submit::{Begin, KnownBinary, SubmitOptions};
 pub use watch::JobWatch;
 
 /// How long a request looks for a leader before it gives up, unless told otherwise.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use bytes::BytesMut;
-use thalweg_common::id::SubmissionId;
+use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::{MAX_BINARY_BYTES, UPLOAD_CHUNK_BYTES};
 use thalweg_common::task_scope::blocking;
 use tokio::fs::File;
@@ -42,6 +42,39 @@ pub struct SubmitOptions {
     pub submission_id: SubmissionId,
 }
 
+/// What a job begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Begin {
+    /// Nothing.
+    #[default]
+    Fresh,
+    /// The state of a savepoint.
+    Savepoint {
+        /// The URI of its directory.
+        path: String,
+        /// Whether state that the job does not declare is dropped.
+        allow_non_restored_state: bool,
+        /// Whether the cluster owns the savepoint from now on, and deletes it when newer checkpoints have replaced it.
+        claim: bool,
+    },
+    /// It does not: its declared state is compared with that of a running job, and the report is all that comes of it.
+    Check {
+        /// The running job.
+        against: JobId,
+        /// Whether state that is not declared any more is no reason to refuse.
+        allow_non_restored_state: bool,
+    },
+}
+
+/// A binary that the cluster has from an earlier submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownBinary {
+    /// Its SHA-256.
+    pub sha256: BlobHash,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
 impl JobClient {
     /// Submits a job and returns when the cluster has accepted it. `progress` is told each step, for people.
     ///
@@ -52,27 +85,83 @@ impl JobClient {
     pub async fn submit(
         &self,
         options: SubmitOptions,
+        progress: impl FnMut(&str) + Send,
+    ) -> Result<SubmitResult, ClientError> {
+        self.submit_with(options, Begin::Fresh, progress).await
+    }
+
+    /// The same for a job that begins with a savepoint, or is only checked.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), or when the state does not fit: the message is the report then.
+    pub async fn submit_with(
+        &self,
+        options: SubmitOptions,
+        begin: Begin,
         mut progress: impl FnMut(&str) + Send,
     ) -> Result<SubmitResult, ClientError> {
         progress("reading the binary");
         let (sha256, size_bytes) = examine(&options.binary).await?;
-        let header = v1::SubmitHeader {
-            submission_id: options.submission_id.to_wire(),
-            sha256: sha256.to_wire(),
-            size_bytes,
-            arguments: options.arguments,
-            configuration: options.configuration,
-            binary_name: options.binary.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        };
+        let mut header = header(KnownBinary { sha256, size_bytes }, begin, options.submission_id);
+        header.arguments = options.arguments;
+        header.configuration = options.configuration;
+        header.binary_name = options.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.send(header, Some(&options.binary), progress).await
+    }
+
+    /// Submits a binary again that the cluster has from an earlier submission, without sending it.
+    ///
+    /// # Errors
+    /// As [`submit_with`](Self::submit_with), or when the cluster does not have the binary any more.
+    pub async fn resubmit(
+        &self,
+        binary: KnownBinary,
+        begin: Begin,
+        name: String,
+        (arguments, configuration): (Vec<String>, BTreeMap<String, String>),
+        submission_id: SubmissionId,
+    ) -> Result<SubmitResult, ClientError> {
+        let mut header = header(binary, begin, submission_id);
+        (header.arguments, header.configuration, header.binary_name) = (arguments, configuration, name);
+        self.send(header, None, |_| ()).await
+    }
+
+    async fn send(
+        &self,
+        header: v1::SubmitHeader,
+        binary: Option<&Path>,
+        mut progress: impl FnMut(&str) + Send,
+    ) -> Result<SubmitResult, ClientError> {
         self.learn_members().await?;
         let mut search = Search::start(self);
         loop {
             let service = search.service().await?;
-            let outcome = submit_once(service, header.clone(), &options.binary, &mut progress).await;
+            let outcome = submit_once(service, header.clone(), binary, &mut progress).await;
             if let Some(result) = search.settle(outcome)? {
                 return Ok(result);
             }
         }
+    }
+}
+
+fn header(binary: KnownBinary, begin: Begin, submission_id: SubmissionId) -> v1::SubmitHeader {
+    let header = v1::SubmitHeader {
+        submission_id: submission_id.to_wire(),
+        sha256: binary.sha256.to_wire(),
+        size_bytes: binary.size_bytes,
+        ..v1::SubmitHeader::default()
+    };
+    match begin {
+        Begin::Fresh => header,
+        Begin::Savepoint { path, allow_non_restored_state, claim } => v1::SubmitHeader {
+            savepoint: Some(v1::SavepointRestore { path, allow_non_restored_state, claim }),
+            ..header
+        },
+        Begin::Check { against, allow_non_restored_state } => v1::SubmitHeader {
+            check_against: against.to_wire(),
+            check_allow_non_restored_state: allow_non_restored_state,
+            ..header
+        },
     }
 }
 
@@ -106,7 +195,7 @@ async fn examine(binary: &Path) -> Result<(BlobHash, u64), ClientError> {
 async fn submit_once(
     mut service: Service,
     header: v1::SubmitHeader,
-    binary: &Path,
+    binary: Option<&Path>,
     progress: &mut (impl FnMut(&str) + Send),
 ) -> Attempt<SubmitResult> {
     let size_bytes = header.size_bytes;
@@ -138,6 +227,13 @@ async fn submit_once(
                 answered = true;
                 let Some(sender) = sender.take() else {
                     return Attempt::Refused(Malformed::new("upload_wanted", "came twice").into());
+                };
+                let Some(binary) = binary else {
+                    let problem = "the cluster does not have it any more; submit the file".to_string();
+                    return Attempt::Refused(ClientError::Binary {
+                        path: "the earlier binary".into(),
+                        problem,
+                    });
                 };
                 upload.set(Some(send_file(binary, wanted.from_byte, size_bytes, sender)));
             }

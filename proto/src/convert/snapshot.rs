@@ -144,6 +144,8 @@ pub enum SnapshotLocation {
     Inline(Vec<u8>),
     /// In a file, relative to the job's checkpoint directory.
     File(String),
+    /// In the data files of a savepoint, which this lists as the savepoint's metadata does.
+    DataFiles(Vec<u8>),
 }
 
 impl From<SnapshotHandle> for v1::SnapshotHandle {
@@ -151,6 +153,7 @@ impl From<SnapshotHandle> for v1::SnapshotHandle {
         let location = match handle.location {
             SnapshotLocation::Inline(bytes) => v1::snapshot_handle::Location::Inline(bytes.into()),
             SnapshotLocation::File(path) => v1::snapshot_handle::Location::File(v1::SnapshotFile { path }),
+            SnapshotLocation::DataFiles(list) => v1::snapshot_handle::Location::DataFiles(list.into()),
         };
         Self {
             location: Some(location),
@@ -185,6 +188,7 @@ impl TryFrom<v1::SnapshotHandle> for SnapshotHandle {
                 }
                 SnapshotLocation::File(file.path)
             }
+            v1::snapshot_handle::Location::DataFiles(list) => SnapshotLocation::DataFiles(list.into()),
         };
         if handle.shared.len() > MAX_SHARED_FILES {
             let problem = format!("names {} files, allowed are {MAX_SHARED_FILES}", handle.shared.len());

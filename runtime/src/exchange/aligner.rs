@@ -162,7 +162,7 @@ mod tests {
     use Alignment::{Completed, Continued, Ignored, Started};
 
     fn barrier(id: CheckpointId) -> Barrier {
-        Barrier { id, timestamp_ms: 0, is_final: false }
+        Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: false }
     }
 
     /// What happens, what the aligner says to it, and which channels are then blocked.

@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn barrier(id: u64) -> Event {
-        Event::Barrier(Barrier { id, timestamp_ms: 0, is_final: false })
+        Event::Barrier(Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: false })
     }
 
     #[test]

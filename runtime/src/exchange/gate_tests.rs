@@ -23,7 +23,7 @@ fn gate<T: Record>(receivers: Vec<Receiver<T>>, mode: CheckpointMode) -> (InputG
 }
 
 fn barrier(id: CheckpointId) -> Barrier {
-    Barrier { id, timestamp_ms: 5, is_final: false }
+    Barrier { id, timestamp_ms: 5, is_final: false, is_savepoint: false }
 }
 
 fn send<T: Record + std::fmt::Debug>(sender: &mut Sender<T>, record: T) {

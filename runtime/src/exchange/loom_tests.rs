@@ -175,7 +175,7 @@ fn batch(number: u64) -> Batch<u64> {
 }
 
 fn barrier(id: u64) -> Event {
-    Event::Barrier(Barrier { id, timestamp_ms: 0, is_final: false })
+    Event::Barrier(Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: false })
 }
 
 /// Sends a batch, however often that takes. False if the receiver is gone.

@@ -28,7 +28,7 @@ fn process<T: Record>(output: &mut Output<T>, records: Vec<T>) {
 }
 
 fn snapshot<T: Record>(output: &mut Output<T>, id: CheckpointId) {
-    let barrier = Barrier { id, timestamp_ms: 0, is_final: false };
+    let barrier = Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: false };
     output.snapshot(barrier, &mut SnapshotBuilder::default()).expect("no channel has failed");
 }
 

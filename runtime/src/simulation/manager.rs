@@ -98,7 +98,7 @@ impl<'a> Manager<'a> {
     }
 
     fn begin(&mut self, is_final: bool) -> Order {
-        let barrier = Barrier { id: self.next_checkpoint, timestamp_ms: 0, is_final };
+        let barrier = Barrier { id: self.next_checkpoint, timestamp_ms: 0, is_final, is_savepoint: false };
         self.next_checkpoint += 1;
         self.is_finishing |= is_final;
         self.pending = Some(Pending { barrier, snapshots: BTreeMap::new() });

@@ -3,8 +3,9 @@
 //! Order of precedence: control mail, then output that is held back, then input. Invariants: no input is read while output is
 //! held back; a task is idle only if it has looked at its input since the last call; a barrier is never taken while the
 //! operators are telling their last records, so a snapshot is from before the end or from behind it; a task ends as finished
-//! only after it was drained and its final checkpoint completed; while a frozen epoch is not encoded, which a flush does slice
-//! by slice, a task does not sleep until it is woken.
+//! only after it was drained and its final checkpoint completed, or after the savepoint completed with which its job stops; a source
+//! that has given the barrier of such a savepoint reads no more until that is decided; while a frozen epoch is not encoded, which a
+//! flush does slice by slice, a task does not sleep until it is woken.
 
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub(crate) struct TaskCore {
     deferred: Option<Barrier>,
     /// How far the frozen epochs of the operators were encoded by the last flush.
     drained: Drained,
+    /// The barrier with which the job stops, while its savepoint is undecided. Nothing is read behind it.
+    stopping: Option<CheckpointId>,
 }
 
 /// How far the input is.
@@ -97,21 +100,42 @@ enum Then {
 
 impl TaskCore {
     pub(crate) fn new(is_source: bool) -> Self {
-        Self { is_source, phase: Phase::Open, turn: Turn::Poll, deferred: None, drained: Drained::All }
+        let (drained, stopping) = (Drained::All, None);
+        Self { is_source, phase: Phase::Open, turn: Turn::Poll, deferred: None, drained, stopping }
     }
 
     /// The next step.
     pub(crate) fn next(&mut self, mail: Option<Mail>) -> Step {
+        let step = self.decide(mail);
+        if let Step::Snapshot { barrier, .. } = step
+            && barrier.is_final
+            && barrier.is_savepoint
+        {
+            self.stopping = Some(barrier.id);
+        }
+        step
+    }
+
+    fn decide(&mut self, mail: Option<Mail>) -> Step {
         match mail {
             Some(Mail::Trigger(barrier)) => self.on_trigger(barrier),
-            Some(Mail::Completed { checkpoint, is_final }) if is_final && self.phase != Phase::Drained => {
+            Some(Mail::Completed { checkpoint, is_final: true })
+                if self.phase != Phase::Drained && self.stopping != Some(checkpoint) =>
+            {
                 let message =
                     format!("the final checkpoint {checkpoint} completed before the task was drained");
                 Step::Fail(Failure::internal(message))
             }
+            Some(Mail::EndInput) => {
+                if self.is_source && self.phase == Phase::Open {
+                    self.turn = Turn::Finish;
+                }
+                self.own_step()
+            }
             Some(Mail::Completed { checkpoint, is_final }) => Step::Complete { checkpoint, ends: is_final },
             Some(Mail::Aborted { checkpoint }) => {
                 self.deferred = self.deferred.filter(|barrier| barrier.id != checkpoint);
+                self.stopping = self.stopping.filter(|stopping| *stopping != checkpoint);
                 // Channels that waited for its barrier may go on.
                 self.turn = self.turn.awake();
                 Step::Abort { checkpoint }
@@ -162,10 +186,9 @@ impl TaskCore {
     fn own_step(&mut self) -> Step {
         let (step, turn) = match self.turn {
             // A source that has ended has nothing more to say; a gate still has barriers.
-            Turn::Poll if self.is_source && self.phase == Phase::Drained => match self.drained {
-                Drained::All => (Step::Park(None), Turn::Poll),
-                _ => (Step::Park(self.rest(None)), Turn::Flush { partial: false, then: Then::Poll }),
-            },
+            Turn::Poll if self.is_source && self.phase == Phase::Drained => self.rest_without_input(),
+            // Nothing comes behind the barrier; a channel whose sender has finished first must not be read.
+            Turn::Poll if self.stopping.is_some() => self.rest_without_input(),
             Turn::Poll => (Step::Poll, Turn::Poll),
             Turn::Flush { partial, .. } => (Step::Flush { partial }, self.turn),
             Turn::Blocked { partial } => {
@@ -190,6 +213,14 @@ impl TaskCore {
         };
         self.turn = turn;
         step
+    }
+
+    /// Sleeps while nothing may be read, but not before what was frozen is encoded.
+    fn rest_without_input(&self) -> (Step, Turn) {
+        match self.drained {
+            Drained::All => (Step::Park(None), Turn::Poll),
+            _ => (Step::Park(self.rest(None)), Turn::Flush { partial: false, then: Then::Poll }),
+        }
     }
 
     /// How long to sleep at the most: with a frozen epoch only until its next slice.

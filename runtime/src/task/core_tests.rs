@@ -3,7 +3,7 @@
 use super::*;
 
 fn barrier(id: CheckpointId) -> Barrier {
-    Barrier { id, timestamp_ms: 0, is_final: false }
+    Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: false }
 }
 
 fn snapshot(id: CheckpointId) -> Step {
@@ -23,7 +23,8 @@ enum Happens {
 
 use Happens::{Drained as D, Flushed as F, Mail as M, Nothing, Polled as P};
 
-const TRIGGER: Happens = M(Mail::Trigger(Barrier { id: 5, timestamp_ms: 0, is_final: false }));
+const TRIGGER: Happens =
+    M(Mail::Trigger(Barrier { id: 5, timestamp_ms: 0, is_final: false, is_savepoint: false }));
 const IDLE: Happens = P(Polled::Idle { retry_after: None });
 const PARTIAL: Step = Step::Flush { partial: true };
 const FULL: Step = Step::Flush { partial: false };

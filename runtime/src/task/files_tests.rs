@@ -40,7 +40,7 @@ async fn store(
     stores: &TaskStores,
 ) -> Result<Stored, Failure> {
     let (snapshot, frozen) = harness.freeze(checkpoint).unwrap().into_parts();
-    let barrier = Barrier { id: checkpoint, timestamp_ms: 0, is_final: false };
+    let barrier = Barrier { id: checkpoint, timestamp_ms: 0, is_final: false, is_savepoint: false };
     let mut task = TaskSnapshot::default();
     task.operators.insert(crate::testing::OPERATOR, snapshot);
     let storing = upload::store(barrier, task, frozen, OWNER, directory.clone(), stores);

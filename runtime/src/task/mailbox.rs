@@ -15,6 +15,8 @@ use crate::exchange::TaskWaker;
 pub(crate) enum Mail {
     /// To a source: take a snapshot and emit the barrier.
     Trigger(Barrier),
+    /// To a source: read no more, as if the input had ended.
+    EndInput,
     /// The checkpoint is durable.
     Completed { checkpoint: CheckpointId, is_final: bool },
     /// The checkpoint will never complete.

@@ -2,7 +2,8 @@
 //!
 //! On a record's way this is what moves it: a turn reads a batch from the head and runs it through the chain, again and again.
 //! `core` decides what comes next, `mailbox` brings the control mail, `panics` turns a panic of user code into a failure,
-//! `upload` writes snapshots while the task goes on, `files` those files of them that are shared, `counters` tells how far it is, `times` how it spends its time.
+//! `upload` writes snapshots while the task goes on, `files` those files of them that are shared, `savepoint` parts of savepoints,
+//! `counters` tells how far it is, `times` how it spends its time.
 //!
 //! Invariants: everything the worker learns comes as a [`Report`], in order; a task that has failed closes its channels
 //! only when it is cancelled, so that the failure which is reported first is the cause of all others; only user code and
@@ -13,6 +14,7 @@ pub(crate) mod counters;
 pub(crate) mod files;
 pub(crate) mod mailbox;
 pub(crate) mod panics;
+pub(crate) mod savepoint;
 pub(crate) mod times;
 pub(crate) mod upload;
 
@@ -257,7 +259,7 @@ impl Running {
         restored: &[Bytes],
     ) -> Result<Self, Failure> {
         reporter.report(News::Status(TaskStatus::Initializing));
-        parts.restored = upload::decode(restored)?;
+        parts.restored.extend(upload::decode(restored)?);
         let core = TaskCore::new(is_source(program, parts.subtask));
         let head = chain::build(program, parts)?;
         reporter.report(News::Status(TaskStatus::Running));

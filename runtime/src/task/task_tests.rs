@@ -183,7 +183,7 @@ impl Running {
 
     /// Triggers a checkpoint and collects the snapshots of all tasks.
     async fn checkpoint(&mut self, id: CheckpointId, is_final: bool) -> Checkpoint {
-        self.tell(Mail::Trigger(Barrier { id, timestamp_ms: 0, is_final }));
+        self.tell(Mail::Trigger(Barrier { id, timestamp_ms: 0, is_final, is_savepoint: false }));
         let mut snapshots = BTreeMap::new();
         while snapshots.len() < self.tasks.len() {
             match self.report().await {

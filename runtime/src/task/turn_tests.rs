@@ -57,7 +57,7 @@ async fn a_task_that_blocks_holds_up_its_own_slot_only() {
     };
     tokio::time::timeout(DEADLINE, wait).await.expect("records go on in the other slot");
     // It takes a snapshot of its source and can be cancelled.
-    running.tell(Mail::Trigger(Barrier { id: 1, timestamp_ms: 0, is_final: false }));
+    running.tell(Mail::Trigger(Barrier { id: 1, timestamp_ms: 0, is_final: false, is_savepoint: false }));
     let (mut canceled, mut has_snapshot) = (0, false);
     while canceled < 2 {
         let Report { subtask, news, .. } = running.report().await;

@@ -44,6 +44,13 @@ pub(crate) struct Stored {
     pub(crate) incremental_bytes: u64,
 }
 
+impl Stored {
+    /// A snapshot of which nothing had been stored before.
+    pub(crate) fn whole(handle: SnapshotHandle) -> Self {
+        Self { incremental_bytes: handle.size_bytes, handle }
+    }
+}
+
 /// Stores a snapshot with what was frozen of stores on disk.
 ///
 /// # Errors
@@ -136,6 +143,11 @@ async fn store_snapshot(
 pub(crate) async fn fetch(handle: SnapshotHandle, directory: Directory) -> Result<Bytes, Failure> {
     let (bytes, place) = match handle.location {
         SnapshotLocation::Inline(bytes) => (Bytes::from(bytes), "the checkpoint's metadata".to_string()),
+        SnapshotLocation::DataFiles(_) => {
+            return Err(Failure::internal(
+                "a part of a savepoint is to be restored like a checkpoint's snapshot",
+            ));
+        }
         SnapshotLocation::File(path) => {
             let Some(storage) = directory else {
                 let message =
@@ -184,7 +196,7 @@ mod tests {
     const OWNER: Owner = Owner { subtask: SubtaskId { vertex: 3, index: 1 }, attempt: 2 };
 
     fn barrier(is_final: bool) -> Barrier {
-        Barrier { id: 7, timestamp_ms: 0, is_final }
+        Barrier { id: 7, timestamp_ms: 0, is_final, is_savepoint: false }
     }
 
     /// The snapshot of a keyed operator with this many keys, and a transaction of a sink.

@@ -32,6 +32,8 @@ pub(crate) enum Action {
     ReportStopped(Attempt),
     /// Store a task's snapshot, then acknowledge or decline.
     Store(SubtaskId, TakenSnapshot),
+    /// Write a task's part of a savepoint into this directory, then acknowledge or decline.
+    WriteSavepoint(SubtaskId, TakenSnapshot, String),
     /// Tell the task manager that a task cannot take part in the checkpoint.
     Decline(SubtaskId, CheckpointId, Failure),
     /// A command that comes too late; worth a line in the log.
@@ -56,6 +58,10 @@ pub(crate) struct WorkerCore {
     waiting: Option<Deployment>,
     /// What the task manager is to be told when they have.
     owed: Option<Attempt>,
+    /// The last savepoint that was announced, and where its files go.
+    savepoint: Option<(CheckpointId, String)>,
+    /// Parts of a savepoint whose barrier came before its announcement.
+    unannounced: Vec<(SubtaskId, TakenSnapshot)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +81,8 @@ impl WorkerCore {
             cancelled: 0,
             waiting: None,
             owed: None,
+            savepoint: None,
+            unannounced: Vec::new(),
         }
     }
 
@@ -93,11 +101,19 @@ impl WorkerCore {
         match command {
             Command::Deploy(deployment) => self.on_deploy(deployment),
             Command::Cancel { attempt } => self.on_cancel(attempt),
-            Command::Trigger { attempt, barrier } => self.tell(attempt, Mail::Trigger(barrier)),
+            Command::Trigger { attempt, barrier, savepoint_directory } => {
+                let mut actions = self.announce(attempt, barrier, savepoint_directory);
+                actions.extend(self.tell(attempt, Mail::Trigger(barrier)));
+                actions
+            }
+            Command::EndInput { attempt } => self.tell(attempt, Mail::EndInput),
             Command::Completed { attempt, checkpoint, is_final } => {
                 self.tell(attempt, Mail::Completed { checkpoint, is_final })
             }
-            Command::Aborted { attempt, checkpoint } => self.tell(attempt, Mail::Aborted { checkpoint }),
+            Command::Aborted { attempt, checkpoint } => {
+                self.unannounced.retain(|(_, taken)| taken.barrier.id != checkpoint);
+                self.tell(attempt, Mail::Aborted { checkpoint })
+            }
             Command::Shutdown => vec![Action::CancelTasks, Action::Shutdown],
         }
     }
@@ -106,6 +122,8 @@ impl WorkerCore {
     pub(crate) fn started(&mut self, deployment: &Deployment, is_source: impl Fn(SubtaskId) -> bool) {
         self.attempt = deployment.attempt;
         self.is_cancelling = false;
+        self.savepoint = None;
+        self.unannounced.clear();
         let task = |subtask: &SubtaskId| {
             let is_source = is_source(*subtask);
             (*subtask, TaskState { status: TaskStatus::Deploying, is_alive: true, is_source })
@@ -136,7 +154,7 @@ impl WorkerCore {
                 vec![Action::ReportStatus(subtask, TaskStatus::Failed, Some(failure))]
             }
             News::Snapshot(_) if self.is_cancelling => Vec::new(),
-            News::Snapshot(taken) => vec![Action::Store(subtask, taken)],
+            News::Snapshot(taken) => self.on_snapshot(subtask, taken),
             News::Gone => {
                 task.is_alive = false;
                 self.settle()
@@ -154,8 +172,36 @@ impl WorkerCore {
         match mail {
             Mail::Trigger(Barrier { id, .. }) => vec![Action::Decline(subtask, id, failure)],
             // What it misses cannot be made up for later.
-            Mail::Completed { .. } | Mail::Aborted { .. } => {
+            Mail::EndInput | Mail::Completed { .. } | Mail::Aborted { .. } => {
                 self.on_report(Report { attempt: self.attempt, subtask, news: News::Failed(failure) })
+            }
+        }
+    }
+
+    /// A barrier does not say where the files of its savepoint go; the job manager tells that to all workers.
+    fn announce(&mut self, attempt: Attempt, barrier: Barrier, directory: Option<String>) -> Vec<Action> {
+        let Some(directory) = directory.filter(|_| attempt == self.attempt && !self.is_cancelling) else {
+            return Vec::new();
+        };
+        self.savepoint = Some((barrier.id, directory.clone()));
+        let waiting = std::mem::take(&mut self.unannounced);
+        let (due, waiting) = waiting.into_iter().partition(|(_, taken)| taken.barrier.id == barrier.id);
+        self.unannounced = waiting;
+        let due: Vec<(SubtaskId, TakenSnapshot)> = due;
+        due.into_iter()
+            .map(|(subtask, taken)| Action::WriteSavepoint(subtask, taken, directory.clone()))
+            .collect()
+    }
+
+    fn on_snapshot(&mut self, subtask: SubtaskId, taken: TakenSnapshot) -> Vec<Action> {
+        match &self.savepoint {
+            _ if !taken.barrier.is_savepoint => vec![Action::Store(subtask, taken)],
+            Some((id, directory)) if *id == taken.barrier.id => {
+                vec![Action::WriteSavepoint(subtask, taken, directory.clone())]
+            }
+            _ => {
+                self.unannounced.push((subtask, taken));
+                Vec::new()
             }
         }
     }
@@ -230,7 +276,7 @@ impl WorkerCore {
             return vec![Action::Ignore(format!("{mail:?} for attempt {attempt}, which does not run here"))];
         }
         let concerns = |task: &TaskState| match mail {
-            Mail::Trigger(_) => task.is_source,
+            Mail::Trigger(_) | Mail::EndInput => task.is_source,
             Mail::Completed { .. } | Mail::Aborted { .. } => true,
         };
         let alive = self.tasks.iter().filter(|(_, task)| task.is_alive && concerns(task));

@@ -9,7 +9,14 @@ const B: SubtaskId = SubtaskId { vertex: 1, index: 0 };
 fn deployment(attempt: Attempt) -> Deployment {
     let tasks = [A, B].into_iter().map(|subtask| (subtask, Vec::new())).collect();
     let (remote, checkpoint_directory) = (BTreeMap::new(), None);
-    Deployment { attempt, plan_fingerprint: FINGERPRINT, tasks, remote, checkpoint_directory }
+    Deployment {
+        attempt,
+        plan_fingerprint: FINGERPRINT,
+        tasks,
+        remote,
+        checkpoint_directory,
+        savepoint: None,
+    }
 }
 
 fn report(attempt: Attempt, subtask: SubtaskId, news: News) -> Report {
@@ -109,17 +116,20 @@ fn failures_are_reported_until_the_attempt_is_cancelled() {
 
 #[test]
 fn checkpoints_concern_the_running_attempt_only() {
-    let barrier = Barrier { id: 5, timestamp_ms: 0, is_final: true };
+    let barrier = Barrier { id: 5, timestamp_ms: 0, is_final: true, is_savepoint: false };
     let completed = |attempt| Command::Completed { attempt, checkpoint: 5, is_final: true };
     let mail = Mail::Completed { checkpoint: 5, is_final: true };
     let mut core = running(2);
-    let actions = core.on_command(Command::Trigger { attempt: 2, barrier });
+    let actions = core.on_command(Command::Trigger { attempt: 2, barrier, savepoint_directory: None });
     assert_eq!(actions, [Action::Tell(A, Mail::Trigger(barrier))], "only sources are triggered");
     assert_eq!(core.on_command(completed(2)), [Action::Tell(A, mail), Action::Tell(B, mail)]);
     let aborted = Command::Aborted { attempt: 2, checkpoint: 6 };
     assert_eq!(core.on_command(aborted).len(), 2);
     for attempt in [1, 3] {
-        assert!(is_ignored(&core.on_command(Command::Trigger { attempt, barrier })), "attempt {attempt}");
+        assert!(
+            is_ignored(&core.on_command(Command::Trigger { attempt, barrier, savepoint_directory: None })),
+            "attempt {attempt}"
+        );
         assert!(is_ignored(&core.on_command(completed(attempt))), "attempt {attempt}");
     }
 
@@ -144,7 +154,7 @@ fn checkpoints_concern_the_running_attempt_only() {
 fn a_task_that_does_not_read_its_mail_declines_or_fails() {
     let failure = || Failure::user("it hangs");
     let mut core = running(1);
-    let trigger = Mail::Trigger(Barrier { id: 9, timestamp_ms: 0, is_final: false });
+    let trigger = Mail::Trigger(Barrier { id: 9, timestamp_ms: 0, is_final: false, is_savepoint: false });
     assert_eq!(core.on_mailbox_full(A, trigger, failure()), [Action::Decline(A, 9, failure())]);
     let completed = Mail::Completed { checkpoint: 9, is_final: false };
     let expected = [Action::ReportStatus(A, TaskStatus::Failed, Some(failure()))];

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{join, join_all, try_join_all};
+use futures_util::future::{join_all, join3, try_join_all};
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, EdgeId, JobId, SubtaskId};
@@ -31,6 +31,7 @@ use crate::stores::{self, TaskStores, WorkerStores};
 use crate::task::counters::Counters;
 use crate::task::files;
 use crate::task::mailbox::{Cancellation, Inbox, Mailbox, mailbox};
+use crate::task::savepoint::{self, RestoredSavepoint};
 use crate::task::upload::{self, Directory};
 use crate::task::{CONSEQUENCE_GRACE, News, Report, Reporter, Task};
 
@@ -89,6 +90,7 @@ struct Deploying {
     mailbox: Mailbox,
     cancellation: Cancellation,
     snapshots: Vec<SnapshotHandle>,
+    savepoint: Option<RestoredSavepoint>,
     outgoing: BTreeMap<EdgeId, Vec<Outgoing>>,
     /// Why its channels cannot be connected.
     defect: Option<Failure>,
@@ -131,6 +133,7 @@ impl Deployer {
                 mailbox,
                 cancellation,
                 snapshots,
+                savepoint: deployment.savepoint.clone(),
                 outgoing,
                 defect,
             };
@@ -247,9 +250,19 @@ impl Deploying {
         let stores = &self.parts.stores;
         let fetched =
             try_join_all(snapshots.into_iter().map(|handle| fetch(handle, owned, directory.clone(), stores)));
+        let (savepoint, subtask) = (self.savepoint.take(), self.reporter.subtask);
+        let read = async {
+            let vertex = program.graph.vertices.get(subtask.vertex as usize);
+            match savepoint.zip(vertex) {
+                Some((from, vertex)) => {
+                    savepoint::read(from, &program.storages, vertex, subtask.index).await.map(Some)
+                }
+                None => Ok(None),
+            }
+        };
         let edges = std::mem::take(&mut self.outgoing).into_iter();
         let opened = join_all(edges.map(|(edge, outgoing)| async move { (edge, open_all(outgoing).await) }));
-        let (fetched, opened) = join(fetched, opened).await;
+        let (fetched, read, opened) = join3(fetched, read, opened).await;
         let mut failed = None;
         for (edge, channels) in opened {
             let senders = self.parts.senders.entry(edge).or_default();
@@ -261,7 +274,11 @@ impl Deploying {
                 }
             }
         }
-        failed.map_or(fetched, Err)
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        self.parts.restored.extend(read?);
+        fetched
     }
 
     /// Lets the task run in its slot, to its end.

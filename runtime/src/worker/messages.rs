@@ -10,13 +10,15 @@ use thalweg_proto::v1::{self, worker_command, worker_message};
 
 use crate::event::Barrier;
 use crate::task::counters::Counted;
+use crate::task::savepoint::RestoredSavepoint;
 
 /// What the task manager orders.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Deploy(Deployment),
     Cancel { attempt: Attempt },
-    Trigger { attempt: Attempt, barrier: Barrier },
+    Trigger { attempt: Attempt, barrier: Barrier, savepoint_directory: Option<String> },
+    EndInput { attempt: Attempt },
     Completed { attempt: Attempt, checkpoint: CheckpointId, is_final: bool },
     Aborted { attempt: Attempt, checkpoint: CheckpointId },
     Shutdown,
@@ -33,6 +35,8 @@ pub(crate) struct Deployment {
     pub(crate) remote: BTreeMap<SubtaskId, String>,
     /// Where the job's checkpoints are, if it takes any.
     pub(crate) checkpoint_directory: Option<String>,
+    /// The savepoint that is restored, in place of snapshots.
+    pub(crate) savepoint: Option<RestoredSavepoint>,
 }
 
 impl Command {
@@ -55,8 +59,15 @@ impl Command {
             Message::TriggerCheckpoint(trigger) => {
                 ours("trigger_checkpoint.job_id", &trigger.job_id)?;
                 let (id, timestamp_ms) = (trigger.checkpoint_id, trigger.timestamp_ms);
-                let barrier = Barrier { id, timestamp_ms, is_final: trigger.r#final };
-                Ok(Self::Trigger { attempt: trigger.attempt, barrier })
+                let savepoint_directory =
+                    Some(trigger.savepoint_directory).filter(|directory| !directory.is_empty());
+                let (is_final, is_savepoint) = (trigger.r#final, savepoint_directory.is_some());
+                let barrier = Barrier { id, timestamp_ms, is_final, is_savepoint };
+                Ok(Self::Trigger { attempt: trigger.attempt, barrier, savepoint_directory })
+            }
+            Message::EndInput(end) => {
+                ours("end_input.job_id", &end.job_id)?;
+                Ok(Self::EndInput { attempt: end.attempt })
             }
             Message::CheckpointCompleted(completed) => {
                 ours("checkpoint_completed.job_id", &completed.job_id)?;
@@ -96,7 +107,11 @@ impl Deployment {
         let checkpoint_directory =
             Some(deploy.checkpoint_directory).filter(|directory| !directory.is_empty());
         let (attempt, plan_fingerprint) = (deploy.attempt, deploy.plan_fingerprint);
-        Ok(Self { attempt, plan_fingerprint, tasks, remote, checkpoint_directory })
+        let savepoint = deploy.savepoint.map(|savepoint| RestoredSavepoint {
+            path: savepoint.path,
+            allow_non_restored_state: savepoint.allow_non_restored_state,
+        });
+        Ok(Self { attempt, plan_fingerprint, tasks, remote, checkpoint_directory, savepoint })
     }
 }
 

@@ -36,7 +36,8 @@ use crate::program::Program;
 use crate::stores::TaskStores;
 use crate::task::files;
 use crate::task::mailbox::Mail;
-use crate::task::upload::{self, Owner, Stored};
+use crate::task::savepoint;
+use crate::task::upload::{self, Directory, Owner, Stored};
 use crate::task::{self, Report, TakenSnapshot};
 
 /// How often the task manager is told the counters.
@@ -115,6 +116,14 @@ enum Event {
     Command(Result<Command, Failure>),
     Report(Report),
     CountersDue,
+}
+
+/// Where a task's part goes.
+enum Target {
+    /// Among the snapshots of the job's checkpoints.
+    Checkpoint(Directory),
+    /// Into the directory of a savepoint, by its URI.
+    Savepoint(String),
 }
 
 /// Whether the worker goes on.
@@ -209,7 +218,13 @@ impl Worker {
                     self.report_status(subtask, status, failure).await
                 }
                 Action::ReportStopped(attempt) => self.send(messages::stopped(self.job_id, attempt)).await,
-                Action::Store(subtask, taken) => self.store(subtask, taken),
+                Action::Store(subtask, taken) => {
+                    let directory = self.running.as_ref().and_then(|running| running.directory.clone());
+                    self.store(subtask, taken, Target::Checkpoint(directory));
+                }
+                Action::WriteSavepoint(subtask, taken, directory) => {
+                    self.store(subtask, taken, Target::Savepoint(directory));
+                }
                 Action::Decline(subtask, checkpoint, failure) => {
                     self.send(messages::declined(self.origin(subtask), checkpoint, failure)).await;
                 }
@@ -244,8 +259,8 @@ impl Worker {
     }
 
     /// Stores a snapshot and acknowledges it, while the worker goes on.
-    fn store(&self, subtask: SubtaskId, taken: TakenSnapshot) {
-        let directory = self.running.as_ref().and_then(|running| running.directory.clone());
+    fn store(&self, subtask: SubtaskId, taken: TakenSnapshot, target: Target) {
+        let storages = self.deployer.program.storages.clone();
         let task = self.running.as_ref().and_then(|running| running.tasks.get(&subtask));
         let stores = task.map(|task| task.stores.clone()).unwrap_or_default();
         let (origin, outgoing) = (self.origin(subtask), self.outgoing.clone());
@@ -253,7 +268,15 @@ impl Worker {
         let store = async move {
             let TakenSnapshot { barrier, snapshot, frozen, start_delay, alignment, sync } = taken;
             let owner = Owner { subtask, attempt: origin.attempt };
-            let stored = upload::store(barrier, snapshot, frozen, owner, directory, &stores).await;
+            let stored = match target {
+                Target::Checkpoint(directory) => {
+                    upload::store(barrier, snapshot, frozen, owner, directory, &stores).await
+                }
+                Target::Savepoint(uri) => match storages.open(&uri) {
+                    Ok(directory) => savepoint::write(snapshot, owner, directory).await.map(Stored::whole),
+                    Err(error) => Err(Failure::from(&error)),
+                },
+            };
             let message = match stored {
                 Ok(Stored { handle: snapshot, incremental_bytes }) => {
                     let phases = CheckpointPhases {
@@ -323,7 +346,7 @@ fn note(stores: &TaskStores, mail: Mail) {
     match mail {
         Mail::Completed { checkpoint, .. } => stores.uploads().completed(checkpoint),
         Mail::Aborted { checkpoint } => stores.uploads().aborted(checkpoint),
-        Mail::Trigger(_) => {}
+        Mail::Trigger(_) | Mail::EndInput => {}
     }
 }
 

@@ -198,6 +198,7 @@ impl Attempt<'_> {
                 tasks: here.map(task).collect(),
                 locations: all().map(location).collect(),
                 checkpoint_directory: self.directory.clone(),
+                savepoint: None,
                 restored_checkpoint_id: 0,
             };
             worker.order(worker_command::Message::DeployTasks(deploy)).await;
@@ -238,6 +239,7 @@ impl Attempt<'_> {
                 checkpoint_id: id,
                 timestamp_ms: 1,
                 r#final: is_final,
+                savepoint_directory: String::new(),
             };
             worker.order(worker_command::Message::TriggerCheckpoint(trigger)).await;
         }

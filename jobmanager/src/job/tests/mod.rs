@@ -7,6 +7,7 @@ mod failures;
 mod files;
 mod leader_change;
 mod life;
+mod savepoints;
 mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -160,6 +161,10 @@ impl Bench {
                     if !self.hold_files {
                         self.step(Input::MetadataRead { attempt, checkpoint_id, result });
                     }
+                }
+                Action::WriteSavepoint { attempt, directory, metadata } => {
+                    let (checkpoint_id, result) = (metadata.savepoint_id, Ok(directory));
+                    self.step(Input::MetadataWritten { attempt, checkpoint_id, result });
                 }
                 Action::ReadShared(checkpoint_id) => {
                     let file = self.files.get(&checkpoint_id);
@@ -323,6 +328,8 @@ impl Bench {
             Message::DeployTasks(_) => "DeployTasks",
             Message::CancelTasks { .. } => "CancelTasks",
             Message::TriggerCheckpoint { .. } => "TriggerCheckpoint",
+            Message::TriggerSavepoint { .. } => "TriggerSavepoint",
+            Message::EndInput { .. } => "EndInput",
             Message::CheckpointCompleted { .. } => "CheckpointCompleted",
             Message::CheckpointAborted { .. } => "CheckpointAborted",
             Message::StopWorker => "StopWorker",

@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn events_survive() {
-        let barrier = Event::Barrier(Barrier { id: 9, timestamp_ms: -1, is_final: true });
+        let barrier =
+            Event::Barrier(Barrier { id: 9, timestamp_ms: -1, is_final: true, is_savepoint: false });
         for event in [barrier, Event::EndOfInput] {
             let mut payload = encode_event(event);
             assert_eq!(decode_event(&payload), Ok(event));

@@ -102,7 +102,7 @@ enum Answer {
 }
 
 fn barrier(id: u64) -> Event {
-    Event::Barrier(Barrier { id, timestamp_ms: 0, is_final: false })
+    Event::Barrier(Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: false })
 }
 
 #[test]

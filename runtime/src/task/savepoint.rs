@@ -1,0 +1,210 @@
+//! A task's part of a savepoint: its state in canonical form, written beside the processing, and read back at a restore.
+//!
+//! Unlike a checkpoint's snapshot it is complete in itself and independent of parallelism, store and version. Keyed state goes by key
+//! group to whoever owns the group now; what a source or sink remembers is understood by its connector alone, and goes to the
+//! subtask of the same number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use thalweg_common::failure::Failure;
+use thalweg_common::graph::{Operator, StateDescriptor, Vertex};
+use thalweg_common::key_group::groups_of;
+use thalweg_common::manifest::OperatorManifest;
+use thalweg_common::storage::{Storage, StorageFactory};
+use thalweg_common::task_scope::blocking;
+use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
+use thalweg_savepoint::{DataFile, OperatorWriter, Savepoint, SavepointError};
+use thalweg_state::{Entries, RestoreError, StateSnapshot, migrate_states};
+use tokio::runtime::Handle;
+
+use super::upload::Owner;
+use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
+
+/// A savepoint that tasks restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RestoredSavepoint {
+    /// The URI of its directory.
+    pub(crate) path: String,
+    /// Whether state that the job does not declare is dropped.
+    pub(crate) allow_non_restored_state: bool,
+}
+
+/// Writes a snapshot as data files into the savepoint's directory. Cutting, compressing and hashing take processor time, so all of
+/// it happens on a thread that nobody waits for.
+///
+/// # Errors
+/// When the storage refuses a file, or an entry is too large; the savepoint is then declined.
+pub(crate) async fn write(
+    snapshot: TaskSnapshot,
+    owner: Owner,
+    directory: Arc<dyn Storage>,
+) -> Result<SnapshotHandle, Failure> {
+    let runtime = Handle::current();
+    let written = blocking("write savepoint", move || {
+        runtime.block_on(async move {
+            let mut files = Vec::new();
+            // What has nothing to remember, such as a sink that prints, need not be declared as state either.
+            for (id, state) in snapshot.operators.into_iter().filter(|(_, state)| !is_empty(state)) {
+                let part = format!("{}-a{}", owner.subtask.index, owner.attempt);
+                let writer = OperatorWriter::new(Arc::clone(&directory), id, &part);
+                files.extend(write_operator(writer.of_subtask(owner.subtask.index), state).await?);
+            }
+            Ok::<_, Failure>(files)
+        })
+    });
+    let files = written.await.map_err(|error| Failure::internal(error.to_string()))??;
+    let size_bytes = files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size_bytes));
+    let list = DataFile::encode_list(&files).map_err(|error| failure(&error))?;
+    Ok(SnapshotHandle {
+        location: SnapshotLocation::DataFiles(list),
+        size_bytes,
+        checksum: 0,
+        shared: Vec::new(),
+    })
+}
+
+fn is_empty(state: &OperatorSnapshot) -> bool {
+    state.operator_state.iter().all(Vec::is_empty)
+        && state.keyed_state.values().all(|state| state.groups.is_empty())
+}
+
+async fn write_operator(
+    mut writer: OperatorWriter,
+    state: OperatorSnapshot,
+) -> Result<Vec<DataFile>, Failure> {
+    for (name, state) in &state.keyed_state {
+        let pieces = state.pieces().map_err(|error| Failure::internal(format!("state `{name}`: {error}")))?;
+        for (group, entries) in pieces {
+            writer.entries(name, group, entries).await.map_err(|error| failure(&error))?;
+        }
+    }
+    for item in &state.operator_state {
+        writer.item(item).await.map_err(|error| failure(&error))?;
+    }
+    writer.finish().await.map_err(|error| failure(&error))
+}
+
+/// Reads what the subtask `index` of a vertex restores of a savepoint.
+///
+/// # Errors
+/// When a file is missing or damaged, or the state does not fit what the program declares.
+pub(crate) async fn read(
+    savepoint: RestoredSavepoint,
+    storages: &StorageFactory,
+    vertex: &Vertex,
+    index: u32,
+) -> Result<TaskSnapshot, Failure> {
+    let (runtime, vertex) = (Handle::current(), vertex.clone());
+    let directory = storages.open(&savepoint.path).map_err(|error| Failure::from(&error))?;
+    let read = blocking("read savepoint", move || {
+        runtime.block_on(async move {
+            let from = Savepoint::open(directory).await.map_err(|error| failure(&error))?;
+            let mut snapshot = TaskSnapshot::default();
+            for operator in &vertex.operators {
+                if let Some(found) = from.metadata().manifest.operator(operator.id) {
+                    let reading = Reading { from: &from, found, operator, vertex: &vertex, index };
+                    let state = reading.read(savepoint.allow_non_restored_state).await;
+                    let state = state.map_err(|failure| failure.context(&operator.name))?;
+                    snapshot.operators.insert(operator.id, state);
+                }
+            }
+            Ok::<_, Failure>(snapshot)
+        })
+    });
+    let read = read.await.map_err(|error| Failure::internal(error.to_string()))?;
+    read.map_err(|failure| failure.context(format_args!("cannot restore the savepoint")))
+}
+
+/// One operator's share for one subtask.
+struct Reading<'a> {
+    from: &'a Savepoint,
+    found: &'a OperatorManifest,
+    operator: &'a Operator,
+    vertex: &'a Vertex,
+    index: u32,
+}
+
+impl Reading<'_> {
+    async fn read(&self, allow_non_restored_state: bool) -> Result<OperatorSnapshot, Failure> {
+        let states = self.keyed_state().await?;
+        let declared: Vec<StateDescriptor> =
+            self.operator.states.iter().filter(|state| state.kind.is_keyed()).cloned().collect();
+        let keyed_state = match self.operator.key_schema.as_ref().or(self.found.key_schema.as_ref()) {
+            Some(keys) => {
+                let migrated =
+                    migrate_states(&self.operator.name, states, &declared, keys, allow_non_restored_state);
+                migrated.map_err(|error: RestoreError| Failure::user(error.to_string()).permanent())?
+            }
+            None => BTreeMap::new(),
+        };
+        Ok(OperatorSnapshot { operator_state: self.items().await?, keyed_state, store: None })
+    }
+
+    async fn keyed_state(&self) -> Result<BTreeMap<String, StateSnapshot>, Failure> {
+        let (Some(key_schema), true) = (&self.found.key_schema, self.found.is_keyed()) else {
+            return Ok(BTreeMap::new());
+        };
+        let Vertex { parallelism, max_parallelism, .. } = *self.vertex;
+        if !self.operator.states.iter().any(|state| state.kind.is_keyed()) {
+            return Ok(BTreeMap::new());
+        }
+        if max_parallelism != self.found.max_parallelism {
+            let message = format!(
+                "its state has max parallelism {}, and the job says {max_parallelism}; set it to {}",
+                self.found.max_parallelism, self.found.max_parallelism
+            );
+            return Err(Failure::user(message).permanent());
+        }
+        let groups = groups_of(self.index, parallelism, max_parallelism);
+        let mut states: BTreeMap<String, StateSnapshot> = BTreeMap::new();
+        let visited = self.from.visit(self.operator.id, groups, |name, group, entries| {
+            if !states.contains_key(name) {
+                let Some(descriptor) = self.found.state(name).cloned() else { return Ok(()) };
+                let (key_schema, groups) = (key_schema.clone(), BTreeMap::new());
+                states.insert(name.to_string(), StateSnapshot { descriptor, key_schema, groups });
+            }
+            if let Some(state) = states.get_mut(name) {
+                let Entries(held) = state.groups.entry(group).or_default();
+                held.extend_from_slice(entries);
+            }
+            Ok::<_, SavepointError>(())
+        });
+        visited.await.map_err(|error| failure(&error))?;
+        Ok(states)
+    }
+
+    /// What the subtask itself remembers.
+    async fn items(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        let mut items =
+            self.from.items_by_subtask(self.operator.id).await.map_err(|error| failure(&error))?;
+        if self.found.parallelism == self.vertex.parallelism {
+            return Ok(items.remove(&self.index).unwrap_or_default());
+        }
+        if !self.found.is_keyed() && items.values().flatten().all(Vec::is_empty) {
+            // Nothing is remembered, which is the same for any number of subtasks.
+            return Ok(items.into_values().flatten().take(1).collect());
+        }
+        if !self.found.is_keyed() {
+            let (found, declared) = (self.found.parallelism, self.vertex.parallelism);
+            return Err(Failure::user(other_parallelism(found, declared)).permanent());
+        }
+        // What all subtasks of a keyed operator say alike (that their input has ended) holds for any number of them.
+        let said_by = items.len();
+        let said: BTreeSet<Vec<u8>> = items.into_values().flatten().collect();
+        let by_all = said_by == self.found.parallelism as usize && said.len() == 1;
+        Ok(if by_all { said.into_iter().collect() } else { Vec::new() })
+    }
+}
+
+/// The cause and the cure, for a source or sink.
+fn other_parallelism(found: u32, declared: u32) -> String {
+    format!(
+        "its positions and transactions were written by {found} subtasks and cannot be divided among {declared}; keep its parallelism \
+         with `set_parallelism({found})`, and change that of the other operators"
+    )
+}
+
+fn failure(error: &SavepointError) -> Failure {
+    Failure::external(error.to_string())
+}
