@@ -50,7 +50,7 @@ async fn store(
         tokio::select! {
             biased;
             stored = &mut storing => return stored,
-            () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+            () = tokio::task::yield_now() => {}
         }
     }
 }
