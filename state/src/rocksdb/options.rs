@@ -184,8 +184,8 @@ impl RocksDbSettings {
     }
 }
 
-/// The memory that all stores of a process share: one block cache, and write buffers that are charged to it. Writers wait for
-/// a flush before they exceed their part.
+/// The memory that all stores of a process share: one block cache, and write buffers that are charged to it. A store that would
+/// exceed their part is flushed; what it writes meanwhile comes on top.
 pub struct RocksDbMemory {
     blocks: Cache,
     write_buffers: WriteBufferManager,
@@ -199,8 +199,11 @@ impl RocksDbMemory {
         let capacity = usize::try_from(bytes).unwrap_or(usize::MAX);
         let blocks = Cache::new_hyper_clock_cache(capacity, 0);
         let for_writes = (bytes as f64 * settings.write_buffer_ratio) as usize;
+        // Writers do not wait for memory: what they wait for may be the buffer of another store, which nothing flushes while that
+        // store is idle, or of one that is being closed. They would wait for ever.
+        let waits = false;
         let write_buffers =
-            WriteBufferManager::new_write_buffer_manager_with_cache(for_writes, true, blocks.clone());
+            WriteBufferManager::new_write_buffer_manager_with_cache(for_writes, waits, blocks.clone());
         Self { blocks, write_buffers, capacity_bytes: bytes }
     }
 
