@@ -41,12 +41,16 @@ fn output(sender: Sender<String>, parker: &TaskParker) -> Output<String> {
 
 /// Fills a channel whose consumer reads nothing, until it blocks. Returns the output with what it holds back.
 fn fill(sender: Sender<String>) -> (Output<String>, TaskParker, usize) {
-    let parker = TaskParker::new();
+    let mut parker = TaskParker::new();
     let mut output = output(sender, &parker);
     for number in 0.. {
         output.process(&mut batch(number)).unwrap();
-        if output.flush(true) == Ok(Flushed::Blocked) {
-            return (output, parker, number + 1);
+        // A channel is open before its first credit has come.
+        while output.flush(true) == Ok(Flushed::Blocked) {
+            if output.traffic().bytes() > 0 {
+                return (output, parker, number + 1);
+            }
+            assert!(parker.park(DEADLINE));
         }
     }
     unreachable!("the channel never blocks")
