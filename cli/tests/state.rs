@@ -14,12 +14,7 @@ use thalweg_common::schema::{Field, Schema};
 /// The plan of a job that counts, whose totals have these fields.
 fn plan(fields: &[Field]) -> String {
     let schema = Schema::Struct { name: "Total".into(), fields: fields.to_vec() };
-    let total = StateDescriptor {
-        name: "total".into(),
-        kind: StateKind::Value,
-        fingerprint: schema.fingerprint(),
-        schema,
-    };
+    let total = StateDescriptor::new("total", StateKind::Value, schema);
     let count = Operator {
         node: 0,
         id: OperatorId(7),

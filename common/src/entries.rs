@@ -3,8 +3,10 @@
 //! Stands wherever state is read without the types of the program that wrote it: in savepoints, and before a store restores
 //! what an older version of a job wrote. Pure. Invariant: an entry is taken whole or is an error.
 
+use crate::Timestamp;
 use crate::graph::{StateDescriptor, StateKind};
-use crate::schema::{MigrateError, Migration, Problem, Schema};
+use crate::schema::{Change, Compatibility, MigrateError, Migration, Problem, Schema, compare};
+use crate::ttl::{STAMP_BYTES, value_of};
 
 /// A state whose entries cannot be told apart, or not be read as the type that is declared now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +45,7 @@ impl EntryLayout {
     pub fn of(state: &StateDescriptor, key_schema: &Schema) -> Result<Self, UnreadableState> {
         let unreadable = |problems| UnreadableState { state: state.name.clone(), problems };
         let walk = |schema: &Schema| Migration::new(schema, schema).map_err(unreadable);
-        let (map_key, value) = parts(state);
+        let (map_key, value) = parts(state.kind, &state.schema);
         Ok(Self { key: walk(key_schema)?, map_key: map_key.map(walk).transpose()?, value: walk(value)? })
     }
 
@@ -85,12 +87,7 @@ impl EntryLayout {
 /// use thalweg_common::graph::{StateDescriptor, StateKind};
 /// use thalweg_common::record::Record as _;
 ///
-/// let state = |schema: thalweg_common::schema::Schema| StateDescriptor {
-///     name: "total".into(),
-///     kind: StateKind::Value,
-///     fingerprint: schema.fingerprint(),
-///     schema,
-/// };
+/// let state = |schema| StateDescriptor::new("total", StateKind::Value, schema);
 /// let migration = StateMigration::new(&state(u32::schema()), &state(u64::schema()), &String::schema()).unwrap();
 /// let (mut old, mut new) = (Vec::new(), Vec::new());
 /// ("a".to_string(), 7u32).encode(&mut old);
@@ -99,8 +96,40 @@ impl EntryLayout {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateMigration {
-    /// Key and the rest of an entry; nothing where the bytes stay as they are.
-    entry: Option<(Migration, Migration)>,
+    /// Nothing where the bytes stay as they are.
+    rewrite: Option<Rewrite>,
+    /// When the life of values begins that did not expire before.
+    now_ms: Timestamp,
+}
+
+/// How an entry is rewritten.
+#[derive(Debug, Clone, PartialEq)]
+struct Rewrite {
+    key: Migration,
+    map_key: Option<Migration>,
+    stamp: Stamp,
+    value: Migration,
+}
+
+/// What becomes of the time in front of values that expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stamp {
+    /// It stays, or there is none: it is part of the value.
+    Keep,
+    /// Values expire that did not.
+    Add,
+    /// Values do not expire any more.
+    Remove,
+}
+
+impl Stamp {
+    fn between(found: &StateDescriptor, declared: &StateDescriptor) -> Self {
+        match (found.ttl, declared.ttl) {
+            (None, Some(_)) => Self::Add,
+            (Some(_), None) => Self::Remove,
+            _ => Self::Keep,
+        }
+    }
 }
 
 impl StateMigration {
@@ -119,28 +148,37 @@ impl StateMigration {
             let (from, to) = (format!("{} state", found.kind), format!("{} state", declared.kind));
             return Err(unreadable(vec![Problem::TypeChanged { path: String::new(), from, to }]));
         }
-        if found.schema.fingerprint() == declared.schema.fingerprint() {
-            return Ok(Self { entry: None });
+        let identity = Self { rewrite: None, now_ms: 0 };
+        let stamp = Stamp::between(found, declared);
+        let (old, new) = schemas(found, declared);
+        if stamp == Stamp::Keep && old.fingerprint() == new.fingerprint() {
+            return Ok(identity);
         }
-        let whole = Migration::new(&found.schema, &declared.schema).map_err(unreadable)?;
-        if whole.is_identity() {
-            return Ok(Self { entry: None });
+        let whole = Migration::new(&old, &new).map_err(unreadable)?;
+        if stamp == Stamp::Keep && whole.is_identity() {
+            return Ok(identity);
         }
-        let rest = match (parts(found), parts(declared)) {
-            ((Some(old_key), old_value), (Some(new_key), new_value)) => {
-                let pair = |key: &Schema, value: &Schema| Schema::Tuple(vec![key.clone(), value.clone()]);
-                Migration::new(&pair(old_key, old_value), &pair(new_key, new_value)).map_err(unreadable)?
-            }
-            _ => whole,
-        };
         let key = Migration::new(key_schema, key_schema).map_err(unreadable)?;
-        Ok(Self { entry: Some((key, rest)) })
+        let (map_key, value) = match (parts(found.kind, &old), parts(found.kind, &new)) {
+            ((Some(old_key), old_value), (Some(new_key), new_value)) => {
+                let walk = |old: &Schema, new: &Schema| Migration::new(old, new).map_err(unreadable);
+                (Some(walk(old_key, new_key)?), walk(old_value, new_value)?)
+            }
+            _ => (None, whole),
+        };
+        Ok(Self { rewrite: Some(Rewrite { key, map_key, stamp, value }), ..identity })
+    }
+
+    /// The same at this time: the life of values that did not expire before begins now.
+    #[must_use]
+    pub fn at(self, now_ms: Timestamp) -> Self {
+        Self { now_ms, ..self }
     }
 
     /// Whether entries stay as they are.
     #[must_use]
     pub fn is_identity(&self) -> bool {
-        self.entry.is_none()
+        self.rewrite.is_none()
     }
 
     /// Appends all entries in their new form.
@@ -148,24 +186,77 @@ impl StateMigration {
     /// # Errors
     /// When the bytes are no entries of the state that was found.
     pub fn migrate(&self, mut entries: &[u8], out: &mut Vec<u8>) -> Result<(), MigrateError> {
-        let Some((key, rest)) = &self.entry else {
+        let Some(Rewrite { key, map_key, stamp, value }) = &self.rewrite else {
             out.extend_from_slice(entries);
             return Ok(());
         };
         while !entries.is_empty() {
             out.extend_from_slice(key.take(&mut entries)?);
-            rest.migrate(&mut entries, out)?;
+            if let Some(map_key) = map_key {
+                map_key.migrate(&mut entries, out)?;
+            }
+            match stamp {
+                Stamp::Keep => {}
+                Stamp::Add => out.extend_from_slice(&self.now_ms.to_le_bytes()),
+                Stamp::Remove => {
+                    let cut = || MigrateError::new("a value ends within the time from which it lives");
+                    entries = entries.get(STAMP_BYTES..).ok_or_else(cut)?;
+                }
+            }
+            value.migrate(&mut entries, out)?;
         }
         Ok(())
     }
 }
 
+/// What becomes of the values of a state, if they are of the same kind.
+pub(crate) fn compare_states(found: &StateDescriptor, declared: &StateDescriptor) -> Compatibility {
+    let (old, new) = schemas(found, declared);
+    let compared = compare(&old, &new);
+    let change = match Stamp::between(found, declared) {
+        Stamp::Keep => return compared,
+        Stamp::Add => Change::TtlAdded,
+        Stamp::Remove => Change::TtlRemoved,
+    };
+    match compared {
+        // Values are rewritten even so, which somebody must know how to read.
+        Compatibility::Same => match Migration::new(&old, &new) {
+            Ok(_) => Compatibility::Migratable(vec![change]),
+            Err(problems) => Compatibility::Incompatible(problems),
+        },
+        Compatibility::Migratable(mut changes) => {
+            changes.push(change);
+            Compatibility::Migratable(changes)
+        }
+        incompatible @ Compatibility::Incompatible(_) => incompatible,
+    }
+}
+
+/// Whether the type of a state's values says what its time to live does.
+pub(crate) fn fits_ttl(state: &StateDescriptor) -> bool {
+    state.ttl.is_none() || value_of(parts(state.kind, &state.schema).1).is_some()
+}
+
 /// The types behind the key of an entry.
-fn parts(state: &StateDescriptor) -> (Option<&Schema>, &Schema) {
-    match (state.kind, &state.schema) {
+fn parts(kind: StateKind, schema: &Schema) -> (Option<&Schema>, &Schema) {
+    match (kind, schema) {
         (StateKind::Map, Schema::Map(key, value)) => (Some(key), value),
         (_, schema) => (None, schema),
     }
+}
+
+/// The types of two states, without the time from which values live if only one of them has it.
+fn schemas(found: &StateDescriptor, declared: &StateDescriptor) -> (Schema, Schema) {
+    let is_kept = Stamp::between(found, declared) == Stamp::Keep;
+    let schema = |state: &StateDescriptor| {
+        let bare = |schema: &Schema| value_of(schema).unwrap_or(schema).clone();
+        match (state.kind, &state.schema) {
+            (_, schema) if is_kept || state.ttl.is_none() => schema.clone(),
+            (StateKind::Map, Schema::Map(key, value)) => Schema::Map(key.clone(), Box::new(bare(value))),
+            (_, schema) => bare(schema),
+        }
+    };
+    (schema(found), schema(declared))
 }
 
 #[cfg(test)]
@@ -176,10 +267,12 @@ mod tests {
 
     use super::*;
     use crate::record::Record;
+    use crate::schema::Field;
+    use crate::ttl::{Expiring, StateTtl};
     use proptest::prelude::*;
 
     fn state(kind: StateKind, schema: Schema) -> StateDescriptor {
-        StateDescriptor { name: "s".into(), kind, fingerprint: schema.fingerprint(), schema }
+        StateDescriptor::new("s", kind, schema)
     }
 
     fn encoded<T: Record>(values: &[T]) -> Vec<u8> {
@@ -228,6 +321,51 @@ mod tests {
         assert_eq!(out, [1, 2, 3]);
         let other_kind = state(StateKind::Map, BTreeMap::<u64, u64>::schema());
         assert!(StateMigration::new(&own(), &other_kind, &u64::schema()).is_err());
+    }
+
+    fn expiring(kind: StateKind, schema: Schema) -> StateDescriptor {
+        StateDescriptor { ttl: Some(StateTtl::new(std::time::Duration::from_secs(1))), ..state(kind, schema) }
+    }
+
+    #[test]
+    fn a_life_begins_with_the_migration_and_is_forgotten_with_the_next() {
+        let forever = state(StateKind::Map, BTreeMap::<u16, u32>::schema());
+        let wide = expiring(StateKind::Map, BTreeMap::<u16, Expiring<u64>>::schema());
+        let all = encoded(&[("a".to_string(), 1u16, 2u32), ("b".to_string(), 3, 4)]);
+        let (mut out, mut back) = (Vec::new(), Vec::new());
+        let migration = StateMigration::new(&forever, &wide, &String::schema()).unwrap().at(99);
+        migration.migrate(&all, &mut out).unwrap();
+        let alive = |value: u64| Expiring { since_ms: 99, value };
+        assert_eq!(out, encoded(&[("a".to_string(), 1u16, alive(2)), ("b".to_string(), 3, alive(4))]));
+        let longer = state(StateKind::Map, BTreeMap::<u16, u64>::schema());
+        let migration = StateMigration::new(&wide, &longer, &String::schema()).unwrap();
+        migration.migrate(&out, &mut back).unwrap();
+        assert_eq!(back, encoded(&[("a".to_string(), 1u16, 2u64), ("b".to_string(), 3, 4)]));
+        let cut = &out[..out.len() - 8 - STAMP_BYTES / 2];
+        assert!(migration.migrate(cut, &mut back).is_err());
+        assert!(
+            StateMigration::new(&wide, &forever, &String::schema()).is_err(),
+            "u64 does not fit into u32"
+        );
+    }
+
+    #[test]
+    fn both_sides_of_a_ttl_are_compared_as_they_are_migrated() {
+        let (forever, mortal) =
+            (state(StateKind::Value, u64::schema()), expiring(StateKind::Value, Expiring::<u64>::schema()));
+        let says = |found: &StateDescriptor, declared: &StateDescriptor| {
+            let Compatibility::Migratable(changes) = compare_states(found, declared) else { return None };
+            Some(changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        };
+        assert_eq!(says(&forever, &mortal).unwrap(), "values expire now; their life begins with the restore");
+        assert_eq!(says(&mortal, &forever).unwrap(), "values do not expire any more");
+        assert_eq!(compare_states(&mortal, &mortal.clone()), Compatibility::Same);
+        let own = Schema::primitive("nexmark text");
+        let found = state(StateKind::Value, own.clone());
+        let fields = vec![Field::new("since_ms", i64::schema()), Field::new("value", own)];
+        let declared = expiring(StateKind::Value, Schema::Struct { name: "Expiring".into(), fields });
+        assert!(matches!(compare_states(&found, &declared), Compatibility::Incompatible(_)));
+        assert!(StateMigration::new(&found, &declared, &u64::schema()).is_err());
     }
 
     #[test]

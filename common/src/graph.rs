@@ -13,6 +13,7 @@ use crate::config::{CheckpointConfig, RestartStrategy};
 use crate::id::{ChannelId, EdgeId, OperatorId, SubtaskId, VertexId};
 use crate::limits::MAX_PARALLELISM;
 use crate::schema::Schema;
+use crate::ttl::StateTtl;
 
 /// The version of the graph's form and of the protocol between a job's binary and the cluster.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -89,6 +90,16 @@ pub struct StateDescriptor {
     pub schema: Schema,
     /// The fingerprint of `schema`.
     pub fingerprint: u64,
+    /// How long its values live, if not for ever. They are [`Expiring`](crate::ttl::Expiring) then, in `schema` too.
+    #[serde(default)]
+    pub ttl: Option<StateTtl>,
+}
+
+impl StateDescriptor {
+    /// A state whose values live for ever.
+    pub fn new(name: impl Into<String>, kind: StateKind, schema: Schema) -> Self {
+        Self { name: name.into(), kind, fingerprint: schema.fingerprint(), schema, ttl: None }
+    }
 }
 
 /// The form of a state.

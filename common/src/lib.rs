@@ -21,6 +21,7 @@ pub mod status;
 pub mod storage;
 pub mod task_scope;
 pub mod telemetry;
+pub mod ttl;
 
 pub use thalweg_derive::Record;
 

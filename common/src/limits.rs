@@ -239,6 +239,9 @@ pub const MAX_SHARED_FILES: usize = 100_000;
 /// Most elements without any content in a list of stored state: such a list has a length and no bytes that bear it out.
 pub const MAX_EMPTY_ELEMENTS: usize = 1024 * 1024;
 
+/// Places of the tables of a memory store that are looked at for expired values with a batch, if it has as many keys.
+pub const EXPIRY_PLACES: usize = 64;
+
 /// Bytes of entries in a full block of a savepoint, before compression. A block is what is read and checked at once.
 pub const SAVEPOINT_BLOCK_BYTES: usize = 256 * 1024;
 

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::entries;
 use crate::graph::{JobGraph, StateDescriptor, StateKind};
 use crate::id::OperatorId;
 use crate::limits::MAX_PARALLELISM;
@@ -193,7 +194,8 @@ impl OperatorManifest {
                 return Err(ManifestError::NoKeys { operator: operator(), state: name() });
             }
             let is_map = matches!(state.schema, Schema::Map(..));
-            if state.fingerprint != state.schema.fingerprint() || (state.kind == StateKind::Map && !is_map) {
+            let is_other = state.fingerprint != state.schema.fingerprint() || !entries::fits_ttl(state);
+            if is_other || (state.kind == StateKind::Map && !is_map) {
                 return Err(ManifestError::Contradiction { operator: operator(), state: name() });
             }
         }

@@ -352,19 +352,13 @@ impl Frozen {
         mut encode: impl FnMut() -> Result<bool, Failure>,
     ) -> Result<OperatorSnapshot, Failure> {
         for FrozenStore { epoch, directory, .. } in self.stores {
-            let write = || epoch.finish(&directory);
-            let (files, encoded) = std::thread::scope(|scope| {
-                let writer = scope.spawn(write);
-                let encoded = loop {
-                    match encode() {
-                        Ok(false) => std::thread::yield_now(),
-                        encoded => break encoded,
-                    }
-                };
-                (writer.join(), encoded)
-            });
-            encoded?;
-            let files = files.map_err(|_| Failure::internal("the writer of an epoch panicked"))??;
+            // Not scoped: if the operator fails, the epoch has no end, and its writer waits until the operator is dropped.
+            #[expect(clippy::disallowed_methods, reason = "stands for the blocking thread of a worker")]
+            let writer = std::thread::spawn(move || epoch.finish(&directory));
+            while !encode()? {
+                std::thread::yield_now();
+            }
+            let files = writer.join().map_err(|_| Failure::internal("the writer of an epoch panicked"))??;
             let description = files.description;
             let files: Result<Vec<_>, Failure> = files.files.into_iter().map(manifest_file).collect();
             self.snapshot.store = Some(StoreManifest { description, files: files? });

@@ -147,7 +147,7 @@ impl Import {
         }
         let mut files = Vec::new();
         for position in 0..self.manifest.operators.len() {
-            files.extend(self.write_operator(&directory, position).await?);
+            files.extend(self.write_operator(&directory, position, now_ms).await?);
         }
         let metadata = Metadata::new(job_id, savepoint_id, now_ms, self.manifest, files);
         metadata.write(&*directory).await?;
@@ -219,11 +219,12 @@ impl Import {
         &self,
         directory: &Arc<dyn Storage>,
         position: usize,
+        now_ms: Timestamp,
     ) -> Result<Vec<DataFile>, ImportError> {
         let operator = &self.manifest.operators[position];
         let mut writer = OperatorWriter::new(directory.clone(), operator.id, PART);
         if let Some(base) = &self.base {
-            self.copy_base(base, position, &mut writer).await?;
+            self.copy_base(base, position, now_ms, &mut writer).await?;
         }
         let mine = self.entries.iter().filter(|(place, _)| place.operator == position);
         for (place, value) in mine {
@@ -248,6 +249,7 @@ impl Import {
         &self,
         base: &Savepoint,
         position: usize,
+        now_ms: Timestamp,
         writer: &mut OperatorWriter,
     ) -> Result<(), ImportError> {
         let operator = &self.manifest.operators[position];
@@ -258,7 +260,9 @@ impl Import {
         for (number, state) in operator.states.iter().enumerate() {
             if let (Some(before), true) = (found.state(&state.name), state.kind.is_keyed()) {
                 let is_replaced = replaced.contains(&number);
-                copies.insert(state.name.as_str(), Copy::of(operator, found, number, before, is_replaced)?);
+                let mut copy = Copy::of(operator, found, number, before, is_replaced)?;
+                copy.migration = copy.migration.at(now_ms);
+                copies.insert(state.name.as_str(), copy);
             }
         }
         let all = KeyGroupRange { start: 0, end: found.max_parallelism };

@@ -20,9 +20,8 @@
 //! # async fn main() -> Result<(), SavepointError> {
 //! # let directory = std::env::temp_dir().join(format!("thalweg-savepoint-example-{}", std::process::id()));
 //! # let directory = directory.display();
-//! let (id, schema) = (OperatorId(7), u64::schema());
-//! let total =
-//!     StateDescriptor { name: "total".into(), kind: StateKind::Value, fingerprint: schema.fingerprint(), schema };
+//! let id = OperatorId(7);
+//! let total = StateDescriptor::new("total", StateKind::Value, u64::schema());
 //! let count = OperatorManifest {
 //!     id,
 //!     uid: Some("count".into()),

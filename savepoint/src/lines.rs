@@ -1,7 +1,8 @@
 //! State as lines of JSON, one for each entry or item: what is exported, and what a savepoint is built from.
 //!
 //! `{"operator":"count","state":"total","group":17,"key":"a","value":3}`, with `map_key` for a map state;
-//! `{"operator":"lines","item":"00ff"}` for a source or sink, whose items only their connector understands. When lines are read,
+//! `{"operator":"lines","item":"00ff"}` for a source or sink, whose items only their connector understands. A value of a state with a
+//! time to live is `{"since_ms":1700000000000,"value":3}`, with the time from which it lives. When lines are read,
 //! `group` may be missing, because the key tells it, and `"delete":true` in place of `value` takes an entry away.
 
 use serde::Serialize;

@@ -237,9 +237,7 @@ impl Environment {
 
 /// A state whose bytes only its connector understands.
 pub(crate) fn opaque_state(name: &str, kind: StateKind) -> StateDescriptor {
-    let schema = Schema::primitive("bytes");
-    let fingerprint = schema.fingerprint();
-    StateDescriptor { name: name.to_string(), kind, schema, fingerprint }
+    StateDescriptor::new(name, kind, Schema::primitive("bytes"))
 }
 
 /// The settings of a job as a process was given them: they win over those in the program.

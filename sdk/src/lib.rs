@@ -101,7 +101,9 @@ pub mod prelude {
         Aggregate, Context, KeyedProcess, MergeAggregate, OpenContext, OrFailure,
     };
     pub use thalweg_runtime::operators::Collected;
-    pub use thalweg_state::{MapState, State, ValueState};
+    pub use thalweg_state::{
+        ExpiringMap, ExpiringValue, MapState, State, StateTtl, TtlUpdate, TtlVisibility, ValueState,
+    };
 
     pub use crate::{
         DataStream, Environment, Failure, KeyedStream, Record, StreamSink, millis, minutes, secs,

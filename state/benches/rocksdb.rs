@@ -135,6 +135,7 @@ fn store<T: thalweg_common::record::Record>(
         descriptors: declarations.descriptors().unwrap(),
         settings: settings.clone(),
         memory,
+        clock: SystemClock::shared(),
     };
     let backend = Arc::new(RocksDb::create(&options).unwrap());
     let cache = CacheOptions::with_budget(budget_bytes);

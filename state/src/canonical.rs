@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use thalweg_common::Timestamp;
 use thalweg_common::entries::{EntryLayout, StateMigration};
 use thalweg_common::graph::StateDescriptor;
 use thalweg_common::key_group::KeyGroup;
@@ -15,7 +16,8 @@ use crate::error::RestoreError;
 use crate::snapshot::{Entries, StateSnapshot};
 
 impl StateSnapshot {
-    /// The same state as the program declares it now, under keys of the type `key_schema`. `operator` is for messages.
+    /// The same state as the program declares it now, under keys of the type `key_schema`. `operator` is for messages. Values that
+    /// did not expire before and do so now live from `now_ms`.
     ///
     /// # Errors
     /// When its type has changed in a way that no migration bridges, or the bytes are damaged.
@@ -24,6 +26,7 @@ impl StateSnapshot {
         operator: &str,
         declared: &StateDescriptor,
         key_schema: &Schema,
+        now_ms: Timestamp,
     ) -> Result<Self, RestoreError> {
         let names = || (operator.to_string(), declared.name.clone());
         if !keeps_its_encoding(&self.key_schema, key_schema) {
@@ -37,6 +40,7 @@ impl StateSnapshot {
             let declared = format!("{} state of {} ({error})", declared.kind, declared.schema);
             RestoreError::Changed { operator, state, found, declared }
         })?;
+        let migration = migration.at(now_ms);
         let mut groups = self.groups;
         if !migration.is_identity() {
             for entries in groups.values_mut() {
@@ -80,13 +84,14 @@ pub fn migrate_states(
     states: BTreeMap<String, StateSnapshot>,
     declared: &[StateDescriptor],
     key_schema: &Schema,
+    now_ms: Timestamp,
     allow_non_restored_state: bool,
 ) -> Result<BTreeMap<String, StateSnapshot>, RestoreError> {
     let mut migrated = BTreeMap::new();
     for (name, state) in states {
         match declared.iter().find(|descriptor| descriptor.name == name) {
             Some(descriptor) => {
-                migrated.insert(name, state.migrate(operator, descriptor, key_schema)?);
+                migrated.insert(name, state.migrate(operator, descriptor, key_schema, now_ms)?);
             }
             None if allow_non_restored_state => {}
             None => return Err(RestoreError::Undeclared { operator: operator.to_string(), state: name }),

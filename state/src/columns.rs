@@ -5,6 +5,7 @@
 
 use std::any::Any;
 
+use thalweg_common::Timestamp;
 use thalweg_common::record::{DecodeError, Record};
 
 use crate::cache::batch::EntryBatch;
@@ -33,8 +34,11 @@ pub(crate) trait Column: Any + Send {
     /// Whether entries have memory on the heap.
     fn has_heap(&self) -> bool;
 
-    /// Appends all entries of the key with this number, each led by the key.
-    fn append(&self, number: usize, entries: &mut GroupedEntries);
+    /// Appends all entries of the key with this number whose life is not over, each led by the key.
+    fn append(&self, number: usize, now_ms: Timestamp, entries: &mut GroupedEntries);
+
+    /// In a memory store: takes out the entries of the key with this number whose life is over. Says how many it looked at.
+    fn expire(&mut self, number: usize, now_ms: Timestamp) -> (Change, usize);
 
     /// Reads one entry, behind its key, into the place of the key with this number.
     fn decode(&mut self, number: usize, bytes: &mut &[u8]) -> Result<Change, DecodeError>;
@@ -89,6 +93,8 @@ pub(crate) struct Columns<K> {
     pub(crate) numbers: KeyTable<K, u32>,
     pub(crate) held: Held,
     hand: usize,
+    /// Of a memory store: how many places and entries may be looked at for what has expired, before more are allowed.
+    allowance: isize,
 }
 
 /// What is held under each number.
@@ -103,7 +109,7 @@ pub(crate) struct Held {
 impl<K: StateKey> Columns<K> {
     pub(crate) fn new(columns: Vec<Box<dyn Column>>) -> Self {
         let held = Held { columns, live: Vec::new(), free: Vec::new(), marks: None };
-        Self { numbers: KeyTable::default(), held, hand: 0 }
+        Self { numbers: KeyTable::default(), held, hand: 0, allowance: 0 }
     }
 
     /// As a cache.
@@ -196,6 +202,36 @@ impl<K: StateKey> Columns<K> {
 
     pub(crate) fn sweep(&mut self, epochs: &mut Epochs, keep_rows: usize, batch: &mut EntryBatch) -> bool {
         sweep(&mut self.numbers, &mut self.held, &mut self.hand, epochs, keep_rows, batch)
+    }
+
+    /// In a memory store: goes on from where it stopped to take out what has expired, over so many places of the key table. An entry
+    /// counts as a place; what a large map takes too much is taken from the next times.
+    pub(crate) fn expire(&mut self, places: usize, now_ms: Timestamp) {
+        let places = isize::try_from(places).unwrap_or(isize::MAX);
+        self.allowance = self.allowance.saturating_add(places).min(places);
+        for _ in 0..self.numbers.capacity() {
+            if self.allowance <= 0 {
+                return;
+            }
+            self.allowance -= 1;
+            self.hand %= self.numbers.capacity();
+            let Some(number) = self.numbers.row_at(self.hand).map(|(_, number)| *number) else {
+                self.hand += 1;
+                continue;
+            };
+            for index in 0..self.held.columns.len() {
+                let (change, visited) = self.held.columns[index].expire(number as usize, now_ms);
+                self.held.count(number, change);
+                self.allowance = self.allowance.saturating_sub_unsigned(visited);
+            }
+            if self.held.live[number as usize] > 0 {
+                self.hand += 1;
+            } else {
+                // Another row may move to this place: the hand stays.
+                self.numbers.remove(self.hand);
+                self.held.free.push(number);
+            }
+        }
     }
 
     /// Memory of the places of all keys and of all entries, and how many entries have memory on the heap.

@@ -6,6 +6,7 @@
 use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::record::Record;
 use thalweg_common::schema::Schema;
+use thalweg_common::ttl::StateTtl;
 
 use crate::cache::inline::{CacheTable, InlineCache};
 use crate::columns::Column;
@@ -21,6 +22,11 @@ pub trait State {
 }
 
 /// A handle of a state, as it stands in a field.
+#[diagnostic::on_unimplemented(
+    message = "a `{Self}` cannot be declared as state",
+    note = "state is a ValueState or a MapState, or an ExpiringValue or ExpiringMap with #[state(ttl = \"...\")]; put \
+            #[state(skip)] above a field that is none"
+)]
 pub trait Declare {
     /// Declares the state as `name` and remembers its number.
     fn declare<K: StateKey>(&mut self, name: &str, declarations: &mut Declarations<K>);
@@ -106,6 +112,7 @@ impl<K> Declarations<K> {
         name: &str,
         kind: StateKind,
         schema: Schema,
+        ttl: Option<StateTtl>,
         column: Box<dyn Column>,
         inline: Option<MakeInline<K>>,
     ) -> Slot {
@@ -113,8 +120,7 @@ impl<K> Declarations<K> {
             self.duplicate.get_or_insert_with(|| name.to_string());
         }
         let slot = Slot(u32::try_from(self.declared.len()).unwrap_or(u32::MAX));
-        let fingerprint = schema.fingerprint();
-        let descriptor = StateDescriptor { name: name.to_string(), kind, schema, fingerprint };
+        let descriptor = StateDescriptor { ttl, ..StateDescriptor::new(name, kind, schema) };
         self.declared.push(Declared { descriptor, column, inline });
         slot
     }

@@ -43,12 +43,12 @@ impl From<ForeignKey> for Failure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk, or the database on it, refuses.
-    #[error("cannot {action} the state of `{operator}` in {}: {reason}; {cure}", .directory.display())]
+    #[error("cannot {action} {subject} in {}: {reason}; {cure}", .directory.display())]
     Disk {
         /// What was to be done: read, write, open, ...
         action: &'static str,
-        /// The operator's name.
-        operator: String,
+        /// With what: one state, or all of an operator.
+        subject: String,
         /// The directory of the store.
         directory: std::path::PathBuf,
         /// What the system says.

@@ -41,6 +41,7 @@ mod columns;
 mod declare;
 mod epoch;
 mod error;
+mod expiring;
 mod grouped;
 mod inline;
 mod key_table;
@@ -60,6 +61,7 @@ pub use canonical::migrate_states;
 pub use declare::{Declarations, Declare, State};
 pub use epoch::FrozenEpoch;
 pub use error::{DuplicateState, ForeignKey, RestoreError, SelectError, StoreError};
+pub use expiring::{DeclareExpiring, ExpiringMap, ExpiringValue};
 pub use map::MapState;
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{
@@ -68,5 +70,6 @@ pub use rocksdb::{
 pub use snapshot::{Entries, StateSnapshot};
 pub use store::{AtKey, KeyedStore};
 pub use tables::{Accessor, StateKey, Tables};
+pub use thalweg_common::ttl::{StateTtl, TtlUpdate, TtlVisibility};
 pub use thalweg_derive::State;
 pub use value::ValueState;

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use thalweg_common::Timestamp;
 use thalweg_common::graph::StateKind;
 use thalweg_common::record::{DecodeError, Record};
 use thalweg_common::schema::Schema;
@@ -14,6 +15,7 @@ use crate::cache::batch::EntryBatch;
 use crate::cache::epochs::{Epochs, Mark};
 use crate::columns::{Change, Column};
 use crate::declare::{Declarations, Declare, Slot};
+use crate::expiring::Expiry;
 use crate::grouped::GroupedEntries;
 use crate::prefetch::prefetch;
 use crate::tables::{Accessor, StateKey};
@@ -140,11 +142,24 @@ impl<K: Record + Eq + Hash, V: Record> MapState<K, V> {
     }
 }
 
+impl<K: Record + Eq + Hash, V: Record> MapState<K, V> {
+    /// Declares the state with entries that expire, if `expiry` says when.
+    pub(crate) fn declare_column<Key: StateKey>(
+        &mut self,
+        name: &str,
+        expiry: Option<Expiry<V>>,
+        declarations: &mut Declarations<Key>,
+    ) {
+        let schema = Schema::Map(Box::new(K::schema()), Box::new(V::schema()));
+        let column = Box::new(MapColumn::<K, V> { maps: Vec::new(), entries: 0, expiry, changes: None });
+        let ttl = expiry.map(|expiry| expiry.ttl);
+        self.slot = declarations.add(name, StateKind::Map, schema, ttl, column, None);
+    }
+}
+
 impl<K: Record + Eq + Hash, V: Record> Declare for MapState<K, V> {
     fn declare<Key: StateKey>(&mut self, name: &str, declarations: &mut Declarations<Key>) {
-        let schema = Schema::Map(Box::new(K::schema()), Box::new(V::schema()));
-        let column = MapColumn::<K, V> { maps: Vec::new(), entries: 0, changes: None };
-        self.slot = declarations.add(name, StateKind::Map, schema, Box::new(column), None);
+        self.declare_column(name, None, declarations);
     }
 }
 
@@ -170,6 +185,8 @@ impl<K, V> fmt::Debug for MapState<K, V> {
 struct MapColumn<K, V> {
     maps: Vec<HashMap<K, V, RandomState>>,
     entries: usize,
+    /// If they do not live for ever.
+    expiry: Option<Expiry<V>>,
     /// Of a cache: the entries that have changed, also those that are gone.
     changes: Option<Vec<HashMap<K, Mark, RandomState>>>,
 }
@@ -241,12 +258,27 @@ impl<K: Record + Eq + Hash, V: Record> Column for MapColumn<K, V> {
         true
     }
 
-    fn append(&self, number: usize, entries: &mut GroupedEntries) {
-        for (map_key, value) in &self.maps[number] {
+    fn append(&self, number: usize, now_ms: Timestamp, entries: &mut GroupedEntries) {
+        let is_over = |value: &V| self.expiry.is_some_and(|expiry| expiry.is_over(value, now_ms));
+        for (map_key, value) in self.maps[number].iter().filter(|(_, value)| !is_over(value)) {
             let entry = entries.entry();
             map_key.encode(entry);
             value.encode(entry);
         }
+    }
+
+    fn expire(&mut self, number: usize, now_ms: Timestamp) -> (Change, usize) {
+        let (Some(expiry), visited) = (self.expiry, self.maps[number].len()) else {
+            return (Change::None, 0);
+        };
+        let keep = |_: &K, value: &mut V| !expiry.is_over(value, now_ms);
+        let ((), change) = self.change(number, |map| {
+            map.retain(keep);
+            if map.is_empty() {
+                *map = HashMap::default();
+            }
+        });
+        (change, visited)
     }
 
     fn decode(&mut self, number: usize, bytes: &mut &[u8]) -> Result<Change, DecodeError> {

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
+use thalweg_common::clock::SharedClock;
 use thalweg_common::graph::StateDescriptor;
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::{KeyGroup, KeyGroupRange, key_group, key_hash};
+use thalweg_common::limits::{EPOCH_CHUNK_BYTES, EXPIRY_PLACES};
 use thalweg_common::record::DecodeError;
-
-use thalweg_common::limits::EPOCH_CHUNK_BYTES;
 
 use crate::backend::{Backend, StoreDescription};
 use crate::cache::batch::{EntryBatch, put_key, split_key};
@@ -102,6 +102,13 @@ impl<K: StateKey> KeyedStore<K> {
         }
     }
 
+    /// The same with this clock in place of the machine's: values of states with a time to live expire by it.
+    #[must_use]
+    pub fn with_clock(mut self, clock: SharedClock) -> Self {
+        self.tables.set_clock(clock);
+        self
+    }
+
     /// Goes to `key`: handles work on its state as long as the result lives.
     ///
     /// # Errors
@@ -118,6 +125,9 @@ impl<K: StateKey> KeyedStore<K> {
     /// # Errors
     /// When their state cannot be read.
     pub fn look_up(&mut self, keys: &[K]) -> Result<(), StoreError> {
+        if self.tables.has_ttl() && self.behind.is_none() {
+            self.tables.expire(keys.len().min(EXPIRY_PLACES));
+        }
         self.found.clear();
         self.tables.find_all(keys, &mut self.found);
         if let Some(behind) = &mut self.behind
@@ -169,7 +179,7 @@ impl<K: StateKey> KeyedStore<K> {
         Ok(self.tables.position(found.hash, key))
     }
 
-    /// All keys that have state, in no particular order.
+    /// All keys that have state, in no particular order. Some may have only such that has expired.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -237,7 +247,7 @@ impl<K: StateKey> KeyedStore<K> {
         }
     }
 
-    /// All state, by state name, in the canonical form that every store reads.
+    /// All state that has not expired, by state name, in the canonical form that every store reads.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -266,8 +276,12 @@ impl<K: StateKey> KeyedStore<K> {
     /// Appends the entries of all keys that have no row in the cache.
     fn append_behind(&self, entries: &mut [GroupedEntries]) -> Result<(), StoreError> {
         let Some(behind) = &self.behind else { return Ok(()) };
+        let now_ms = self.tables.now_ms();
         for ((state, descriptor), entries) in self.description.descriptors.iter().enumerate().zip(entries) {
             behind.backend.scan(state, &[], &mut |stored, value| {
+                if descriptor.ttl.is_some_and(|ttl| ttl.is_over_stored(value, now_ms)) {
+                    return Ok(());
+                }
                 let (group, key, map_key) = self.parts(descriptor, stored)?;
                 let decoded = K::decode(&mut &*key).map_err(|error| self.damaged(descriptor, &error))?;
                 if self.tables.find(&decoded).position.is_none() {

@@ -11,6 +11,8 @@
 use std::any::Any;
 use std::hash::Hash;
 
+use thalweg_common::Timestamp;
+use thalweg_common::clock::{SharedClock, SystemClock};
 use thalweg_common::record::{DecodeError, Record};
 
 use crate::cache::batch::EntryBatch;
@@ -45,6 +47,9 @@ pub struct Tables<K> {
     at: At<K>,
     /// Of a cache.
     epochs: Option<Box<Epochs>>,
+    /// For values that live for a time only.
+    clock: SharedClock,
+    has_ttl: bool,
 }
 
 /// The key at hand.
@@ -65,24 +70,54 @@ enum Layout<K> {
 impl<K: StateKey> Tables<K> {
     /// Empty tables for these states, in the layout that suits them.
     pub(crate) fn new(declared: Vec<Declared<K>>) -> Self {
+        let has_ttl = has_ttl(&declared);
         let layout = match <[Declared<K>; 1]>::try_from(declared) {
             Ok([Declared { inline: Some(inline), .. }]) => Layout::Inline(inline.table()),
             Ok([other]) => Layout::Columns(Columns::new(vec![other.column])),
             Err(many) => Layout::Columns(Columns::new(columns(many))),
         };
-        Self { layout, at: At { hash: 0, position: None, key: None }, epochs: None }
+        Self::of(layout, None, has_ttl)
     }
 
     /// The same as a cache.
     pub(crate) fn cache(declared: Vec<Declared<K>>, max_parallelism: u32) -> Self {
         let kinds = declared.iter().map(|declared| declared.descriptor.kind).collect();
+        let has_ttl = has_ttl(&declared);
         let layout = match <[Declared<K>; 1]>::try_from(declared) {
             Ok([Declared { inline: Some(inline), .. }]) => Layout::Cached(inline.cache()),
             Ok([other]) => Layout::Columns(Columns::tracked(vec![other.column])),
             Err(many) => Layout::Columns(Columns::tracked(columns(many))),
         };
-        let epochs = Some(Box::new(Epochs::new(kinds, max_parallelism)));
-        Self { layout, at: At { hash: 0, position: None, key: None }, epochs }
+        Self::of(layout, Some(Box::new(Epochs::new(kinds, max_parallelism))), has_ttl)
+    }
+
+    fn of(layout: Layout<K>, epochs: Option<Box<Epochs>>, has_ttl: bool) -> Self {
+        let at = At { hash: 0, position: None, key: None };
+        Self { layout, at, epochs, clock: SystemClock::shared(), has_ttl }
+    }
+
+    /// The clock by which values expire, in place of the machine's.
+    pub(crate) fn set_clock(&mut self, clock: SharedClock) {
+        self.clock = clock;
+    }
+
+    /// The time by which values expire.
+    pub(crate) fn now_ms(&self) -> Timestamp {
+        self.clock.now_ms()
+    }
+
+    /// Whether values of some state expire.
+    pub(crate) fn has_ttl(&self) -> bool {
+        self.has_ttl
+    }
+
+    /// In a memory store: goes on to take out what has expired, over so many places.
+    #[cold]
+    pub(crate) fn expire(&mut self, places: usize) {
+        let now_ms = self.now_ms();
+        if let Layout::Columns(columns) = &mut self.layout {
+            columns.expire(places, now_ms);
+        }
     }
 
     pub(crate) fn find(&self, key: &K) -> Found {
@@ -210,15 +245,16 @@ impl<K: StateKey> Tables<K> {
         bytes as u64
     }
 
-    /// Appends the entries of all keys: one collection for each state.
+    /// Appends the entries of all keys that have not expired: one collection for each state.
     pub(crate) fn append(&self, entries: &mut [GroupedEntries]) {
+        let now_ms = self.now_ms();
         match &self.layout {
             Layout::Inline(table) => entries.iter_mut().for_each(|entries| table.append(entries)),
             Layout::Columns(Columns { numbers, held, .. }) => {
                 for (key, number) in numbers.iter() {
                     for (column, entries) in held.columns.iter().zip(&mut *entries) {
                         entries.key(key);
-                        column.append(*number as usize, entries);
+                        column.append(*number as usize, now_ms, entries);
                     }
                 }
             }
@@ -234,6 +270,10 @@ impl<K: StateKey> Tables<K> {
             Layout::Cached(cache) => cache.fill(&key, bytes),
         }
     }
+}
+
+fn has_ttl<K>(declared: &[Declared<K>]) -> bool {
+    declared.iter().any(|declared| declared.descriptor.ttl.is_some())
 }
 
 fn columns<K>(declared: Vec<Declared<K>>) -> Vec<Box<dyn Column>> {

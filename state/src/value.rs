@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use thalweg_common::Timestamp;
 use thalweg_common::graph::StateKind;
 use thalweg_common::record::{DecodeError, Record};
 
@@ -10,6 +11,7 @@ use crate::cache::batch::EntryBatch;
 use crate::cache::epochs::{Epochs, Mark};
 use crate::columns::{Change, Column};
 use crate::declare::{Declarations, Declare, MakeInline, Slot};
+use crate::expiring::Expiry;
 use crate::grouped::GroupedEntries;
 use crate::prefetch::prefetch;
 use crate::tables::{Accessor, StateKey};
@@ -133,17 +135,24 @@ impl<T: Record> ValueState<T> {
     }
 }
 
+impl<T: Record> ValueState<T> {
+    /// Declares the state with values that expire, if `expiry` says when.
+    pub(crate) fn declare_column<K: StateKey>(
+        &mut self,
+        name: &str,
+        expiry: Option<Expiry<T>>,
+        declarations: &mut Declarations<K>,
+    ) {
+        let column = Box::new(ValueColumn::<T> { values: Vec::new(), entries: 0, expiry, marks: None });
+        let fits = size_of::<Option<(K, T)>>() <= MAX_INLINE_ROW_BYTES && expiry.is_none();
+        let (ttl, inline) = (expiry.map(|expiry| expiry.ttl), fits.then(MakeInline::of::<T>));
+        self.slot = declarations.add(name, StateKind::Value, T::schema(), ttl, column, inline);
+    }
+}
+
 impl<T: Record> Declare for ValueState<T> {
     fn declare<K: StateKey>(&mut self, name: &str, declarations: &mut Declarations<K>) {
-        let column = ValueColumn::<T> { values: Vec::new(), entries: 0, marks: None };
-        let fits = size_of::<Option<(K, T)>>() <= MAX_INLINE_ROW_BYTES;
-        self.slot = declarations.add(
-            name,
-            StateKind::Value,
-            T::schema(),
-            Box::new(column),
-            fits.then(MakeInline::of::<T>),
-        );
+        self.declare_column(name, None, declarations);
     }
 }
 
@@ -169,6 +178,8 @@ impl<T> fmt::Debug for ValueState<T> {
 struct ValueColumn<T> {
     values: Vec<Option<T>>,
     entries: usize,
+    /// If they do not live for ever.
+    expiry: Option<Expiry<T>>,
     /// Of a cache: what has changed.
     marks: Option<Vec<Mark>>,
 }
@@ -212,10 +223,23 @@ impl<T: Record> Column for ValueColumn<T> {
         std::mem::needs_drop::<T>()
     }
 
-    fn append(&self, number: usize, entries: &mut GroupedEntries) {
-        if let Some(value) = &self.values[number] {
+    fn append(&self, number: usize, now_ms: Timestamp, entries: &mut GroupedEntries) {
+        let is_over = |value: &T| self.expiry.is_some_and(|expiry| expiry.is_over(value, now_ms));
+        if let Some(value) = self.values[number].as_ref().filter(|value| !is_over(value)) {
             value.encode(entries.entry());
         }
+    }
+
+    fn expire(&mut self, number: usize, now_ms: Timestamp) -> (Change, usize) {
+        let (Some(expiry), Some(value)) = (&self.expiry, &self.values[number]) else {
+            return (Change::None, 0);
+        };
+        if !expiry.is_over(value, now_ms) {
+            return (Change::None, 1);
+        }
+        self.values[number] = None;
+        self.count(Change::Ceased);
+        (Change::Ceased, 1)
     }
 
     fn decode(&mut self, number: usize, bytes: &mut &[u8]) -> Result<Change, DecodeError> {

@@ -4,20 +4,21 @@
 #![expect(clippy::disallowed_methods, reason = "the writer of an epoch is a thread beside the task")]
 
 mod function;
+mod stores;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use function::{Expected, Function, MAX_PARALLELISM, Operation, Single, Subject, operation, owner};
-use proptest::prelude::*;
-use thalweg_common::key_group::{KeyGroupRange, groups_of};
-use thalweg_common::record::Record;
-use thalweg_state::{
-    CacheOptions, Drained, FrozenEpoch, KeyedStore, RocksDb, RocksDbMemory, RocksDbOptions, RocksDbSettings,
-    SelectError, StateSnapshot, StoreDescription, StoreError, StoreFiles,
+use function::{
+    Expected, Function, MAX_PARALLELISM, Mortal, Operation, Single, Subject, cases, operation, owner,
 };
+use proptest::prelude::*;
+use stores::{Subtask, options, wanted};
+use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
+use thalweg_common::key_group::{KeyGroupRange, groups_of};
+use thalweg_state::{Backend as _, Entries, KeyedStore, RocksDb, StateSnapshot, StoreFiles, migrate_states};
 
 type Model = BTreeMap<u16, Expected>;
 
@@ -42,6 +43,10 @@ enum Step {
     Fail(u32),
     /// A savepoint, and a restart from it.
     Savepoint(u32, Kind),
+    /// RocksDB merges its files.
+    Compact,
+    /// Time passes.
+    Wait(u16),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -54,79 +59,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop::bool::weighted(0.2).prop_map(|is_aborted| Step::Finish { is_aborted }),
         1 => (1u32..=4).prop_map(Step::Fail),
         1 => (1u32..=4, kind).prop_map(|(parallelism, kind)| Step::Savepoint(parallelism, kind)),
+        1 => Just(Step::Compact),
+        4 => (0u16..3_000).prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 0..150)
-}
-
-fn options<F: Subject>(directory: PathBuf) -> RocksDbOptions {
-    let settings = RocksDbSettings::default();
-    let memory = Arc::new(RocksDbMemory::new(8 << 20, &settings));
-    let descriptors = F::default().declared().descriptors().unwrap();
-    RocksDbOptions { operator: "function".into(), directory, descriptors, settings, memory }
-}
-
-struct Subtask<F> {
-    function: F,
-    store: KeyedStore<u16>,
-    epochs: Vec<FrozenEpoch>,
-}
-
-impl<F: Subject> Subtask<F> {
-    fn memory(owned: KeyGroupRange) -> Self {
-        let mut function = F::default();
-        let store = KeyedStore::new("function", function.declared(), MAX_PARALLELISM, owned).unwrap();
-        Self { function, store, epochs: Vec::new() }
-    }
-
-    fn rocksdb(owned: KeyGroupRange, backend: RocksDb, budget_bytes: u64) -> Self {
-        let mut function = F::default();
-        let cache = CacheOptions { budget_bytes, epoch_wait: Duration::ZERO };
-        let declared = function.declared();
-        let store =
-            KeyedStore::with_backend("function", declared, MAX_PARALLELISM, owned, Arc::new(backend), cache)
-                .unwrap();
-        Self { function, store, epochs: Vec::new() }
-    }
-
-    /// The oldest frozen epoch, on a thread that blocks while the task encodes.
-    fn finish(
-        &mut self,
-        work: impl FnOnce(FrozenEpoch) -> Option<StoreFiles> + Send + 'static,
-    ) -> Option<StoreFiles> {
-        if self.epochs.is_empty() {
-            return None;
-        }
-        let epoch = self.epochs.remove(0);
-        let writer = std::thread::spawn(move || work(epoch));
-        while !writer.is_finished() {
-            self.store.drain(usize::MAX).unwrap();
-        }
-        writer.join().unwrap()
-    }
-
-    /// Works with a store that may be full of changes that are frozen.
-    fn patiently<R>(
-        &mut self,
-        mut work: impl FnMut(&F, &mut KeyedStore<u16>) -> Result<R, SelectError>,
-    ) -> R {
-        loop {
-            match work(&self.function, &mut self.store) {
-                Ok(result) => return result,
-                Err(SelectError::Store(error)) if matches!(*error, StoreError::Behind { .. }) => {
-                    assert!(!self.epochs.is_empty(), "nobody else can make room");
-                    self.finish(|epoch| {
-                        epoch.give_up().unwrap();
-                        None
-                    });
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    fn read(&mut self, key: u16) -> Expected {
-        self.patiently(|function, store| Ok(function.read(&store.select(key)?)))
-    }
 }
 
 /// A job whose only operator this is.
@@ -140,6 +76,7 @@ struct Job<F> {
     frozen: Vec<Model>,
     /// The last checkpoint.
     completed: Option<(Vec<StoreFiles>, Model)>,
+    clock: Arc<ManualClock>,
 }
 
 impl<F: Subject> Job<F> {
@@ -154,6 +91,7 @@ impl<F: Subject> Job<F> {
             model,
             frozen,
             completed: None,
+            clock: Arc::new(ManualClock::new(1_000_000)),
         };
         job.start(parallelism, |_| Vec::new());
         job
@@ -169,18 +107,16 @@ impl<F: Subject> Job<F> {
         self.subtasks.clear();
         self.frozen.clear();
         for index in 0..parallelism {
-            let options = options::<F>(self.new_directory());
+            let options = options::<F>(self.new_directory(), &self.shared_clock());
             let groups = groups_of(index, parallelism, MAX_PARALLELISM);
-            let descriptors = options.descriptors.clone();
-            let wanted = StoreDescription {
-                descriptors,
-                key_schema: u16::schema(),
-                groups,
-                max_parallelism: MAX_PARALLELISM,
-            };
-            let backend = RocksDb::restore(&options, &wanted, &sources(groups)).unwrap();
-            self.subtasks.push(Subtask::rocksdb(groups, backend, self.budget_bytes));
+            let backend = RocksDb::restore(&options, &wanted::<F>(groups), &sources(groups)).unwrap();
+            let subtask = Subtask::rocksdb(groups, backend, self.budget_bytes);
+            self.subtasks.push(subtask.with_clock(&self.shared_clock()));
         }
+    }
+
+    fn shared_clock(&self) -> SharedClock {
+        self.clock.clone()
     }
 
     fn step(&mut self, step: &Step) {
@@ -193,7 +129,7 @@ impl<F: Subject> Job<F> {
                     Ok(())
                 };
                 self.subtasks[owner].patiently(apply);
-                self.model.entry(*key).or_default().apply(operation);
+                F::expect(self.model.entry(*key).or_default(), operation, self.clock.now_ms());
             }
             Step::Freeze => self.freeze(),
             Step::Drain(bytes) => {
@@ -208,6 +144,12 @@ impl<F: Subject> Job<F> {
                 self.model = model;
             }
             Step::Savepoint(parallelism, kind) => self.savepoint(*parallelism, *kind),
+            Step::Compact => {
+                for backend in self.subtasks.iter().filter_map(|subtask| subtask.backend.as_ref()) {
+                    backend.compact().unwrap();
+                }
+            }
+            Step::Wait(milliseconds) => self.clock.advance(Duration::from_millis(u64::from(*milliseconds))),
         }
     }
 
@@ -225,8 +167,8 @@ impl<F: Subject> Job<F> {
                 };
                 let read = subtask.patiently(apply);
                 let expected = self.model.entry(*key).or_default();
-                expected.apply(operation);
-                assert_eq!(read, F::part(expected));
+                F::expect(expected, operation, self.clock.now_ms());
+                assert_eq!(read, F::part_at(expected, self.clock.now_ms()));
             }
         }
     }
@@ -273,14 +215,18 @@ impl<F: Subject> Job<F> {
     }
 
     fn savepoint(&mut self, parallelism: u32, kind: Kind) {
-        let savepoints: Vec<BTreeMap<String, StateSnapshot>> =
-            self.subtasks.iter_mut().map(|subtask| subtask.store.snapshot().unwrap()).collect();
+        let savepoints: Vec<BTreeMap<String, StateSnapshot>> = self
+            .subtasks
+            .iter_mut()
+            .map(|subtask| canonical::<F>(subtask.store.snapshot().unwrap()))
+            .collect();
         match kind {
             Kind::RocksDb => self.start(parallelism, |_| Vec::new()),
             Kind::Memory => {
                 self.frozen.clear();
                 let groups = (0..parallelism).map(|index| groups_of(index, parallelism, MAX_PARALLELISM));
-                self.subtasks = groups.map(Subtask::memory).collect();
+                let clock = self.shared_clock();
+                self.subtasks = groups.map(|groups| Subtask::memory(groups).with_clock(&clock)).collect();
             }
         }
         for subtask in &mut self.subtasks {
@@ -289,19 +235,41 @@ impl<F: Subject> Job<F> {
     }
 
     fn check(&mut self) {
-        let model: Model = self.model.iter().map(|(key, expected)| (*key, F::part(expected))).collect();
-        let empty = Expected::default();
+        let now_ms = self.clock.now_ms();
+        let model: Model =
+            self.model.iter().map(|(key, expected)| (*key, F::part_at(expected, now_ms))).collect();
         let mut keys: Vec<u16> =
             self.subtasks.iter().flat_map(|subtask| subtask.store.keys().unwrap()).collect();
         keys.sort_unstable();
-        let expected: Vec<u16> =
-            model.iter().filter(|(_, expected)| **expected != empty).map(|(key, _)| *key).collect();
-        assert_eq!(keys, expected);
+        let alive: Vec<u16> =
+            model.iter().filter(|(_, expected)| !expected.is_empty()).map(|(key, _)| *key).collect();
+        if F::IS_MORTAL {
+            // Those whose state has expired may be there.
+            assert!(alive.iter().all(|key| keys.contains(key)), "{keys:?} {alive:?}");
+        } else {
+            assert_eq!(keys, alive);
+        }
         for key in 0..60 {
             let owner = owner(key, self.subtasks.len());
-            assert_eq!(&self.subtasks[owner].read(key), model.get(&key).unwrap_or(&empty), "{key}");
+            let expected = model.get(&key).cloned().unwrap_or_default();
+            assert_eq!(self.subtasks[owner].read(key), expected, "{key}");
         }
     }
+}
+
+/// As a savepoint has it: in pieces, and through a migration that changes nothing.
+fn canonical<F: Subject>(states: BTreeMap<String, StateSnapshot>) -> BTreeMap<String, StateSnapshot> {
+    let descriptors = F::default().declared().descriptors().unwrap();
+    let pieces = states.into_iter().map(|(name, state)| {
+        let mut groups = BTreeMap::new();
+        for (group, piece) in state.pieces().unwrap() {
+            let Entries(entries) = groups.entry(group).or_insert_with(Entries::default);
+            entries.extend_from_slice(piece);
+        }
+        (name, StateSnapshot { groups, ..state.clone() })
+    });
+    let key_schema = wanted::<F>(groups_of(0, 1, MAX_PARALLELISM)).key_schema;
+    migrate_states("function", pieces.collect(), &descriptors, &key_schema, 0, false).unwrap()
 }
 
 fn run<F: Subject>(parallelism: u32, budget_bytes: u64, steps: &[Step]) {
@@ -316,11 +284,16 @@ fn run<F: Subject>(parallelism: u32, budget_bytes: u64, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(cases(6))]
 
     #[test]
     fn several_states_are_a_map(parallelism in 1u32..=3, budget in 0u64..6_000, steps in steps()) {
         run::<Function>(parallelism, budget, &steps);
+    }
+
+    #[test]
+    fn what_expires_is_a_map_that_forgets(parallelism in 1u32..=3, budget in 0u64..6_000, steps in steps()) {
+        run::<Mortal>(parallelism, budget, &steps);
     }
 
     #[test]
@@ -329,141 +302,65 @@ proptest! {
     }
 }
 
-// ---- Damage ------------------------------------------------------------------------------------------------------
-
 const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
 
-fn wanted() -> StoreDescription {
-    let descriptors = Single::default().declared().descriptors().unwrap();
-    StoreDescription { descriptors, key_schema: u16::schema(), groups: ALL, max_parallelism: MAX_PARALLELISM }
-}
-
-/// The checkpoint of a store with a few thousand keys.
-fn checkpoint(directory: &Path) -> StoreFiles {
-    let backend = RocksDb::create(&options::<Single>(directory.join("store"))).unwrap();
-    let mut subtask = Subtask::<Single>::rocksdb(ALL, backend, 1 << 20);
-    for key in 0..5_000 {
-        subtask.function.count.set(&mut subtask.store.select(key).unwrap(), u64::from(key));
+/// A store of 1,000 keys whose values are over, all of them on the disk; and how many entries a state has there.
+fn expired(has_filter: bool) -> (tempfile::TempDir, Subtask<Mortal>, StoreFiles) {
+    let directory = tempfile::tempdir().unwrap();
+    let manual = Arc::new(ManualClock::new(1_000_000));
+    let clock: SharedClock = manual.clone();
+    let mut options = options::<Mortal>(directory.path().join("store"), &clock);
+    options.settings.ttl_compaction_filter = has_filter;
+    let backend = RocksDb::create(&options).unwrap();
+    let mut subtask = Subtask::<Mortal>::rocksdb(ALL, backend, 1 << 20).with_clock(&clock);
+    for key in 0..1_000 {
+        let mut at = subtask.store.select(key).unwrap();
+        subtask.function.count.set(&mut at, 1);
+        subtask.function.word.set(&mut at, "stays".into());
+        subtask.function.seen.insert(&mut at, 1, 1);
     }
     subtask.epochs.extend(subtask.store.freeze(1).unwrap());
-    let target = directory.join("checkpoint");
-    subtask.finish(move |epoch| Some(epoch.finish(&target).unwrap())).unwrap()
+    let target = directory.path().join("chk-1");
+    let files = subtask.finish(move |epoch| Some(epoch.finish(&target).unwrap())).unwrap();
+    manual.advance(Duration::from_millis(function::COUNT_TTL_MS as u64));
+    (directory, subtask, files)
+}
+
+fn entries(subtask: &Subtask<Mortal>) -> [usize; 3] {
+    [0, 1, 2].map(|state| {
+        let mut entries = 0;
+        let count = &mut |_: &[u8], _: &[u8]| {
+            entries += 1;
+            Ok(())
+        };
+        subtask.backend.as_ref().unwrap().scan(state, &[], count).unwrap();
+        entries
+    })
 }
 
 #[test]
-fn damaged_and_missing_files_are_errors_that_name_cause_and_cure() {
-    let directory = tempfile::tempdir().unwrap();
-    let files = checkpoint(directory.path());
-    let sst = files.files.iter().find(|file| file.is_shared && file.size_bytes > 10_000).unwrap();
-    let bytes = std::fs::read(&sst.path).unwrap();
-    let restore = |name: &str| {
-        let error = RocksDb::restore(
-            &options::<Single>(directory.path().join(name)),
-            &wanted(),
-            std::slice::from_ref(&files),
-        );
-        error.err().unwrap().to_string()
-    };
-    let mut flipped = bytes.clone();
-    flipped[bytes.len() / 2] ^= 1;
-    for (name, damaged) in [("flipped", flipped), ("truncated", bytes[..bytes.len() - 9].to_vec())] {
-        // Another file in its place, so that the store's own one stays as it is.
-        std::fs::remove_file(&sst.path).unwrap();
-        std::fs::write(&sst.path, damaged).unwrap();
-        let message = restore(name);
-        assert!(message.contains("the file is damaged") && message.contains(&sst.name), "{message}");
-        assert!(message.contains("restore from another checkpoint"), "{message}");
-    }
-    std::fs::remove_file(&sst.path).unwrap();
-    let message = restore("missing");
-    assert!(message.contains(&sst.name) && message.contains("a file is missing"), "{message}");
+fn what_has_expired_goes_when_files_are_merged() {
+    let (_directory, mut subtask, _) = expired(true);
+    assert_eq!(entries(&subtask), [1_000; 3]);
+    let snapshot = subtask.store.snapshot().unwrap();
+    let groups = ["count", "last-word", "seen"].map(|state| snapshot[state].groups.len());
+    assert!(groups[0] == 0 && groups[1] > 0 && groups[2] == 0, "{groups:?}");
+    subtask.backend.as_ref().unwrap().compact().unwrap();
+    assert_eq!(entries(&subtask), [0, 1_000, 0]);
+    assert_eq!(subtask.read(7).word.as_deref(), Some("stays"));
+    // The setting switches it off.
+    let (_directory, subtask, _) = expired(false);
+    subtask.backend.as_ref().unwrap().compact().unwrap();
+    assert_eq!(entries(&subtask), [1_000; 3]);
 }
 
 #[test]
-fn a_file_that_is_damaged_while_it_is_in_use_is_an_error() {
-    let directory = tempfile::tempdir().unwrap();
-    let files = checkpoint(directory.path());
-    let target = directory.path().join("restored");
-    let backend = RocksDb::restore(&options::<Single>(target.clone()), &wanted(), &[files]).unwrap();
-    for entry in std::fs::read_dir(&target).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "sst") {
-            let bytes = std::fs::read(&path).unwrap();
-            let flipped =
-                bytes.iter().enumerate().map(|(at, byte)| if at < bytes.len() / 2 { !byte } else { *byte });
-            std::fs::write(&path, flipped.collect::<Vec<u8>>()).unwrap();
-        }
-    }
-    let mut subtask = Subtask::<Single>::rocksdb(ALL, backend, 1 << 20);
-    let error = (0..5_000).find_map(|key| subtask.store.select(key).err()).unwrap();
-    let message = error.to_string();
-    assert!(
-        message.contains("cannot read the state of `function`") && message.contains("damaged"),
-        "{message}"
-    );
-}
-
-#[test]
-fn a_store_in_a_directory_that_cannot_be_made_says_so() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("file");
-    std::fs::write(&file, "").unwrap();
-    let message = RocksDb::create(&options::<Single>(file.join("store"))).err().unwrap().to_string();
-    assert!(
-        message.contains("cannot create the state of `function`") && message.contains("file/store"),
-        "{message}"
-    );
-}
-
-#[test]
-fn an_epoch_that_is_dropped_makes_its_store_fail() {
-    let directory = tempfile::tempdir().unwrap();
-    let backend = RocksDb::create(&options::<Single>(directory.path().join("store"))).unwrap();
-    let mut subtask = Subtask::<Single>::rocksdb(ALL, backend, 1 << 20);
-    subtask.function.count.set(&mut subtask.store.select(1).unwrap(), 1);
-    drop(subtask.store.freeze(3).unwrap());
-    let message = subtask.store.drain(1).unwrap_err().to_string();
-    assert!(message.contains("the changes before checkpoint 3 were dropped unwritten"), "{message}");
-    let error = subtask.store.select(2).err().unwrap();
-    assert!(matches!(error, SelectError::Store(error) if matches!(*error, StoreError::Incomplete { .. })));
-}
-
-#[test]
-fn a_cache_stays_within_its_budget() {
-    let directory = tempfile::tempdir().unwrap();
-    let backend = RocksDb::create(&options::<Function>(directory.path().join("store"))).unwrap();
-    let budget = 64 << 10;
-    let mut subtask = Subtask::<Function>::rocksdb(ALL, backend, budget);
-    for key in 0..20_000 {
-        let mut at = subtask.store.select(key).unwrap();
-        subtask.function.word.set(&mut at, format!("word {key}"));
-        subtask.function.seen.insert(&mut at, 1, 1);
-        assert!(subtask.store.cache_bytes() < budget + budget / 8, "{}", subtask.store.cache_bytes());
-    }
-    assert_eq!(subtask.store.keys().unwrap().len(), 20_000);
-}
-
-#[test]
-fn a_checkpoint_without_changes_has_the_same_shared_files() {
-    let directory = tempfile::tempdir().unwrap();
-    let backend = RocksDb::create(&options::<Single>(directory.path().join("store"))).unwrap();
-    let mut subtask = Subtask::<Single>::rocksdb(ALL, backend, 1 << 20);
-    let mut take = |keys: u16| {
-        for key in 0..keys {
-            subtask.function.count.set(&mut subtask.store.select(key).unwrap(), 1);
-        }
-        subtask.epochs.extend(subtask.store.freeze(1).unwrap());
-        let target = directory.path().join(format!("checkpoint-{keys}"));
-        let files = subtask.finish(move |epoch| Some(epoch.finish(&target).unwrap())).unwrap();
-        assert_eq!(subtask.store.drain(1).unwrap(), Drained::All);
-        files
-            .files
-            .into_iter()
-            .filter(|file| file.is_shared)
-            .map(|file| (file.name, file.checksum))
-            .collect::<Vec<_>>()
-    };
-    let first = take(100);
-    assert_eq!(take(0), first);
-    assert!(take(1).starts_with(&first));
+fn files_say_whether_their_values_expire() {
+    let (directory, subtask, files) = expired(true);
+    drop(subtask);
+    let clock: SharedClock = Arc::new(ManualClock::new(0));
+    let mut options = options::<Mortal>(directory.path().join("again"), &clock);
+    options.descriptors.iter_mut().for_each(|state| state.ttl = None);
+    let message = RocksDb::restore(&options, &wanted::<Mortal>(ALL), &[files]).err().unwrap().to_string();
+    assert!(message.contains("state `count` of `function`") && message.contains("savepoint"), "{message}");
 }

@@ -115,7 +115,7 @@ async fn a_newer_version_restores_it_at_every_parallelism() {
             savepoint.visit(COUNT, owned, visitor).await.unwrap();
             let (job, declarations) = declared::<NewTotal, i64>();
             let descriptors = declarations.descriptors().unwrap();
-            let states = migrate_states("count", states, &descriptors, &u64::schema(), false).unwrap();
+            let states = migrate_states("count", states, &descriptors, &u64::schema(), 0, false).unwrap();
             let mut store = KeyedStore::<u64>::new("count", declarations, MAX_PARALLELISM, owned).unwrap();
             store.restore(&states).unwrap();
             let mine: Vec<u64> = store.keys().unwrap();
@@ -143,23 +143,23 @@ fn snapshot() -> BTreeMap<String, StateSnapshot> {
 fn what_cannot_be_migrated_names_operator_state_and_reason() {
     let descriptors = declared::<NewTotal, u8>().1.descriptors().unwrap();
     let error =
-        migrate_states("count", snapshot(), &descriptors, &u64::schema(), false).unwrap_err().to_string();
+        migrate_states("count", snapshot(), &descriptors, &u64::schema(), 0, false).unwrap_err().to_string();
     for part in ["`pages`", "`count`", "`[value]` was u16 and is u8 now, which cannot hold every value"] {
         assert!(error.contains(part), "{part} is missing in {error}");
     }
     let descriptors = declared::<NewTotal, u16>().1.descriptors().unwrap();
-    let error = migrate_states("count", snapshot(), &descriptors, &u128::schema(), false).unwrap_err();
+    let error = migrate_states("count", snapshot(), &descriptors, &u128::schema(), 0, false).unwrap_err();
     assert!(matches!(error, RestoreError::KeyChanged { .. }), "{error}");
 
     let mut damaged = snapshot();
     damaged.get_mut("total").unwrap().groups.values_mut().for_each(|entries| entries.0.truncate(9));
-    let error = migrate_states("count", damaged, &descriptors, &u64::schema(), false).unwrap_err();
+    let error = migrate_states("count", damaged, &descriptors, &u64::schema(), 0, false).unwrap_err();
     assert!(matches!(error, RestoreError::Damaged { .. }), "{error}");
 
     let total = &descriptors[..1];
     assert_eq!((total[0].name.as_str(), total[0].kind), ("total", StateKind::Value));
-    let error = migrate_states("count", snapshot(), total, &u64::schema(), false).unwrap_err();
+    let error = migrate_states("count", snapshot(), total, &u64::schema(), 0, false).unwrap_err();
     assert!(matches!(error, RestoreError::Undeclared { state, .. } if state == "pages"));
-    let states = migrate_states("count", snapshot(), total, &u64::schema(), true).unwrap();
+    let states = migrate_states("count", snapshot(), total, &u64::schema(), 0, true).unwrap();
     assert_eq!(states.keys().collect::<Vec<_>>(), ["total"]);
 }

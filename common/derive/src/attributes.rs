@@ -1,6 +1,6 @@
 //! Reads the helper attributes of the derive macros.
 
-use syn::{Attribute, LitStr, Path, Result, Token};
+use syn::{Attribute, Expr, LitStr, Path, Result, Token};
 
 /// What `#[record(...)]` or `#[state(...)]` says on a type or field.
 #[derive(Default)]
@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) default: Option<DefaultValue>,
     /// `rename_from = "..."`, as often as it is there
     pub(crate) rename_from: Vec<LitStr>,
+    /// `ttl = "1h"`, or `ttl = expression`
+    pub(crate) ttl: Option<Expr>,
 }
 
 /// Where the value of a field comes from that older bytes lack.
@@ -42,6 +44,7 @@ impl Options {
                     "crate" => meta.value()?.parse().map(|path| options.krate = Some(path)),
                     "name" => meta.value()?.parse().map(|name| options.name = Some(name)),
                     "rename_from" => meta.value()?.parse().map(|name| options.rename_from.push(name)),
+                    "ttl" => meta.value()?.parse().map(|ttl| options.ttl = Some(ttl)),
                     "default" => {
                         options.default = Some(if meta.input.peek(Token![=]) {
                             DefaultValue::Function(meta.value()?.parse::<LitStr>()?.parse()?)

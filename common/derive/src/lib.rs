@@ -32,6 +32,9 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
 ///
 /// A field that is not state is marked `#[state(skip)]`; a field's state can be given another name with
 /// `#[state(name = "...")]`, so that renaming the field does not lose its state.
+///
+/// An `ExpiringValue` or `ExpiringMap` says how long its values live: `#[state(ttl = "1h")]`, with one of the units `ms`, `s`, `m`, `h`
+/// and `d`, or an expression of type `Duration` or `StateTtl`, in which `self` is the struct: `#[state(ttl = self.keep)]`.
 #[proc_macro_derive(State, attributes(state))]
 pub fn derive_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

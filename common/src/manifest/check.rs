@@ -4,6 +4,7 @@ use super::report::{
     KeptMaxParallelism, OperatorProblem, OperatorReport, Report, StateReport, StateVerdict, Verdict,
 };
 use super::{OperatorManifest, StateManifest};
+use crate::entries;
 use crate::graph::StateDescriptor;
 use crate::schema::{Compatibility, Migration, compare};
 
@@ -62,7 +63,7 @@ fn compare_states(found: &StateDescriptor, declared: &StateDescriptor) -> StateV
     if found.kind != declared.kind {
         return StateVerdict::OtherKind { from: found.kind, to: declared.kind };
     }
-    match compare(&found.schema, &declared.schema) {
+    match entries::compare_states(found, declared) {
         Compatibility::Same => StateVerdict::Compatible,
         Compatibility::Migratable(changes) => StateVerdict::Migrated(changes),
         Compatibility::Incompatible(problems) => StateVerdict::Incompatible(problems),

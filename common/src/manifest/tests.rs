@@ -4,14 +4,22 @@
 use super::*;
 use crate::record::Record;
 use crate::schema::Field;
+use crate::ttl::StateTtl;
 
 fn state(name: &str, kind: StateKind, schema: Schema) -> StateDescriptor {
-    let fingerprint = schema.fingerprint();
-    StateDescriptor { name: name.into(), kind, schema, fingerprint }
+    StateDescriptor::new(name, kind, schema)
 }
 
 fn total(fields: &[Field]) -> StateDescriptor {
     state("total", StateKind::Value, Schema::Struct { name: "Total".into(), fields: fields.to_vec() })
+}
+
+/// The same with values that expire.
+fn expiring(state: &StateDescriptor) -> StateDescriptor {
+    let fields = vec![Field::new("since_ms", i64::schema()), Field::new("value", state.schema.clone())];
+    let schema = Schema::Struct { name: "Expiring".into(), fields };
+    let ttl = Some(StateTtl::new(std::time::Duration::from_secs(1)));
+    StateDescriptor { ttl, ..StateDescriptor::new(&state.name, state.kind, schema) }
 }
 
 fn field(name: &str, type_name: &str) -> Field {
@@ -74,6 +82,14 @@ fn every_row_of_the_table() {
             count_is(
                 "compatible after migration",
                 "    state `total`: `records` is widened from u32 to u64\n    state `total`: field `venue` is added with its default\n",
+            ),
+        ),
+        (
+            "a time to live",
+            changed(|operator| operator.states = vec![expiring(&total(&[field("records", "u64")]))]),
+            count_is(
+                "compatible after migration",
+                "    state `total`: `records` is widened from u32 to u64\n    state `total`: values expire now; their life begins with the restore\n",
             ),
         ),
         (

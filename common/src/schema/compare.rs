@@ -123,6 +123,10 @@ pub enum Change {
         /// The enum.
         path: String,
     },
+    /// Values of a state that did not expire.
+    TtlAdded,
+    /// Values of a state that expired.
+    TtlRemoved,
 }
 
 impl fmt::Display for Change {
@@ -137,6 +141,8 @@ impl fmt::Display for Change {
             Self::VariantAdded { path } => write!(f, "variant `{path}` is added"),
             Self::VariantRenamed { path, from } => write!(f, "variant `{path}` was called `{from}`"),
             Self::VariantsReordered { path } => write!(f, "the variants of {} are reordered", Value(path)),
+            Self::TtlAdded => f.write_str("values expire now; their life begins with the restore"),
+            Self::TtlRemoved => f.write_str("values do not expire any more"),
         }
     }
 }

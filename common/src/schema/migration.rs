@@ -27,7 +27,7 @@ pub struct MigrateError {
 }
 
 impl MigrateError {
-    pub(super) fn new(reason: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into() }
     }
 }

@@ -54,6 +54,7 @@ impl TaskStores {
             descriptors: descriptors.clone(),
             settings: disk.rocksdb.settings.clone(),
             memory: Arc::clone(&disk.rocksdb.memory),
+            clock: Arc::clone(&context.open.clock),
         };
         let wanted =
             StoreDescription { descriptors, key_schema: K::schema(), groups: context.owned, max_parallelism };

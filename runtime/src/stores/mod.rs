@@ -248,7 +248,8 @@ impl TaskStores {
                 .permanent());
             }
             _ => KeyedStore::new(name, declarations, context.open.max_parallelism, context.owned)?,
-        };
+        }
+        .with_clock(Arc::clone(&context.open.clock));
         for snapshot in &context.restored {
             store.restore(&snapshot.keyed_state)?;
         }

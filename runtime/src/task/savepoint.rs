@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::{Operator, StateDescriptor, Vertex};
 use thalweg_common::key_group::groups_of;
@@ -85,7 +86,7 @@ async fn write_operator(
     writer.finish().await.map_err(|error| failure(&error))
 }
 
-/// Reads what the subtask `index` of a vertex restores of a savepoint.
+/// Reads what the subtask `index` of a vertex restores of a savepoint at this time.
 ///
 /// # Errors
 /// When a file is missing or damaged, or the state does not fit what the program declares.
@@ -94,6 +95,7 @@ pub(crate) async fn read(
     storages: &StorageFactory,
     vertex: &Vertex,
     index: u32,
+    now_ms: Timestamp,
 ) -> Result<TaskSnapshot, Failure> {
     let (runtime, vertex) = (Handle::current(), vertex.clone());
     let directory = storages.open(&savepoint.path).map_err(|error| Failure::from(&error))?;
@@ -104,7 +106,7 @@ pub(crate) async fn read(
             for operator in &vertex.operators {
                 if let Some(found) = from.metadata().manifest.operator(operator.id) {
                     let reading = Reading { from: &from, found, operator, vertex: &vertex, index };
-                    let state = reading.read(savepoint.allow_non_restored_state).await;
+                    let state = reading.read(savepoint.allow_non_restored_state, now_ms).await;
                     let state = state.map_err(|failure| failure.context(&operator.name))?;
                     snapshot.operators.insert(operator.id, state);
                 }
@@ -126,14 +128,19 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    async fn read(&self, allow_non_restored_state: bool) -> Result<OperatorSnapshot, Failure> {
+    async fn read(
+        &self,
+        allow_non_restored_state: bool,
+        now_ms: Timestamp,
+    ) -> Result<OperatorSnapshot, Failure> {
         let states = self.keyed_state().await?;
         let declared: Vec<StateDescriptor> =
             self.operator.states.iter().filter(|state| state.kind.is_keyed()).cloned().collect();
         let keyed_state = match self.operator.key_schema.as_ref().or(self.found.key_schema.as_ref()) {
             Some(keys) => {
+                let name = &self.operator.name;
                 let migrated =
-                    migrate_states(&self.operator.name, states, &declared, keys, allow_non_restored_state);
+                    migrate_states(name, states, &declared, keys, now_ms, allow_non_restored_state);
                 migrated.map_err(|error: RestoreError| Failure::user(error.to_string()).permanent())?
             }
             None => BTreeMap::new(),

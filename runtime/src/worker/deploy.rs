@@ -251,11 +251,12 @@ impl Deploying {
         let fetched =
             try_join_all(snapshots.into_iter().map(|handle| fetch(handle, owned, directory.clone(), stores)));
         let (savepoint, subtask) = (self.savepoint.take(), self.reporter.subtask);
+        let now_ms = self.parts.clock.now_ms();
         let read = async {
             let vertex = program.graph.vertices.get(subtask.vertex as usize);
             match savepoint.zip(vertex) {
                 Some((from, vertex)) => {
-                    savepoint::read(from, &program.storages, vertex, subtask.index).await.map(Some)
+                    savepoint::read(from, &program.storages, vertex, subtask.index, now_ms).await.map(Some)
                 }
                 None => Ok(None),
             }

@@ -42,7 +42,7 @@ pub mod second {
 }
 
 pub fn state(name: &str, kind: StateKind, schema: Schema) -> StateDescriptor {
-    StateDescriptor { name: name.into(), kind, fingerprint: schema.fingerprint(), schema }
+    StateDescriptor::new(name, kind, schema)
 }
 
 /// A source and a count whose totals are of the type `T`.

@@ -228,9 +228,7 @@ fn wrong_declarations_are_refused_with_their_place() {
 }
 
 fn stateful(node: &mut NodeSpec) {
-    let schema = Schema::primitive("u64");
-    let fingerprint = schema.fingerprint();
-    node.states = vec![StateDescriptor { name: "count".into(), kind: StateKind::Value, schema, fingerprint }];
+    node.states = vec![StateDescriptor::new("count", StateKind::Value, Schema::primitive("u64"))];
 }
 
 #[test]

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 impl RocksDb {
     pub(super) fn link_checkpoint(&self, directory: &Path) -> Result<Vec<StoreFile>, StoreError> {
-        let fault = Fault { action: "checkpoint", operator: &self.operator, directory };
+        let fault = Fault { action: "checkpoint", operator: &self.operator, state: None, directory };
         let checkpoint = Checkpoint::new(&self.db).map_err(|error| fault.of(&error))?;
         checkpoint.create_checkpoint(directory).map_err(|error| fault.of(&error))?;
         let mut known = self.known_files.lock().unwrap_or_else(PoisonError::into_inner);

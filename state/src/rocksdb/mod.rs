@@ -5,6 +5,7 @@
 //! written, so that a later format is refused or read, never mistaken.
 
 mod checkpoint;
+mod expiry;
 mod metrics;
 mod options;
 mod restore;
@@ -18,8 +19,10 @@ use ::rocksdb::{
     ColumnFamily, DB, Direction, ErrorKind, IngestExternalFileOptions, IteratorMode, Options, ReadOptions,
     SstFileWriter, WriteBatch, WriteOptions,
 };
+use thalweg_common::clock::SharedClock;
 use thalweg_common::graph::StateDescriptor;
 
+use self::expiry::ExpiryFilters;
 use crate::backend::{Backend, OnEntry, OnFound, StoreFile};
 use crate::cache::batch::EntryBatch;
 use crate::error::StoreError;
@@ -32,8 +35,18 @@ const STATE_PREFIX: &str = "state.";
 /// RocksDB's own column family, which says how the others are written.
 const HEADER_FAMILY: &str = "default";
 
-/// How entries are written: the version, and flags of which none is used yet.
-const FORMAT: [u8; 2] = [1, 0];
+/// How entries are written: the version, and flags.
+type Format = [u8; 2];
+
+/// The version.
+const VERSION: u8 = 1;
+
+/// The flag of states in front of whose values lies the time from which they live.
+const EXPIRING: u8 = 1;
+
+fn format_of(state: &StateDescriptor) -> Format {
+    [VERSION, if state.ttl.is_some() { EXPIRING } else { 0 }]
+}
 
 /// What a store on disk is opened with.
 #[derive(Clone)]
@@ -48,6 +61,8 @@ pub struct RocksDbOptions {
     pub settings: RocksDbSettings,
     /// The memory that it shares with the other stores of its process.
     pub memory: Arc<RocksDbMemory>,
+    /// The clock by which compactions drop what has expired: that of the tables over it.
+    pub clock: SharedClock,
 }
 
 /// The state of one subtask of an operator, on a local disk.
@@ -90,7 +105,10 @@ impl RocksDb {
             let there = DB::list_cf(&database, &options.directory).map_err(|error| fault.of(&error))?;
             opened.extend(there.into_iter().filter(|name| !families.contains(name) && name != HEADER_FAMILY));
         }
-        let opened = opened.iter().map(|name| (name.as_str(), family.clone()));
+        let opened = opened.iter().enumerate().map(|(number, name)| {
+            // The states of the program come first.
+            (name.as_str(), filtered(&family, options, options.descriptors.get(number)))
+        });
         let db =
             DB::open_cf_with_opts(&database, &options.directory, opened).map_err(|error| fault.of(&error))?;
         let store = Self {
@@ -105,29 +123,45 @@ impl RocksDb {
             ingested: AtomicU64::new(0),
             _memory: options.memory.clone(),
         };
-        store.check_format()?;
+        store.check_format(&options.descriptors)?;
         Ok(store)
     }
 
     /// Checks how the states are written, and says it of new ones.
-    fn check_format(&self) -> Result<(), StoreError> {
+    fn check_format(&self, states: &[StateDescriptor]) -> Result<(), StoreError> {
         let fault = self.fault("open");
         let header = self.family_named(HEADER_FAMILY)?;
         let mut new = WriteBatch::default();
-        for name in &self.families {
+        for (name, state) in self.families.iter().zip(states) {
+            let expected = format_of(state);
             match self.db.get_cf(header, name).map_err(|error| fault.of(&error))? {
-                None => new.put_cf(header, name, FORMAT),
-                Some(format) if format == FORMAT => {}
+                None => new.put_cf(header, name, expected),
+                Some(format) if format == expected => {}
                 Some(format) => {
-                    let state = name.trim_start_matches(STATE_PREFIX).to_string();
-                    let reason = format!(
-                        "it was written in format {format:?} by a newer version, this one knows {FORMAT:?}"
-                    );
-                    return Err(StoreError::Damaged { operator: self.operator.clone(), state, reason });
+                    let reason = if format.first() == Some(&VERSION) {
+                        "it was written with another answer to whether its values expire; take it along in a savepoint".into()
+                    } else {
+                        format!(
+                            "it was written in format {format:?} by another version, this one writes {expected:?}"
+                        )
+                    };
+                    let (operator, state) = (self.operator.clone(), state.name.clone());
+                    return Err(StoreError::Damaged { operator, state, reason });
                 }
             }
         }
         self.db.write_opt(new, &unlogged()).map_err(|error| fault.of(&error))
+    }
+
+    /// Merges all files of each state, and drops what has expired: what happens by itself over time.
+    ///
+    /// # Errors
+    /// When a state has no files.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        for state in 0..self.families.len() {
+            self.db.compact_range_cf(self.family(state)?, None::<&[u8]>, None::<&[u8]>);
+        }
+        Ok(())
     }
 
     fn family(&self, state: usize) -> Result<&ColumnFamily, StoreError> {
@@ -144,7 +178,13 @@ impl RocksDb {
     }
 
     fn fault(&self, action: &'static str) -> Fault<'_> {
-        Fault { action, operator: &self.operator, directory: &self.directory }
+        Fault { action, operator: &self.operator, state: None, directory: &self.directory }
+    }
+
+    /// Of one of the states.
+    fn fault_of(&self, action: &'static str, state: usize) -> Fault<'_> {
+        let family = self.families.get(state).and_then(|family| family.strip_prefix(STATE_PREFIX));
+        Fault { state: family, ..self.fault(action) }
     }
 
     /// Writes sorted entries of one state into files and takes these in.
@@ -153,7 +193,7 @@ impl RocksDb {
         state: usize,
         entries: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     ) -> Result<(), StoreError> {
-        let fault = self.fault("write");
+        let fault = self.fault_of("write", state);
         let number = self.ingested.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("ingest-{number}"));
         let mut writer = SstFileWriter::create(&self.family_options);
@@ -173,14 +213,14 @@ impl RocksDb {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
         let ingested = self.db.ingest_external_file_cf_opts(self.family(state)?, &options, vec![path]);
-        ingested.map_err(|error| self.fault("write").of(&error))
+        ingested.map_err(|error| self.fault_of("write", state).of(&error))
     }
 }
 
 impl Backend for RocksDb {
     fn get(&self, state: usize, keys: &[&[u8]], found: &mut OnFound<'_>) -> Result<(), StoreError> {
         let family = self.family(state)?;
-        let fault = self.fault("read");
+        let fault = self.fault_of("read", state);
         if let [key] = keys {
             let value = self.db.get_pinned_cf(family, key).map_err(|error| fault.of(&error))?;
             return value.map_or(Ok(()), |value| found(0, &value));
@@ -195,7 +235,7 @@ impl Backend for RocksDb {
     }
 
     fn scan(&self, state: usize, prefix: &[u8], entry: &mut OnEntry<'_>) -> Result<(), StoreError> {
-        scan(&self.db, self.family(state)?, (prefix, behind(prefix)), &self.fault("read"), entry)
+        scan(&self.db, self.family(state)?, (prefix, behind(prefix)), &self.fault_of("read", state), entry)
     }
 
     fn write(&self, batch: &mut EntryBatch) -> Result<(), StoreError> {
@@ -240,6 +280,15 @@ impl Backend for RocksDb {
     fn size_bytes(&self) -> u64 {
         self.size_bytes.load(Ordering::Relaxed)
     }
+}
+
+/// The options of a state's column family: with a filter, if its values expire.
+fn filtered(family: &Options, options: &RocksDbOptions, state: Option<&StateDescriptor>) -> Options {
+    let mut family = family.clone();
+    if let Some(ttl) = state.and_then(|state| state.ttl).filter(|_| options.settings.ttl_compaction_filter) {
+        family.set_compaction_filter_factory(ExpiryFilters { ttl, clock: options.clock.clone() });
+    }
+    family
 }
 
 /// Reads the entries between two stored keys, in order.
@@ -287,12 +336,13 @@ fn unlogged() -> WriteOptions {
 struct Fault<'a> {
     action: &'static str,
     operator: &'a str,
+    state: Option<&'a str>,
     directory: &'a Path,
 }
 
 impl<'a> Fault<'a> {
     fn at(options: &'a RocksDbOptions, action: &'static str) -> Self {
-        Self { action, operator: &options.operator, directory: &options.directory }
+        Self { action, operator: &options.operator, state: None, directory: &options.directory }
     }
 
     fn of(&self, error: &rocksdb::Error) -> StoreError {
@@ -315,8 +365,17 @@ impl<'a> Fault<'a> {
     }
 
     fn fault(&self, reason: String, cure: &'static str) -> StoreError {
-        let (operator, directory) = (self.operator.to_string(), self.directory.to_path_buf());
-        StoreError::Disk { action: self.action, operator, directory, reason, cure }
+        let subject = match self.state {
+            Some(state) => format!("state `{state}` of `{}`", self.operator),
+            None => format!("the state of `{}`", self.operator),
+        };
+        StoreError::Disk {
+            action: self.action,
+            subject,
+            directory: self.directory.to_path_buf(),
+            reason,
+            cure,
+        }
     }
 }
 

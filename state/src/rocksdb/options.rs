@@ -51,7 +51,7 @@ pub struct RocksDbSettings {
     pub write_buffer_ratio: f64,
     /// Threads of the process that flush and compact.
     pub threads: u32,
-    /// Whether compactions drop state whose time to live is over. Nothing has one yet.
+    /// Whether compactions drop state whose time to live is over.
     pub ttl_compaction_filter: bool,
     /// The native metrics that are switched on.
     pub metrics: Vec<&'static ConfigKey>,

@@ -86,7 +86,7 @@ impl RocksDb {
         states: &[StateDescriptor],
         groups: KeyGroupRange,
     ) -> Result<(), StoreError> {
-        let fault = Fault { action: "restore", operator: &self.operator, directory };
+        let fault = Fault { action: "restore", operator: &self.operator, state: None, directory };
         let database = options.settings.database(&options.memory);
         let families = DB::list_cf(&database, directory).map_err(|error| fault.of(&error))?;
         let opened = families.iter().map(|name| (name.as_str(), self.family_options.clone()));
@@ -186,10 +186,10 @@ pub(super) fn check(
 
 /// Puts the files of a checkpoint into a directory, and checks that they are what they were.
 fn place(options: &RocksDbOptions, source: &StoreFiles, directory: &Path) -> Result<(), StoreError> {
-    let fault = Fault { action: "restore", operator: &options.operator, directory };
+    let fault = Fault { directory, ..Fault::at(options, "restore") };
     std::fs::create_dir_all(directory).map_err(|error| fault.io(&error))?;
     for file in &source.files {
-        let fault = Fault { action: "restore", operator: &options.operator, directory: &file.path };
+        let fault = Fault { directory: &file.path, ..Fault::at(options, "restore") };
         let size_bytes = std::fs::metadata(&file.path).map_err(|error| fault.io(&error))?.len();
         let checksum = super::checkpoint::checksum(&file.path).map_err(|error| fault.io(&error))?;
         if (size_bytes, checksum) != (file.size_bytes, file.checksum) {

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use std::time::Duration;
 use thalweg_common::key_group::{key_group, key_hash, subtask_of};
-use thalweg_state::{AtKey, Declarations, MapState, State, ValueState};
+use thalweg_state::{
+    AtKey, Declarations, ExpiringMap, ExpiringValue, MapState, State, StateTtl, TtlUpdate, ValueState,
+};
 
 /// Stands for the `thalweg` crate of a job.
 pub mod krate {
@@ -34,14 +37,52 @@ pub struct Single {
     pub count: ValueState<u64>,
 }
 
-/// What both are to a test.
-pub trait Subject: Default {
+/// How long the values of [`Mortal`] live, in milliseconds.
+pub const COUNT_TTL_MS: i64 = 10_000;
+pub const SEEN_TTL_MS: i64 = 4_000;
+
+/// Values that live for a time only, and one that lives for ever.
+#[derive(State, Clone, Default)]
+#[state(crate = krate)]
+pub struct Mortal {
+    #[state(ttl = "10s")]
+    pub count: ExpiringValue<u64>,
+    #[state(name = "last-word")]
+    pub word: ValueState<String>,
+    #[state(ttl = StateTtl::new(Duration::from_secs(4)).updated(TtlUpdate::OnReadAndWrite))]
+    pub seen: ExpiringMap<u8, i32>,
+}
+
+/// What all are to a test.
+pub trait Subject: Default + 'static {
+    const IS_MORTAL: bool = false;
+
     fn declared(&mut self) -> Declarations<u16>;
     /// Applies what applies to it.
     fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation);
     fn read(&self, at: &AtKey<'_, u16>) -> Expected;
     /// What it holds of what the other one would.
     fn part(expected: &Expected) -> Expected;
+
+    /// What it holds at this time.
+    fn part_at(expected: &Expected, now_ms: i64) -> Expected {
+        let mut expected = expected.clone();
+        if Self::IS_MORTAL {
+            expected.expire(now_ms);
+        }
+        Self::part(&Expected { since: Since::default(), ..expected })
+    }
+
+    /// Applies an operation to what it should hold.
+    fn expect(expected: &mut Expected, operation: &Operation, now_ms: i64) {
+        if Self::IS_MORTAL {
+            expected.expire(now_ms);
+        }
+        expected.apply(operation);
+        if Self::IS_MORTAL {
+            expected.begin(operation, now_ms);
+        }
+    }
 }
 
 /// What the store should hold of one key.
@@ -50,6 +91,14 @@ pub struct Expected {
     pub count: Option<u64>,
     pub word: Option<String>,
     pub seen: BTreeMap<u8, i32>,
+    pub since: Since,
+}
+
+/// Since when its values live.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Since {
+    pub count: i64,
+    pub seen: BTreeMap<u8, i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -124,7 +173,8 @@ impl Subject for Function {
         let pairs: BTreeMap<u8, i32> = seen.iter(at).map(|(key, value)| (*key, *value)).collect();
         assert_eq!((seen.len(at), seen.is_empty(at)), (pairs.len(), pairs.is_empty()));
         assert!(pairs.iter().all(|(key, value)| seen.get(at, key) == Some(value) && seen.contains(at, key)));
-        Expected { count: count.get(at).copied(), word: word.get(at).cloned(), seen: pairs }
+        let (count, word) = (count.get(at).copied(), word.get(at).cloned());
+        Expected { count, word, seen: pairs, ..Expected::default() }
     }
 
     fn part(expected: &Expected) -> Expected {
@@ -167,7 +217,85 @@ impl Subject for Single {
     }
 }
 
+impl Subject for Mortal {
+    const IS_MORTAL: bool = true;
+
+    fn declared(&mut self) -> Declarations<u16> {
+        let mut declarations = Declarations::default();
+        self.declare(&mut declarations);
+        declarations
+    }
+
+    fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation) {
+        let Self { count, word, seen } = self;
+        match operation.clone() {
+            Operation::SetCount(value) => count.set(at, value),
+            Operation::AddToCount(value) => {
+                count.update(at, |count| Some(count.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum > 0));
+            }
+            Operation::DoubleInPlace => {
+                if let Some(value) = count.get_mut(at) {
+                    *value = value.wrapping_mul(2);
+                }
+            }
+            Operation::CountOrInsert(value) => *count.get_or_insert_with(at, || value) |= 1,
+            Operation::TakeCount => drop(count.take(at)),
+            Operation::SetWord(value) => word.set(at, value),
+            Operation::ClearWord => word.clear(at),
+            Operation::Insert(key, value) => drop(seen.insert(at, key, value)),
+            Operation::AddToEntry(key, value) => seen.update(at, key, |entry| {
+                Some(entry.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum != 0)
+            }),
+            Operation::Remove(key) => drop(seen.remove(at, &key)),
+            Operation::ClearSeen => seen.clear(at),
+            // Reads count for the map, and not for the value.
+            Operation::Read => {
+                let expected = self.read(at);
+                assert_eq!(count.get(at).copied(), expected.count);
+                assert_eq!(seen.get(at, &0).copied(), expected.seen.get(&0).copied());
+                assert_eq!(seen.contains(at, &1), expected.seen.contains_key(&1));
+                assert_eq!(seen.get_mut(at, &2).copied(), expected.seen.get(&2).copied());
+                assert_eq!(seen.iter(at).count(), expected.seen.len());
+            }
+        }
+    }
+
+    fn read(&self, at: &AtKey<'_, u16>) -> Expected {
+        let Self { count, word, seen } = self;
+        let pairs: BTreeMap<u8, i32> = seen.peek_all(at).map(|(key, value)| (*key, *value)).collect();
+        assert_eq!((seen.len(at), seen.is_empty(at)), (pairs.len(), pairs.is_empty()));
+        assert!(pairs.iter().all(|(key, value)| seen.peek(at, key) == Some(value)));
+        let (count, word) = (count.peek(at).copied(), word.get(at).cloned());
+        Expected { count, word, seen: pairs, ..Expected::default() }
+    }
+
+    fn part(expected: &Expected) -> Expected {
+        expected.clone()
+    }
+}
+
 impl Expected {
+    /// Forgets what is over.
+    pub fn expire(&mut self, now_ms: i64) {
+        self.count = self.count.filter(|_| now_ms < self.since.count + COUNT_TTL_MS);
+        self.seen.retain(|key, _| now_ms < self.since.seen[key] + SEEN_TTL_MS);
+    }
+
+    /// Begins the life of what an operation has written or read.
+    fn begin(&mut self, operation: &Operation, now_ms: i64) {
+        match operation {
+            Operation::SetCount(_)
+            | Operation::AddToCount(_)
+            | Operation::DoubleInPlace
+            | Operation::CountOrInsert(_) => self.since.count = now_ms,
+            Operation::Insert(key, _) | Operation::AddToEntry(key, _) => {
+                self.since.seen.insert(*key, now_ms);
+            }
+            Operation::Read => self.since.seen.extend(self.seen.keys().map(|key| (*key, now_ms))),
+            _ => {}
+        }
+    }
+
     pub fn apply(&mut self, operation: &Operation) {
         match operation.clone() {
             Operation::SetCount(value) => self.count = Some(value),
@@ -193,8 +321,14 @@ impl Expected {
     }
 
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        (&self.count, &self.word) == (&None, &None) && self.seen.is_empty()
     }
+}
+
+/// As many cases as `PROPTEST_CASES` says, or these.
+pub fn cases(few: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(cases.unwrap_or(few))
 }
 
 /// The subtask that owns a key.
