@@ -26,11 +26,19 @@ pub struct ClusterOptions {
     pub slots: u32,
     /// Flink-named settings for all of its programs.
     pub configuration: BTreeMap<String, String>,
+    /// Added to the environment of all of its programs.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { job_managers: 1, task_managers: 1, slots: 2, configuration: BTreeMap::new() }
+        Self {
+            job_managers: 1,
+            task_managers: 1,
+            slots: 2,
+            configuration: BTreeMap::new(),
+            environment: BTreeMap::new(),
+        }
     }
 }
 
@@ -267,6 +275,7 @@ impl Cluster {
         for (key, value) in &self.options.configuration {
             command.arg("-D").arg(format!("{key}={value}"));
         }
+        command.envs(&self.options.environment);
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct RestoreArguments {
     pub(crate) from_savepoint: Option<String>,
 
     /// Drop state of the savepoint that the job does not declare, instead of refusing it.
-    #[arg(long)]
+    #[arg(long, requires = "from_savepoint")]
     pub(crate) allow_non_restored_state: bool,
 
     /// Who owns the savepoint from now on.

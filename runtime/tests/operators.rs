@@ -198,9 +198,15 @@ fn the_end_is_told_once_for_every_key_with_state() {
 
     // A checkpoint behind the end is restored behind the end.
     let snapshot = harness.barrier(1).unwrap();
-    let mut restored = count_at_end(Setup::default().restoring(snapshot));
+    let mut restored = count_at_end(Setup::default().restoring(snapshot.clone()));
     restored.end().unwrap();
     assert_eq!((restored.output(), restored.events()), (vec![], vec![Event::EndOfInput]));
+
+    // Unless there is more, as behind the savepoint of a drained job.
+    let mut goes_on = count_at_end(Setup::default().restoring(snapshot));
+    goes_on.push(words(&["more"])).unwrap();
+    goes_on.end().unwrap();
+    assert_eq!(goes_on.output(), [(4, 1)]);
 }
 
 #[test]

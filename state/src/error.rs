@@ -90,8 +90,10 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Disk { .. } | StoreError::Behind { .. } => Self::external(message),
-            StoreError::Damaged { .. } | StoreError::Incomplete { .. } => Self::internal(message),
+            StoreError::Disk { .. } | StoreError::Behind { .. } | StoreError::Incomplete { .. } => {
+                Self::external(message)
+            }
+            StoreError::Damaged { .. } => Self::internal(message),
         }
     }
 }

@@ -42,6 +42,10 @@ pub struct Script {
     pub canceled: Vec<JobId>,
     pub tails: Vec<u64>,
     pub members: Vec<(u64, Option<String>)>,
+    /// What is told of a savepoint; without any news it is refused.
+    pub savepoint_news: Vec<v1::SavepointEvent>,
+    pub savepoints: Vec<v1::SavepointSummary>,
+    pub asked_savepoints: Vec<v1::TriggerSavepointRequest>,
 }
 
 pub struct Cluster {
@@ -323,23 +327,37 @@ impl JobService for JobManager {
 
     async fn trigger_savepoint(
         &self,
-        _: Request<v1::TriggerSavepointRequest>,
+        request: Request<v1::TriggerSavepointRequest>,
     ) -> Result<Response<Self::TriggerSavepointStream>, Status> {
-        Err(Status::aborted("the job is RESTARTING; a savepoint can be taken while all its tasks run"))
+        let mut script = self.script.lock().unwrap();
+        script.asked_savepoints.push(request.into_inner());
+        if script.savepoint_news.is_empty() {
+            let refusal = "the job is RESTARTING; a savepoint can be taken while all its tasks run";
+            return Err(Status::aborted(refusal));
+        }
+        let news = script.savepoint_news.clone().into_iter().map(Ok);
+        Ok(Response::new(Box::pin(tokio_stream::iter(news))))
     }
 
     async fn list_savepoints(
         &self,
         _: Request<v1::ListSavepointsRequest>,
     ) -> Result<Response<v1::ListSavepointsResponse>, Status> {
-        Ok(Response::new(v1::ListSavepointsResponse::default()))
+        let savepoints = self.script.lock().unwrap().savepoints.clone();
+        Ok(Response::new(v1::ListSavepointsResponse { savepoints }))
     }
 
     async fn dispose_savepoint(
         &self,
-        _: Request<v1::DisposeSavepointRequest>,
+        request: Request<v1::DisposeSavepointRequest>,
     ) -> Result<Response<v1::DisposeSavepointResponse>, Status> {
-        Err(Status::invalid_argument("there are files but no savepoint; check the path"))
+        let path = request.into_inner().path;
+        let mut script = self.script.lock().unwrap();
+        if !script.savepoints.iter().any(|savepoint| savepoint.path == path) {
+            return Err(Status::invalid_argument("there are files but no savepoint; check the path"));
+        }
+        script.savepoints.retain(|savepoint| savepoint.path != path);
+        Ok(Response::new(v1::DisposeSavepointResponse::default()))
     }
 
     async fn cancel_job(

@@ -160,7 +160,7 @@ impl OperatorReport {
                     subject()
                 )),
                 StateVerdict::Removed if !allow_non_restored_state => refusals.push(format!(
-                    "{} is not declared any more; declare it again, or allow non-restored state to drop it",
+                    "{} is not declared any more; declare it again, or drop it with --allow-non-restored-state",
                     subject()
                 )),
                 _ => {}
@@ -181,7 +181,7 @@ impl OperatorReport {
             ),
         };
         format!(
-            "operator {} is not in the job any more; {cure}, or allow non-restored state to drop its state",
+            "operator {} is not in the job any more; {cure}, or drop its state with --allow-non-restored-state",
             self.label
         )
     }
@@ -270,7 +270,7 @@ impl Report {
             }
             StateVerdict::Removed => writeln!(
                 f,
-                "    state `{name}` is not declared any more; declare it again, or allow non-restored state to drop it"
+                "    state `{name}` is not declared any more; declare it again, or drop it with --allow-non-restored-state"
             ),
         }
     }

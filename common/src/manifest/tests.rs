@@ -142,19 +142,19 @@ fn every_row_of_the_table() {
         (
             "another operator in its place",
             manifest(&[source(), sum.clone()]),
-            "incompatible, for one reason\noperator `lines`: compatible\noperator `sum` (uid `s`): added, begins empty\noperator `count` (uid `c1`): removed\n    operator `count` (uid `c1`) is not in the job any more; give the one that continues it (`sum` (uid `s`), perhaps) .uid(\"c1\"), or allow non-restored state to drop its state\n".to_string(),
+            "incompatible, for one reason\noperator `lines`: compatible\noperator `sum` (uid `s`): added, begins empty\noperator `count` (uid `c1`): removed\n    operator `count` (uid `c1`) is not in the job any more; give the one that continues it (`sum` (uid `s`), perhaps) .uid(\"c1\"), or drop its state with --allow-non-restored-state\n".to_string(),
         ),
         (
             "no source",
             manifest(&[count()]),
-            "incompatible, for one reason\noperator `count` (uid `c1`): compatible\noperator `lines`: removed\n    operator `lines` is not in the job any more; it has no uid and was found by its place in the job: put the one that continues it there, or allow non-restored state to drop its state\n".to_string(),
+            "incompatible, for one reason\noperator `count` (uid `c1`): compatible\noperator `lines`: removed\n    operator `lines` is not in the job any more; it has no uid and was found by its place in the job: put the one that continues it there, or drop its state with --allow-non-restored-state\n".to_string(),
         ),
         (
             "another state",
             changed(|operator| operator.states[0].name = "sum".into()),
             count_is(
                 "incompatible, for one reason",
-                "    state `sum` is added, begins empty\n    state `total` is not declared any more; declare it again, or allow non-restored state to drop it\n",
+                "    state `sum` is added, begins empty\n    state `total` is not declared any more; declare it again, or drop it with --allow-non-restored-state\n",
             )
             .replace("(uid `c1`): incompatible", "(uid `c1`): compatible"),
         ),

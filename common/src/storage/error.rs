@@ -105,8 +105,8 @@ pub enum StorageError {
         /// What the system says.
         reason: io::Error,
     },
-    /// A file of this machine that is copied to or from the storage.
-    #[error("could not {operation} the local file {}: {reason}; {}", .file.display(), cure(.reason.kind()))]
+    /// A file or directory of this machine, from where or to where something is copied.
+    #[error("could not {operation} {} on this machine: {reason}; {}", .file.display(), cure(.reason.kind()))]
     LocalFile {
         /// What was tried.
         operation: &'static str,

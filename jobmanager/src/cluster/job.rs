@@ -136,12 +136,18 @@ pub(crate) fn skip(
     mark(restored, None);
 }
 
-/// What can be restored, in the order in which it is tried: the newest first, and what could not be read last.
+/// What can be restored, in the order in which it is tried: the newest first, also if it could not be read the last time, because no
+/// older one loses and doubles as little; what could not be read and has been replaced by newer ones last.
 pub(crate) fn candidates(checkpoints: &VecDeque<CompletedCheckpoint>) -> Vec<CheckpointId> {
-    let with_file = || checkpoints.iter().rev().filter(|checkpoint| checkpoint.path.is_some());
-    let sound = with_file().filter(|checkpoint| checkpoint.unreadable.is_none());
-    let unreadable = with_file().filter(|checkpoint| checkpoint.unreadable.is_some());
-    sound.chain(unreadable).map(|checkpoint| checkpoint.id).collect()
+    let with_file = checkpoints.iter().rev().filter(|checkpoint| checkpoint.path.is_some());
+    let (mut sound, mut unreadable): (Vec<_>, Vec<_>) =
+        with_file.partition(|checkpoint| checkpoint.unreadable.is_none());
+    let newest_sound = sound.first().map_or(0, |checkpoint| checkpoint.id);
+    let replaced = unreadable.split_off(unreadable.partition_point(|one| one.id > newest_sound));
+    let mut candidates = unreadable;
+    candidates.append(&mut sound);
+    candidates.extend(replaced);
+    candidates.into_iter().map(|checkpoint| checkpoint.id).collect()
 }
 
 /// A savepoint that a job is restored from as long as no newer checkpoint can be: the one that it began with, or the one with which

@@ -211,10 +211,13 @@ fn as_many_checkpoints_are_kept_as_configured_and_sound_ones_longest() {
     assert_eq!(job.restored, Some(3));
     let reason = job.latest_checkpoint().unwrap().unreadable.clone().unwrap();
     assert!(reason.len() <= MAX_FAILURE_TEXT_BYTES);
-    assert_eq!(crate::cluster::candidates(&job.checkpoints), [3, 2, 4], "what failed is tried last");
+    assert_eq!(crate::cluster::candidates(&job.checkpoints), [4, 3, 2], "it may be back");
     state.apply(begin(1));
     state.apply(complete(1, 5));
     assert_eq!(kept(&state), [2, 3, 5], "an unreadable one goes first");
+    let mut replaced = state.job(JOB).unwrap().checkpoints.clone();
+    replaced[1].unreadable = Some("cut off".into());
+    assert_eq!(crate::cluster::candidates(&replaced), [5, 2, 3], "what has been replaced is tried last");
     let stale = Command::SkipCheckpoints { job_id: JOB, attempt: 2, restored: 3, skipped: vec![] };
     assert!(matches!(refusal(state.apply(stale)), Refusal::StaleAttempt { .. }));
 }

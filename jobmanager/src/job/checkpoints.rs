@@ -120,7 +120,8 @@ impl JobCore {
                 self.history.add(Statistics { standing: Standing::Failed(reason), ..statistics });
             }
             Outcome::Refused { reason } => {
-                self.give_up(Statistics { standing: Standing::Failed(reason.to_string()), ..statistics });
+                let standing = Standing::Failed(reason.to_string());
+                self.give_up(Statistics { standing, ..statistics }, out);
             }
             Outcome::Ok | Outcome::Submitted { .. } | Outcome::CheckpointBegun { .. } => {
                 let what = if is_savepoint { "savepoint" } else { "checkpoint" };
@@ -153,15 +154,14 @@ impl JobCore {
         for pending in coordinator.in_progress() {
             if !self.committing.contains_key(&pending.checkpoint_id) {
                 let standing = Standing::Failed("its attempt ended".to_string());
-                self.give_up(Statistics::of(pending, attempt, standing));
+                self.give_up(Statistics::of(pending, attempt, standing), out);
             }
         }
     }
 
     /// A checkpoint never completes.
-    fn give_up(&mut self, statistics: Statistics) {
-        self.shared.aborted(statistics.checkpoint_id);
-        self.add_garbage(statistics.checkpoint_id);
+    fn give_up(&mut self, statistics: Statistics, out: &mut Vec<Action>) {
+        self.discard(statistics.checkpoint_id, out);
         self.history.add(statistics);
     }
 
@@ -220,7 +220,7 @@ impl JobCore {
                     self.savepoint_failed(&reason, out);
                 }
                 let statistics = Statistics::of(&pending, attempt, Standing::Failed(reason));
-                self.give_up(Statistics { duration_ms, ..statistics });
+                self.give_up(Statistics { duration_ms, ..statistics }, out);
                 out.push(Action::Propose(Command::AbortCheckpoint { job_id, attempt, checkpoint_id }));
                 self.send_to_all(&Message::CheckpointAborted { attempt, checkpoint_id }, out);
             }

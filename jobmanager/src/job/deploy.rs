@@ -108,9 +108,15 @@ impl JobCore {
         self.deploy_when_ready(out);
     }
 
+    /// What was suspected or found damaged before is read as a whole: by its listing alone it may look sound.
     pub(super) fn read_metadata(&self, checkpoint_id: CheckpointId) -> Action {
-        let as_a_whole = self.suspicious == Some(checkpoint_id);
+        let as_a_whole = self.was_unreadable(checkpoint_id) || self.suspicious == Some(checkpoint_id);
         Action::ReadMetadata { attempt: self.execution.attempt, checkpoint_id, as_a_whole }
+    }
+
+    /// Whether the log says of a checkpoint that it could not be read.
+    fn was_unreadable(&self, checkpoint_id: CheckpointId) -> bool {
+        self.retained.iter().any(|one| one.id == checkpoint_id && one.unreadable.is_some())
     }
 
     pub(super) fn metadata_read(
@@ -176,18 +182,20 @@ impl JobCore {
         self.skipped.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    /// An older checkpoint is restored than there is one: people and the next leader are told.
+    /// An older checkpoint is restored than there is one, or one that could not be read before: people and the next leader are
+    /// told.
     fn tell_skipped(&mut self, restored: CheckpointId, out: &mut Vec<Action>) {
-        if self.skipped.is_empty() {
+        if !self.skipped.is_empty() {
+            out.push(Action::Warn(format!(
+                "Job {} ({}) goes back to checkpoint {restored}; what it has written to the outside since then may be written \
+                 again. Not restored: {}.",
+                self.spec.name,
+                self.spec.job_id,
+                self.skipped_text()
+            )));
+        } else if !self.was_unreadable(restored) {
             return;
         }
-        out.push(Action::Warn(format!(
-            "Job {} ({}) goes back to checkpoint {restored}; what it has written to the outside since then may be written \
-             again. Not restored: {}.",
-            self.spec.name,
-            self.spec.job_id,
-            self.skipped_text()
-        )));
         self.skipping = Some((restored, self.skipped.clone()));
         out.push(Action::Propose(Command::SkipCheckpoints {
             job_id: self.spec.job_id,

@@ -1,9 +1,10 @@
 //! The files of a job's checkpoints: which are kept, which are deleted, and when.
 //!
 //! On a command's way this comes behind `CompleteCheckpoint`: only when the log has a newer checkpoint are the files of those
-//! that it replaces deleted. Files that nobody knows of (a leader, an attempt or a task ended before it told of them) are
-//! found by listing the job's directory once in each attempt and term, behind the first checkpoint that completes: whatever
-//! belongs to an older one that is neither kept nor in progress. Their names carry attempt and checkpoint, so no clock is asked.
+//! that it replaces deleted. What a checkpoint that failed has uploaded is needed by none and goes then. Files that nobody knows of
+//! (a leader, an attempt or a task ended before it told of them) are found by listing the job's directory behind the first
+//! checkpoint that completes in each attempt and term, and after a failed one: whatever belongs to an older one that is neither
+//! kept nor in progress. Their names carry attempt and checkpoint, so no clock is asked.
 
 use std::collections::BTreeSet;
 
@@ -41,6 +42,17 @@ impl JobCore {
             out.push(Action::ListFiles);
         }
         self.delete_shared(out);
+    }
+
+    /// A checkpoint never completes. What its tasks have announced goes at once, so that it does not take the room that the next
+    /// one needs; the files of its own, which late tasks may still write, go with the next that fails, and again when one completes.
+    pub(super) fn discard(&mut self, checkpoint_id: CheckpointId, out: &mut Vec<Action>) {
+        self.shared.aborted(checkpoint_id);
+        self.delete_shared(out);
+        out.extend(self.garbage.range(..checkpoint_id).next_back().map(|id| Action::DeleteCheckpoint(*id)));
+        self.add_garbage(checkpoint_id);
+        // Of tasks that have uploaded files and not told of them.
+        self.may_have_orphans = true;
     }
 
     /// Remembers a checkpoint whose files have to go, once late tasks cannot write them any more.

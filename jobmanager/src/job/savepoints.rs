@@ -192,13 +192,15 @@ impl JobCore {
         Some(own_directory(asked, self.spec.job_id, checkpoint_id))
     }
 
-    /// What can be restored, in the order in which it is tried: newer checkpoints than the savepoint, then that, then the rest.
+    /// What can be restored, in the order in which it is tried: checkpoints up to the last that is newer than the savepoint and sound,
+    /// then that, then the rest.
     pub(super) fn candidates(&self) -> VecDeque<CheckpointId> {
         let mut candidates = cluster::candidates(&self.retained);
         if let Some(base) = &self.base {
             let is_sound =
                 |id: &CheckpointId| self.retained.iter().any(|one| one.id == *id && one.unreadable.is_none());
-            let newer = candidates.iter().take_while(|id| **id > base.id && is_sound(id)).count();
+            let newer =
+                candidates.iter().rposition(|id| *id > base.id && is_sound(id)).map_or(0, |last| last + 1);
             candidates.insert(newer, base.id);
         }
         candidates.into()

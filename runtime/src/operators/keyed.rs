@@ -1,7 +1,8 @@
 //! The operator behind `key_by`: a stateful function with the state of its key groups.
 //!
 //! Invariants: a record is processed with the state of its own key; the snapshot at a barrier is the state after exactly the
-//! records before it; the end of the input is told to the function once, also over restarts.
+//! records before it; the end of the input is told to the function once, also over restarts, and once more only if the input
+//! goes on behind it.
 
 use std::sync::Arc;
 
@@ -149,6 +150,10 @@ where
     P: KeyedProcess<K, In>,
 {
     fn process(&mut self, batch: &mut Batch<In>) -> Result<(), Failure> {
+        if let End::Told = self.end {
+            // Restored from the savepoint of a job that was drained, and the sources go on: there will be another end.
+            self.end = End::Open;
+        }
         let mut keys = std::mem::take(&mut self.keys);
         let (mut records, mut timestamps) = batch.drain_parts();
         while !records.as_slice().is_empty() {

@@ -15,6 +15,7 @@ use thalweg_state::{
 use super::{Disk, Files, StateBackend, StateSettings, TaskStores};
 use crate::program::OperatorContext;
 use crate::snapshot::{FilePlace, StoreManifest};
+use crate::task::files::local_failure;
 
 /// What all stores of an attempt share.
 pub(super) struct Shared {
@@ -61,11 +62,9 @@ impl TaskStores {
         let manifests = context.restored.iter().filter_map(|snapshot| snapshot.store.as_ref());
         // The others have nothing of what this subtask owns, and were not fetched.
         let manifests: Vec<_> = manifests.filter(|manifest| manifest.overlaps(context.owned)).collect();
-        let unusable = |error: &io::Error| {
-            Failure::external(format!(
-                "cannot prepare the restored state of `{name}` in {}: {error}; free disk space or check the permissions",
-                self.directory.display()
-            ))
+        let unusable = |error| {
+            let failure = local_failure("prepare", &self.directory, error);
+            failure.context(format_args!("cannot restore the state of `{name}`"))
         };
         let sources: io::Result<Vec<_>> = manifests
             .iter()
@@ -75,12 +74,12 @@ impl TaskStores {
                 self.put_in_place(manifest, &own)
             })
             .collect();
-        let sources = sources.map_err(|error| unusable(&error))?;
+        let sources = sources.map_err(unusable)?;
         let backend = RocksDb::restore(&options, &wanted, &sources)?;
         let files = sources.iter().flat_map(|source| &source.files);
         for file in files.filter(|file| file.path.starts_with(&self.directory)) {
             // The store has its own links to what it needs.
-            fs::remove_file(&file.path).map_err(|error| unusable(&error))?;
+            fs::remove_file(&file.path).map_err(unusable)?;
         }
         self.uploads().restored(known_files(context, &manifests));
         let cache = CacheOptions::with_budget(disk.rocksdb.cache_bytes);

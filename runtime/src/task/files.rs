@@ -6,17 +6,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::KeyGroupRange;
 use thalweg_common::limits::SHARED_FILES_UNDER_WAY;
-use thalweg_common::storage::{Storage, UploadedFile};
+use thalweg_common::storage::{Storage, StorageError, UploadedFile};
 use thalweg_common::task_scope::{BlockingError, blocking};
 use thalweg_proto::convert::SharedFile;
 use thalweg_state::{StoreFile, StoreFiles};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::upload::{Directory, Owner, storage_failure};
 use crate::snapshot::{FilePlace, ManifestFile, StoreManifest, TaskSnapshot};
@@ -82,7 +83,8 @@ async fn upload(
     let (mut manifest, mut named, mut new) = (Vec::new(), Files::new(), Vec::new());
     for file in files.into_iter().filter(|file| !file.name.starts_with(NOT_NEEDED)) {
         if !file.is_shared {
-            let bytes = tokio::fs::read(&file.path).await.map_err(|error| unreadable(&file.path, &error))?;
+            let bytes = tokio::fs::read(&file.path).await;
+            let bytes = bytes.map_err(|reason| local_failure("read", &file.path, reason))?;
             manifest.push(part(&file, FilePlace::Here(bytes)));
             continue;
         }
@@ -99,11 +101,34 @@ async fn upload(
         named.insert(id, shared);
     }
     let uploaded_bytes = new.iter().map(|(_, shared)| shared.size_bytes).sum();
-    let uploads = new.into_iter().map(|(path, shared)| upload_file(Arc::clone(&storage), path, shared));
-    let done: Vec<()> = stream::iter(uploads).buffer_unordered(SHARED_FILES_UNDER_WAY).try_collect().await?;
-    drop(done);
+    upload_all(&storage, new).await?;
     stores.uploads().stored(checkpoint, named);
     Ok(Stored { manifest: StoreManifest { description, files: manifest }, uploaded_bytes })
+}
+
+/// Uploads all files or leaves none: a checkpoint that fails must not take the room of the next one.
+async fn upload_all(storage: &Arc<dyn Storage>, files: Vec<(PathBuf, SharedFile)>) -> Result<(), Failure> {
+    let paths: Vec<_> = files.iter().map(|(_, shared)| shared.path.clone()).collect();
+    let has_failed = AtomicBool::new(false);
+    let uploads = files.into_iter().map(|(path, shared)| async {
+        // What is under way ends: it could not be deleted before.
+        if has_failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let uploaded = upload_file(Arc::clone(storage), path, shared).await;
+        uploaded.inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
+    });
+    let done: Vec<_> = stream::iter(uploads).buffer_unordered(SHARED_FILES_UNDER_WAY).collect().await;
+    let Some(failure) = done.into_iter().find_map(Result::err) else { return Ok(()) };
+    discard(&**storage, &paths).await;
+    Err(failure)
+}
+
+/// Deletes files that were uploaded for a checkpoint that fails. What is left is found when a later one completes.
+pub(super) async fn discard(storage: &dyn Storage, paths: &[String]) {
+    if let Err(error) = storage.delete_many(paths).await {
+        debug!("files of a failed checkpoint remain for now: {error}");
+    }
 }
 
 async fn upload_file(storage: Arc<dyn Storage>, local: PathBuf, shared: SharedFile) -> Result<(), Failure> {
@@ -154,12 +179,8 @@ pub(crate) async fn fetch(
 
 async fn download(storage: Arc<dyn Storage>, file: SharedFile, local: PathBuf) -> Result<(), Failure> {
     if let Some(directory) = local.parent() {
-        tokio::fs::create_dir_all(directory).await.map_err(|error| {
-            Failure::external(format!(
-                "cannot create {}: {error}; free disk space or check the permissions of the data directory",
-                directory.display()
-            ))
-        })?;
+        let made = tokio::fs::create_dir_all(directory).await;
+        made.map_err(|reason| local_failure("create", directory, reason))?;
     }
     let expected = UploadedFile { size: file.size_bytes, checksum: file.checksum };
     let downloaded = storage.download_file(&file.path, &local, Some(expected)).await;
@@ -186,8 +207,9 @@ fn dead(checkpoint: CheckpointId) -> Failure {
     Failure::external(format!("checkpoint {checkpoint} was given up before its state was stored"))
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::external(format!("cannot read {}: {error}; check the disk", path.display()))
+/// What the system says of a file or directory of this machine, with what helps.
+pub(crate) fn local_failure(operation: &'static str, path: &Path, reason: std::io::Error) -> Failure {
+    storage_failure(&StorageError::LocalFile { operation, file: path.to_owned(), reason })
 }
 
 fn ended(error: BlockingError) -> Failure {

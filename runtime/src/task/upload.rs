@@ -82,15 +82,29 @@ pub(crate) async fn store(
         let storage = Arc::clone(&storage);
         async move { (frozen.operator, files::store(frozen, barrier.id, owner, storage, stores).await) }
     });
-    let mut uploaded_bytes = 0;
+    let (mut uploaded_bytes, mut failed) = (0, None);
     // All of them, also when one fails: see the invariants of `files`.
     for (operator, stored) in join_all(storing).await {
-        let stored = stored.map_err(|failure| named(failure, barrier, owner))?;
-        uploaded_bytes += stored.uploaded_bytes;
-        files.extend(stored.manifest.shared());
-        snapshot.operators.entry(operator).or_default().store = Some(stored.manifest);
+        match stored {
+            Ok(stored) => {
+                uploaded_bytes += stored.uploaded_bytes;
+                files.extend(stored.manifest.shared());
+                snapshot.operators.entry(operator).or_default().store = Some(stored.manifest);
+            }
+            Err(failure) => failed = failed.or(Some(failure)),
+        }
     }
-    let handle = store_snapshot(barrier, snapshot, files, owner, directory).await?;
+    let new = files.iter().map(|file| &file.path);
+    let new = new.filter(|path| SharedFile::uploaded_by(path) == Some((owner.attempt, barrier.id)));
+    let new: Vec<_> = new.cloned().collect();
+    let stored = match failed {
+        None => store_snapshot(barrier, snapshot, files, owner, directory).await,
+        Some(failure) => Err(failure),
+    };
+    if stored.is_err() {
+        files::discard(&*storage, &new).await;
+    }
+    let handle = stored?;
     Ok(Stored { incremental_bytes: handle.size_bytes + uploaded_bytes, handle })
 }
 
@@ -119,10 +133,7 @@ async fn store_snapshot(
         _ if bytes.len() <= INLINE_STATE_BYTES => SnapshotLocation::Inline(bytes),
         Some(storage) => {
             let path = owner.path(barrier.id);
-            storage
-                .put(&path, Bytes::from(bytes))
-                .await
-                .map_err(|error| named(storage_failure(&error), barrier, owner))?;
+            storage.put(&path, Bytes::from(bytes)).await.map_err(|error| storage_failure(&error))?;
             SnapshotLocation::File(path)
         }
         None => {
@@ -179,10 +190,6 @@ pub(crate) fn decode(snapshots: &[Bytes]) -> Result<Vec<TaskSnapshot>, Failure> 
 
 pub(super) fn storage_failure(error: &StorageError) -> Failure {
     Failure::from(error)
-}
-
-fn named(failure: Failure, barrier: Barrier, owner: Owner) -> Failure {
-    failure.context(format_args!("checkpoint {} of task {}", barrier.id, owner.subtask))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which checkpoints and files are kept, which deleted, and what is restored when the newest cannot be.
 
-use thalweg_common::config::CheckpointRetention;
+use thalweg_common::config::{CheckpointRetention, RestartStrategy};
 
 use super::checkpoints::{deleted, restart, with_checkpoint};
 use super::*;
@@ -11,6 +11,7 @@ fn keeping(retained: u32) -> Bench {
     let mut graph = checkpointed_graph();
     graph.checkpointing.retained = retained;
     graph.checkpointing.tolerable_failures = 10;
+    graph.restart_strategy = RestartStrategy::FixedDelay { attempts: 10, delay_ms: 100 };
     let mut bench = Bench::submitted(graph, &["a", "b"]);
     bench.workers_ready();
     bench.all_tasks(TaskStatus::Running);
@@ -82,7 +83,7 @@ fn shared_files_go_with_the_last_checkpoint_that_names_them_and_not_before_the_l
 }
 
 #[test]
-fn what_an_aborted_checkpoint_uploaded_goes_with_the_next_that_completes() {
+fn what_an_aborted_checkpoint_uploaded_goes_at_once_and_what_comes_late_with_the_next_that_completes() {
     let mut bench = keeping(1);
     let (kept, orphan, late) = (shared(1, "kept"), shared(2, "orphan"), shared(2, "late"));
     complete(&mut bench, &[&kept]);
@@ -94,10 +95,30 @@ fn what_an_aborted_checkpoint_uploaded_goes_with_the_next_that_completes() {
         News::Declined { checkpoint_id: 2, subtask: subtask(1, 1), failure: failure("disk full") },
     );
     bench.acknowledge("a", 2, subtask(1, 0), &with_shared(&[&late]));
-    assert_eq!(deleted_files(&bench), [""; 0], "tasks may still write");
+    assert_eq!(deleted_files(&bench), [orphan.path.as_str()]);
+    assert_eq!(deleted(&bench), [0; 0], "tasks may still write");
     complete(&mut bench, &[&kept]);
-    assert_eq!(deleted_files(&bench), [late.path, orphan.path]);
+    assert_eq!(deleted_files(&bench), [orphan.path, late.path]);
     assert_eq!(deleted(&bench), [1, 2]);
+}
+
+#[test]
+fn checkpoints_that_fail_one_after_the_other_leave_no_more_than_the_last_and_files_that_nobody_told_of_are_found()
+ {
+    let mut bench = keeping(1);
+    let (kept, silent) = (shared(1, "kept"), shared(3, "silent"));
+    complete(&mut bench, &[&kept]);
+    for id in 2..5 {
+        bench.advance(1_000);
+        let news =
+            News::Declined { checkpoint_id: id, subtask: subtask(1, 1), failure: failure("disk full") };
+        bench.report("b", 1, news);
+    }
+    assert_eq!(deleted(&bench), [2, 3], "4 has just failed: its tasks may still write");
+    bench.listing = [&kept, &silent].map(|file| file.path.clone()).to_vec();
+    complete(&mut bench, &[&kept]);
+    assert_eq!((deleted_files(&bench), &bench.listing), (vec![silent.path], &vec![kept.path]));
+    assert_eq!(deleted(&bench), [2, 3, 1, 2, 3, 4], "all once more: tasks may have been late");
 }
 
 #[test]
@@ -249,6 +270,41 @@ fn a_checkpoint_whose_restore_fails_in_a_task_is_read_as_a_whole_before_the_next
     bench.advance(100);
     ready_again(&mut bench);
     assert_eq!((bench.attempt(), bench.record().restored), (3, Some(1)));
+}
+
+#[test]
+fn when_the_contents_of_every_checkpoint_are_damaged_the_job_says_so_of_each_and_waits() {
+    let mut bench = keeping(2);
+    complete(&mut bench, &[]);
+    complete(&mut bench, &[]);
+    bench.damaged = [1, 2].into();
+    restart(&mut bench);
+    // Each looks sound until a task has tried to restore it.
+    for attempt in 2..4 {
+        bench.workers_ready();
+        let failure = thalweg_common::failure::Failure::external("the snapshot is damaged");
+        let news = News::Task { subtask: subtask(1, 0), status: TaskStatus::Failed, failure: Some(failure) };
+        bench.report("a", attempt, news);
+        bench.stop_tasks_on("a");
+        bench.stop_tasks_on("b");
+        bench.advance(100);
+    }
+    let failures = &bench.record().failures;
+    let last = failures.back().unwrap().failure.message.clone();
+    assert!(last.starts_with("none of the retained checkpoints can be restored: checkpoint 2: "), "{last}");
+    assert!(last.contains("; checkpoint 1: "), "{last}");
+    assert_eq!((deleted(&bench), deleted_files(&bench)), (vec![], vec![]));
+    bench.damaged.clear();
+    bench.stop_tasks_on("a");
+    bench.stop_tasks_on("b");
+    bench.advance(100);
+    ready_again(&mut bench);
+    assert_eq!(
+        bench.record().reason,
+        "restored from checkpoint 2",
+        "the newest, although it was passed over before"
+    );
+    assert_eq!(bench.record().latest_checkpoint().unwrap().unreadable, None);
 }
 
 #[test]
