@@ -31,7 +31,8 @@ impl Measurement {
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
         let (low, high) = (at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2));
         let value = f64::midpoint(low, high);
-        let spread = (at(sorted.len().saturating_sub(1)) - at(0)) / value;
+        let range = at(sorted.len().saturating_sub(1)) - at(0);
+        let spread = if range == 0.0 { 0.0 } else { range / value };
         Self {
             bench,
             case: case.into(),
@@ -80,5 +81,6 @@ mod tests {
         assert_eq!(Measurement::median("b", "c", "ms", &[3.0, 1.0, 2.0]).value, 2.0);
         let even = Measurement::median("b", "c", "ms", &[4.0, 1.0, 2.0, 3.0]).against(5.0);
         assert_eq!((even.value, even.spread, even.ratio), (2.5, 1.2, Some(0.5)));
+        assert_eq!(Measurement::median("b", "c", "ms", &[0.0, 0.0]).spread, 0.0);
     }
 }

@@ -13,7 +13,7 @@ use thalweg_chaos_tests::cluster::{Cluster, ClusterOptions};
 use thalweg_chaos_tests::process::ProcessId;
 use thalweg_chaos_tests::wait;
 use thalweg_common::id::JobId;
-use thalweg_proto::model::JobDetails;
+use thalweg_proto::model::{Checkpoints, JobDetails};
 
 use crate::progress::Point;
 use crate::usage;
@@ -110,6 +110,14 @@ impl Submitted {
             bail!("the measured job is {}: {:#?}", details.summary.status, details.failures);
         }
         Ok(details)
+    }
+
+    /// The checkpoints that the cluster still knows of.
+    ///
+    /// # Errors
+    /// When there is no leader.
+    pub async fn checkpoints(&self) -> Result<Checkpoints> {
+        Ok(self.cluster.client().await?.checkpoints(self.job).await?)
     }
 
     /// The folder in which the job may write.

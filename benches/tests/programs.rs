@@ -41,3 +41,17 @@ fn backpressure_reports_memory_sibling_and_checkpoints() -> Result<()> {
     let arguments = ["--seconds", "1", "--workers", "1", "--checkpoint-interval-ms", "100"];
     reports(env!("CARGO_BIN_EXE_backpressure"), &arguments, &cases)
 }
+
+#[test]
+fn checkpoint_reports_pauses_durations_and_bytes() -> Result<()> {
+    let cases = [
+        "sync_p99_ms",
+        "sink_silence_ms",
+        "duration_p50_ms",
+        "uploaded_per_changed",
+        "full_rate_records_per_second",
+    ];
+    let size = ["--state-mb", "5", "--managed-memory", "8 mb", "--rate", "20000"];
+    let arguments = [&size[..], &["--checkpoints", "3", "--interval-ms", "100"]].concat();
+    reports(env!("CARGO_BIN_EXE_checkpoint"), &arguments, &cases)
+}

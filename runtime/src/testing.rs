@@ -92,6 +92,13 @@ impl Setup {
         self
     }
 
+    /// Keeps copies of checkpoints in the directory of a job.
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(crate) fn with_copies(mut self, job: &std::path::Path) -> Self {
+        self.state.stores = self.state.stores.with_copies(job);
+        self
+    }
+
     /// The stores of the operator's task.
     #[cfg(all(test, feature = "rocksdb"))]
     pub(crate) fn stores(&self) -> TaskStores {

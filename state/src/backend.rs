@@ -72,6 +72,8 @@ pub struct StoreFile {
     /// Whether it never changes once it is written, so that several checkpoints can share it under a name made of its
     /// checksum and size. The others are small and belong to one checkpoint.
     pub is_shared: bool,
+    /// Whether its content was read and found to be right by whoever put it there: a restore need not do that again.
+    pub is_verified: bool,
 }
 
 /// What a store says of itself beside its entries.

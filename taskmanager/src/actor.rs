@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use thalweg_common::config::keys;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{JobId, WorkerId};
 use thalweg_common::task_scope::{TaskScope, blocking};
@@ -21,6 +22,7 @@ use tonic::Status;
 use crate::blobs::BlobCache;
 use crate::core::{Action, Core, Fresh, Input, Timer};
 use crate::launcher::{Token, WorkerHandle, WorkerLauncher, WorkerSpec};
+use crate::local_state::LocalState;
 use crate::logs;
 use crate::messages::{Hello, LeaderMessage, Report, StartRequest};
 use crate::outbox::{self, Outbox};
@@ -72,6 +74,8 @@ pub(crate) struct Environment {
     pub(crate) logs: PathBuf,
     /// Where workers keep state, each in a directory of its own.
     pub(crate) state: PathBuf,
+    /// Where they keep copies of checkpoints.
+    pub(crate) local_state: LocalState,
     /// Managed memory of each slot.
     pub(crate) managed_bytes_per_slot: u64,
     pub(crate) data_host: String,
@@ -322,6 +326,7 @@ impl Actor {
                 }
             };
             remove_state(state_directory(&environment, worker)).await;
+            environment.local_state.worker_ended();
             Some(Mail::Exited { worker, failure })
         });
     }
@@ -398,6 +403,8 @@ async fn launch(
     })?;
     let mut configuration = environment.worker_configuration.clone();
     configuration.extend(request.program.configuration);
+    // Not the job's to choose: who removes the copies must find them.
+    configuration.insert(keys::LOCAL_STATE_DIRECTORIES.name.to_string(), environment.local_state.setting());
     let spec = WorkerSpec {
         job_id: request.job,
         worker_id: fresh.worker,

@@ -10,6 +10,7 @@ mod connection;
 mod core;
 pub mod exec_worker;
 pub mod launcher;
+mod local_state;
 mod logs;
 mod messages;
 mod outbox;
@@ -36,6 +37,7 @@ use crate::actor::{Actor, Environment, Mail};
 use crate::blobs::BlobCache;
 use crate::core::{Core, Identity, Patience};
 use crate::launcher::WorkerLauncher;
+use crate::local_state::LocalState;
 
 /// How a task manager is set up.
 #[derive(Debug, Clone)]
@@ -54,6 +56,8 @@ pub struct TaskManagerOptions {
     pub managed_bytes: u64,
     /// Where to look for the leading job manager: `host:port` each; one that is up is enough.
     pub job_managers: Vec<String>,
+    /// Where workers keep copies of their newest checkpoint: several task managers of a machine may share these directories.
+    pub local_state_directories: Vec<PathBuf>,
     /// Where job binaries and logs are kept. No two task managers may share it.
     pub data_directory: PathBuf,
     /// How long a worker may take from its start until it attaches.
@@ -74,6 +78,7 @@ impl TaskManagerOptions {
             worker_configuration: BTreeMap::new(),
             managed_bytes: managed_memory_bytes(&Configuration::new()),
             job_managers,
+            local_state_directories: vec![data_directory.join("local-state")],
             data_directory,
             attach_timeout: Duration::from_secs(10),
             exit_timeout: Duration::from_secs(1),
@@ -119,7 +124,10 @@ impl TaskManager {
         let (known, job_managers) = watch::channel(options.job_managers.clone());
         let state = options.data_directory.join("state");
         remove_all(&state).map_err(unusable)?;
-        let blobs = BlobCache::open(options.data_directory.join("blobs"), job_managers).map_err(unusable)?;
+        let blobs = BlobCache::open(options.data_directory.join("blobs"), job_managers.clone());
+        let blobs = blobs.map_err(unusable)?;
+        let absolute = options.local_state_directories.iter().map(std::path::absolute);
+        let local_state = LocalState::new(absolute.collect::<Result<_, _>>().map_err(unusable)?);
         let no_port = |error| Failure::external(format!("cannot listen on 127.0.0.1 for workers: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(no_port)?;
         let environment = Environment {
@@ -127,6 +135,7 @@ impl TaskManager {
             blobs,
             logs: options.data_directory.join("logs"),
             state,
+            local_state: local_state.clone(),
             managed_bytes_per_slot: options.managed_bytes / u64::from(options.slots),
             data_host: options.host.clone(),
             worker_configuration: options.worker_configuration,
@@ -149,6 +158,7 @@ impl TaskManager {
             // The data directory is this task manager's until its actor has ended.
             drop(lock);
         });
+        local_state.tidy_up(job_managers, registered.clone(), &scope);
         worker_service::serve(listener, mailbox.clone(), &scope);
         connection::start(options.job_managers, known, mailbox.clone(), &scope);
         Ok(TaskManagerHandle { id, scope, tasks, mailbox, registered })

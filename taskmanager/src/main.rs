@@ -187,12 +187,17 @@ impl Options {
             if self.labels.is_empty() { list(text(&keys::TASK_MANAGER_LABELS)) } else { self.labels };
         let of_workers =
             keys::EXCHANGE.iter().chain(keys::STORAGE).chain(keys::ROCKSDB).chain(keys::ROCKSDB_METRICS);
+        let of_workers = of_workers.chain(keys::LOCAL_STATE);
         let of_workers = of_workers.filter_map(|key| {
             let value = configuration.is_set(key).then(|| configuration.text(key))??;
             Some((key.name.to_string(), value.to_string()))
         });
         options.worker_configuration = of_workers.collect();
         options.managed_bytes = managed_memory_bytes(&configuration);
+        let local = list(text(&keys::LOCAL_STATE_DIRECTORIES));
+        if !local.is_empty() {
+            options.local_state_directories = local.into_iter().map(PathBuf::from).collect();
+        }
         Ok(options)
     }
 }
@@ -247,6 +252,19 @@ mod tests {
     fn defaults_and_made_up_names() {
         let options = resolve(&[]).expect("is right");
         assert_eq!((options.slots, options.host.as_str()), (1, "127.0.0.1"));
+        assert_eq!(options.local_state_directories, [PathBuf::from("/data/local-state")]);
+        let shared = resolve(&[
+            "-D",
+            "taskmanager.state.local.root-dirs=/a, /b",
+            "-D",
+            "state.backend.local-recovery=false",
+        ]);
+        let shared = shared.expect("is right");
+        assert_eq!(shared.local_state_directories, ["/a", "/b"].map(PathBuf::from));
+        assert_eq!(
+            shared.worker_configuration.get("execution.state-recovery.from-local"),
+            Some(&"false".to_string())
+        );
         assert_ne!(options.id, resolve(&[]).expect("is right").id);
     }
 

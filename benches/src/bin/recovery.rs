@@ -1,5 +1,8 @@
 //! What a killed task manager costs: the time until records flow again at the sinks, and where it goes.
 //!
+//! State is in memory or in RocksDB, restored from copies that the spare task manager finds on its machine or from the directory of
+//! checkpoints: the cases. `file_1000mb` is 1 GB in RocksDB from that directory.
+//!
 //! Three task managers have a slot each, and the job, `numbers -> key_by -> payload by key -> sink`, needs two of them: one
 //! is spare. When its state is complete and a checkpoint has it, one of the two that work is killed with SIGKILL. The time
 //! ends with the first record of the next attempt at the last of its sinks. Where it goes is read from the logs of the
@@ -15,6 +18,7 @@ use thalweg::prelude::{Environment, Failure, ValueState};
 use thalweg_benches::arrivals::{Arrival, ArrivalSink};
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::monotonic::now_ns;
+use thalweg_benches::payload::payload;
 use thalweg_benches::submitted;
 use thalweg_chaos_tests::cluster::{Cluster, ClusterOptions};
 use thalweg_chaos_tests::wait;
@@ -30,8 +34,11 @@ const BENCH: &str = "recovery";
 /// Bytes of state of a key, without the key.
 const PAYLOAD_BYTES: usize = 500;
 
-/// Records a second.
-const RATE: u32 = 50_000;
+/// Records a second, at least.
+const RATE: usize = 50_000;
+
+/// In how many seconds all keys get their state.
+const FILL_SECONDS: usize = 20;
 
 /// How many subtasks everything has.
 const PARALLELISM: u32 = 2;
@@ -48,12 +55,49 @@ struct Options {
     /// How often a task manager is killed, each time in a new cluster.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Megabytes of state.
-    #[arg(long, default_value_t = 100)]
-    state_mb: usize,
+    /// Which cases, with commas between them.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Case::MemoryLocal, Case::MemoryFile, Case::Local, Case::File])]
+    cases: Vec<Case>,
+    /// Megabytes of state, with commas between them: all cases with the first, those of RocksDB with the others, too.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000])]
+    state_mb: Vec<usize>,
     /// Settings of the job: KEY=VALUE.
     #[arg(short = 'D', value_parser = setting)]
     set: Vec<(String, String)>,
+}
+
+/// Where state is, and where it is restored from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Case {
+    /// In memory; from copies on the machine.
+    MemoryLocal,
+    /// In memory; from the directory of checkpoints.
+    MemoryFile,
+    /// In RocksDB; from copies on the machine.
+    Local,
+    /// In RocksDB; from the directory of checkpoints.
+    File,
+}
+
+impl Case {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MemoryLocal => "memory_local",
+            Self::MemoryFile => "memory_file",
+            Self::Local => "local",
+            Self::File => "file",
+        }
+    }
+
+    fn is_in_memory(self) -> bool {
+        matches!(self, Self::MemoryLocal | Self::MemoryFile)
+    }
+
+    fn settings(self) -> [(&'static str, &'static str); 2] {
+        let backend = if self.is_in_memory() { "hashmap" } else { "rocksdb" };
+        let from_local = if matches!(self, Self::MemoryLocal | Self::Local) { "true" } else { "false" };
+        [("state.backend.type", backend), ("execution.state-recovery.from-local", from_local)]
+    }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -71,6 +115,9 @@ struct JobOptions {
     /// How many keys there are.
     #[arg(long)]
     keys: u64,
+    /// Records a second.
+    #[arg(long)]
+    rate: f64,
 }
 
 fn main() -> Result<()> {
@@ -91,7 +138,8 @@ impl KeyedProcess<u64, u64> for Keep {
     type Out = u64;
 
     fn on_record(&mut self, number: u64, context: &mut Context<'_, u64, u64>) -> Result<(), Failure> {
-        self.payload.get_or_insert_with(context, || "x".repeat(PAYLOAD_BYTES));
+        let key = *context.key();
+        self.payload.get_or_insert_with(context, || payload(key, PAYLOAD_BYTES));
         context.emit(number);
         Ok(())
     }
@@ -99,7 +147,7 @@ impl KeyedProcess<u64, u64> for Keep {
 
 fn topology(env: &mut Environment) -> thalweg::Result<()> {
     let options = JobOptions::parse_from(env.args());
-    let numbers = env.generate(Some(f64::from(RATE)), None, |number| number).uid("numbers");
+    let numbers = env.generate(Some(options.rate), None, |number| number).uid("numbers");
     let kept = numbers.key_by(move |number| number % options.keys).process(Keep::default());
     kept.uid("keep").sink("arrivals", ArrivalSink::new(&options.folder));
     Ok(())
@@ -123,13 +171,22 @@ struct Run {
 }
 
 async fn measure(options: &Options) -> Result<()> {
-    let mut runs = Vec::new();
-    for _ in 0..options.runs.max(1) {
-        runs.push(run(options).await?);
+    for (number, state_mb) in options.state_mb.iter().enumerate() {
+        for case in options.cases.iter().filter(|case| number == 0 || !case.is_in_memory()) {
+            let mut runs = Vec::new();
+            for _ in 0..options.runs.max(1) {
+                runs.push(run(options, *case, *state_mb).await?);
+            }
+            report(options, &format!("{}_{state_mb}mb", case.name()), &runs)?;
+        }
     }
-    let report = |case: &str, figure: fn(&Run) -> f64| {
+    Ok(())
+}
+
+fn report(options: &Options, case: &str, runs: &[Run]) -> Result<()> {
+    let report = |what: &str, figure: fn(&Run) -> f64| {
         let figures: Vec<_> = runs.iter().map(figure).collect();
-        Measurement::median(BENCH, case, "ms", &figures).print(options.json)
+        Measurement::median(BENCH, format!("{case}_{what}"), "ms", &figures).print(options.json)
     };
     report("records_at_all_sinks", |run| run.all)?;
     report("records_at_a_sink", |run| run.first)?;
@@ -139,12 +196,15 @@ async fn measure(options: &Options) -> Result<()> {
     report("until_restored", |run| run.opened)
 }
 
-async fn run(options: &Options) -> Result<Run> {
+async fn run(options: &Options, case: Case, state_mb: usize) -> Result<Run> {
+    let machine = tempfile::tempdir().context("cannot make a directory for copies")?;
     let slots = ClusterOptions { task_managers: 3, slots: 1, ..ClusterOptions::default() };
-    let mut cluster = Cluster::start(slots).await?;
+    let copies = machine.path().display().to_string();
+    let mut cluster = Cluster::start(slots.set("taskmanager.state.local.root-dirs", &copies)).await?;
     let (arrivals, checkpoints) = (cluster.folder().join("arrivals"), cluster.folder().join("checkpoints"));
     std::fs::create_dir(&arrivals)?;
-    let keys = (options.state_mb * 1_000_000 / PAYLOAD_BYTES).to_string();
+    let keys = state_mb * 1_000_000 / PAYLOAD_BYTES;
+    let (keys, rate) = (keys.to_string(), RATE.max(keys / FILL_SECONDS).to_string());
     let folder = arrivals.to_str().context("a path that is not UTF-8")?;
     let (parallelism, directory) = (PARALLELISM.to_string(), checkpoints.display().to_string());
     let mut configuration = vec![
@@ -152,10 +212,11 @@ async fn run(options: &Options) -> Result<Run> {
         ("execution.checkpointing.interval", "1 s"),
         ("execution.checkpointing.dir", directory.as_str()),
     ];
+    configuration.extend(case.settings());
     configuration.extend(options.set.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    let arguments = ["--folder", folder, "--keys", &keys];
+    let arguments = ["--folder", folder, "--keys", &keys, "--rate", &rate];
     let job = cluster.submit(std::env::current_exe()?, &arguments, &configuration).await?;
-    full(&cluster, job, options.state_mb).await?;
+    full(&cluster, job, state_mb).await?;
 
     let victim = working(&mut cluster)?;
     let wall = SystemClock::new();

@@ -5,7 +5,7 @@
 
 mod groups;
 
-pub use groups::{EXCHANGE, ROCKSDB, ROCKSDB_METRICS, STORAGE};
+pub use groups::{EXCHANGE, LOCAL_STATE, ROCKSDB, ROCKSDB_METRICS, STORAGE};
 
 use crate::limits::{
     CHANNEL_CREDIT_BYTES, FLOATING_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES,
@@ -197,6 +197,9 @@ keys! {
         ValueKind::Integer { min: 0, max: COUNT_MAX }, default "0";
     /// Where checkpoints are stored: a directory that job managers and task managers all reach.
     CHECKPOINTING_DIRECTORY: "execution.checkpointing.dir" | "state.checkpoints.dir", ValueKind::Text;
+    /// Whether a task that returns to its machine reads what it restores from a copy there instead of the checkpoint's storage.
+    LOCAL_RECOVERY: "execution.state-recovery.from-local" | "state.backend.local-recovery",
+        ValueKind::Boolean, default "true";
     /// Where savepoints are stored when the command that asks for one names no directory.
     SAVEPOINT_DIRECTORY: "execution.checkpointing.savepoint-dir" | "state.savepoints.dir", ValueKind::Text;
     /// A batch that is not full is sent at the latest after this time.
@@ -367,6 +370,10 @@ keys! {
     TASK_SLOTS: "taskmanager.numberOfTaskSlots", ValueKind::Integer { min: 1, max: MAX_TASK_SLOTS as i64 }, default "1";
     /// Host name or address under which others reach a task manager.
     TASK_MANAGER_HOST: "taskmanager.host", ValueKind::Text;
+    /// Where tasks keep copies of their newest checkpoint for `execution.state-recovery.from-local`: directories with commas
+    /// between them, best on the disk of the state. Task managers of one machine and one cluster may share them, so that one
+    /// finds what another has left. Without it: a directory in the task manager's data directory.
+    LOCAL_STATE_DIRECTORIES: "taskmanager.state.local.root-dirs" | "execution.checkpointing.local-backup.dirs", ValueKind::Text;
     /// Labels of a task manager, as in `zone=a,disk=nvme`.
     TASK_MANAGER_LABELS: "taskmanager.labels", ValueKind::Text;
     /// Memory for state in RocksDB, all workers of a task manager together; each slot has the same share. Without it: a part of

@@ -1,7 +1,7 @@
 //! Files of this machine: what is being written and not there yet, and copies that know their checksum.
 //!
 //! Stands under the storage in a directory, and under the files that are read from and written for every storage.
-//! Invariants: a file appears under its name whole and forced to the disk, or not at all; what a crash leaves behind has a
+//! Invariants: a file appears under its name whole or not at all; what a crash leaves behind has a
 //! name that begins with [`TEMPORARY`]; a copy never holds more than one buffer of a file in memory.
 
 use std::fs::{self, File, OpenOptions};
@@ -77,12 +77,11 @@ impl IncomingFile {
         self.content.so_far()
     }
 
-    /// Brings the file to its place, durably. It replaces what is there.
+    /// Brings the file to its place. It replaces what is there. Forcing it to the disk would take seconds per gigabyte, for a copy
+    /// that nobody needs when this machine has crashed.
     pub(super) fn publish(self) -> io::Result<UploadedFile> {
-        self.file.sync_all()?;
         fs::rename(&self.temporary.path, &self.target)?;
         self.temporary.renamed();
-        sync_directory(directory_of(&self.target))?;
         Ok(self.content.so_far())
     }
 }

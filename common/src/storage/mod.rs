@@ -81,8 +81,8 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn upload_file(&self, local: &Path, path: &str) -> Result<UploadedFile, StorageError>;
 
     /// Copies an object to a local file, whose directory must exist, and tells its size and checksum. The file appears
-    /// whole and durably, or not at all; it replaces what is there. If `expected` is given, an object that differs from it
-    /// is refused.
+    /// whole, or not at all; it replaces what is there, and is not forced to the disk: after a crash of the machine the object is
+    /// copied again. If `expected` is given, an object that differs from it is refused.
     ///
     /// # Errors
     /// As [`Storage::get`], if the object is not what was expected ([`StorageError::Damaged`]), or if the file cannot be

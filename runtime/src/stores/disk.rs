@@ -107,7 +107,8 @@ impl TaskStores {
                 }
             };
             let (name, size_bytes, checksum) = (file.name.clone(), file.size_bytes, file.checksum);
-            files.push(StoreFile { name, path, size_bytes, checksum, is_shared });
+            // What was fetched, or linked from a copy, was checked then.
+            files.push(StoreFile { name, path, size_bytes, checksum, is_shared, is_verified: is_shared });
         }
         Ok(StoreFiles { description: manifest.description.clone(), files })
     }

@@ -8,6 +8,7 @@
 #[cfg(feature = "rocksdb")]
 mod disk;
 mod draining;
+mod local;
 mod uploads;
 
 use std::path::{Path, PathBuf};
@@ -16,10 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thalweg_common::config::{ConfigKey, Configuration, keys, managed_memory_bytes};
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::{JobGraph, StateKind};
-use thalweg_common::id::{Attempt, CheckpointId, OperatorId, SubtaskId};
+use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId, SubtaskId};
 use thalweg_state::{Declarations, FrozenEpoch, KeyedStore, StateKey};
 
 pub(crate) use self::draining::Draining;
+pub(crate) use self::local::{LocalCopies, Unusable, Wanted};
 pub(crate) use self::uploads::{FileId, Files, Uploads};
 use crate::program::OperatorContext;
 use crate::slot::{self, SlotId};
@@ -43,6 +45,9 @@ pub struct StateSettings {
     pub incremental: bool,
     /// Managed memory in bytes of a process that has no task manager to tell it its share.
     pub managed_bytes: u64,
+    /// Where copies of the newest checkpoint are kept on the machine: `taskmanager.state.local.root-dirs`. Nowhere if
+    /// `execution.state-recovery.from-local` is off.
+    pub local_directories: Vec<PathBuf>,
     /// How RocksDB is tuned.
     #[cfg(feature = "rocksdb")]
     pub rocksdb: thalweg_state::RocksDbSettings,
@@ -54,6 +59,7 @@ impl Default for StateSettings {
             backend: StateBackend::HashMap,
             incremental: true,
             managed_bytes: managed_memory_bytes(&Configuration::new()),
+            local_directories: Vec::new(),
             #[cfg(feature = "rocksdb")]
             rocksdb: thalweg_state::RocksDbSettings::default(),
         }
@@ -78,14 +84,23 @@ impl StateSettings {
             ))
             .permanent());
         }
+        let is_local = configuration.boolean(&keys::LOCAL_RECOVERY).unwrap_or(true);
+        let directories = configuration.text(&keys::LOCAL_STATE_DIRECTORIES).filter(|_| is_local);
         Ok(Self {
             backend,
             incremental: configuration.boolean(&keys::CHECKPOINTING_INCREMENTAL).unwrap_or(true),
             managed_bytes: managed_memory_bytes(configuration),
+            local_directories: directories.map(local_directories).unwrap_or_default(),
             #[cfg(feature = "rocksdb")]
             rocksdb: thalweg_state::RocksDbSettings::from_configuration(configuration),
         })
     }
+}
+
+/// The directories in a list with commas between them.
+#[must_use]
+pub fn local_directories(list: &str) -> Vec<PathBuf> {
+    list.split(',').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).collect()
 }
 
 /// What has changed in a store on disk before a barrier, and where its checkpoint is to be linked.
@@ -107,6 +122,8 @@ impl PartialEq for FrozenStore {
 pub(crate) struct WorkerStores {
     /// Absent if state is in memory.
     disk: Option<Arc<Disk>>,
+    /// Where copies of the job's checkpoints are kept, if they are.
+    local: Vec<PathBuf>,
 }
 
 /// Where stores on disk are.
@@ -134,13 +151,25 @@ impl WorkerStores {
         let managed_bytes =
             managed_bytes_per_slot.map_or(settings.managed_bytes, |bytes| bytes.saturating_mul(slots));
         let stores = tasks.iter().map(|task| stores_of(graph, *task)).sum();
-        Self { disk: Some(Arc::new(Disk::new(settings, managed_bytes, stores, directory))) }
+        let disk = Disk::new(settings, managed_bytes, stores, directory);
+        Self { disk: Some(Arc::new(disk)), local: Vec::new() }
+    }
+
+    /// The same with copies of the job's checkpoints in these directories, which the machine's task managers share.
+    #[must_use]
+    pub(crate) fn with_copies(self, directories: &[PathBuf], job: JobId) -> Self {
+        let local = directories.iter().map(|directory| directory.join(job.to_string())).collect();
+        Self { local, ..self }
     }
 
     /// Those of one task.
     pub(crate) fn task(&self, subtask: SubtaskId) -> TaskStores {
         let directory = self.disk.as_ref().map(|disk| disk.directory.join(subtask.to_string()));
-        TaskStores { disk: self.disk.clone(), directory: directory.unwrap_or_default(), ..Default::default() }
+        // Always the same of several directories, so that the copies are found again.
+        let number = (subtask.vertex + subtask.index) as usize % self.local.len().max(1);
+        let local = self.local.get(number).map(|job| LocalCopies::new(job.clone(), subtask));
+        let (disk, directory) = (self.disk.clone(), directory.unwrap_or_default());
+        TaskStores { disk, directory, local, ..Default::default() }
     }
 
     /// The directory of the stores, if they are on disk.
@@ -194,6 +223,8 @@ pub(crate) struct TaskStores {
     directory: PathBuf,
     draining: Draining,
     uploads: Arc<Mutex<Uploads>>,
+    /// Copies of its checkpoints, if any are kept.
+    local: Option<LocalCopies>,
 }
 
 impl TaskStores {
@@ -205,6 +236,18 @@ impl TaskStores {
     /// What the task has uploaded.
     pub(crate) fn uploads(&self) -> MutexGuard<'_, Uploads> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same with copies of its checkpoints in the directory of a job.
+    #[cfg(test)]
+    pub(crate) fn with_copies(self, job: &Path) -> Self {
+        let subtask = SubtaskId { vertex: 1, index: 0 };
+        Self { local: Some(LocalCopies::new(job.to_path_buf(), subtask)), ..self }
+    }
+
+    /// Copies of its checkpoints on this machine, if any are kept.
+    pub(crate) fn local(&self) -> Option<&LocalCopies> {
+        self.local.as_ref()
     }
 
     /// Whether files are uploaded once only.

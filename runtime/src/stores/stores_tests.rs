@@ -17,6 +17,12 @@ fn settings_are_read_from_their_keys() {
         "state.backend: hashmap\nstate.backend.incremental: false\ntaskmanager.memory.managed.size: 5 mb";
     let settings = StateSettings::from_configuration(&configuration(all)).unwrap();
     assert_eq!((settings.incremental, settings.managed_bytes), (false, 5 << 20));
+    assert!(settings.local_directories.is_empty(), "without a task manager there is no place for copies");
+    let roots = "taskmanager.state.local.root-dirs: /a, /b,";
+    let settings = StateSettings::from_configuration(&configuration(roots)).unwrap();
+    assert_eq!(settings.local_directories, ["/a", "/b"].map(PathBuf::from));
+    let off = format!("{roots}\nstate.backend.local-recovery: false");
+    assert!(StateSettings::from_configuration(&configuration(&off)).unwrap().local_directories.is_empty());
     let rocksdb = StateSettings::from_configuration(&configuration("state.backend.type: rocksdb"));
     if cfg!(feature = "rocksdb") {
         assert_eq!(rocksdb.unwrap().backend, StateBackend::RocksDb);

@@ -1,7 +1,8 @@
-//! Which shared files a task may name in its next checkpoint. Pure.
+//! Which shared files a task may name in its next checkpoint, and of which files it keeps local copies. Pure.
 //!
-//! Invariant: beside what it uploads for the checkpoint at hand, a task names only files of the newest checkpoint of which it was
-//! told that it is complete: the job manager keeps those, and no others.
+//! Invariants: beside what it uploads for the checkpoint at hand, a task names only files of the newest checkpoint of which it was
+//! told that it is complete: the job manager keeps those, and no others. Copies are kept of the files of that checkpoint, or of
+//! the one that was restored, and of those in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +15,20 @@ pub(crate) type FileId = (OperatorId, String, u64, u64);
 /// Files, and where they were uploaded to.
 pub(crate) type Files = BTreeMap<FileId, SharedFile>;
 
+/// What a checkpoint has of a task.
+#[derive(Debug, Default)]
+struct Parts {
+    shared: Files,
+    /// The paths of files that belong to it alone.
+    own: BTreeSet<String>,
+}
+
 /// What a task has uploaded.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
     /// Of the newest checkpoint that is known to be complete.
-    completed: Files,
-    in_progress: BTreeMap<CheckpointId, Files>,
+    completed: Parts,
+    in_progress: BTreeMap<CheckpointId, Parts>,
     /// Nothing older can become complete.
     newest: CheckpointId,
     aborted: BTreeSet<CheckpointId>,
@@ -29,19 +38,41 @@ impl Uploads {
     /// These files were restored.
     #[cfg(any(test, feature = "rocksdb"))]
     pub(crate) fn restored(&mut self, files: Files) {
-        self.completed.extend(files);
+        self.completed.shared.extend(files);
+    }
+
+    /// A file of this path was restored that belongs to one checkpoint alone.
+    pub(crate) fn restored_own(&mut self, path: &str) {
+        self.completed.own.insert(path.to_string());
     }
 
     /// Where a file is that need not be uploaded again.
     pub(crate) fn known(&self, file: &FileId) -> Option<&SharedFile> {
-        self.completed.get(file)
+        self.completed.shared.get(file)
     }
 
     /// A checkpoint has these files of one store.
     pub(crate) fn stored(&mut self, checkpoint: CheckpointId, files: Files) {
         if !self.is_dead(checkpoint) {
-            self.in_progress.entry(checkpoint).or_default().extend(files);
+            self.in_progress.entry(checkpoint).or_default().shared.extend(files);
         }
+    }
+
+    /// A checkpoint has a file of this path, or will have it, and no other has.
+    pub(crate) fn stored_own(&mut self, checkpoint: CheckpointId, path: &str) {
+        if !self.is_dead(checkpoint) {
+            self.in_progress.entry(checkpoint).or_default().own.insert(path.to_string());
+        }
+    }
+
+    /// The paths of all files of which there shall be copies.
+    pub(crate) fn needed(&self) -> BTreeSet<&str> {
+        let parts = std::iter::once(&self.completed).chain(self.in_progress.values());
+        let paths = parts.flat_map(|parts| {
+            let shared = parts.shared.values().map(|file| file.path.as_str());
+            shared.chain(parts.own.iter().map(String::as_str))
+        });
+        paths.collect()
     }
 
     /// A checkpoint is complete.
@@ -102,6 +133,30 @@ mod tests {
         assert!(uploads.known(&(OperatorId(1), "a".into(), 7, 9)).is_none(), "another content");
         uploads.completed(2);
         assert!(is_known(&uploads, "c"), "told twice");
+    }
+
+    #[test]
+    fn copies_are_needed_of_the_newest_complete_checkpoint_and_of_those_in_progress() {
+        let own = |checkpoint| format!("chk-{checkpoint}/0-0-a1");
+        let mut uploads = Uploads::default();
+        uploads.restored(files(1, &["a"]));
+        uploads.restored_own(&own(1));
+        uploads.stored(2, files(1, &["a"]));
+        uploads.stored(2, files(2, &["b"]));
+        uploads.stored_own(3, &own(3));
+        let first = ["chk-1/0-0-a1", "chk-3/0-0-a1", "shared/a1-c1-0-0-a", "shared/a1-c2-0-0-b"];
+        assert_eq!(Vec::from_iter(uploads.needed()), first);
+        uploads.completed(2);
+        assert_eq!(
+            Vec::from_iter(uploads.needed()),
+            ["chk-3/0-0-a1", "shared/a1-c1-0-0-a", "shared/a1-c2-0-0-b"]
+        );
+        uploads.aborted(3);
+        uploads.stored_own(3, &own(3));
+        assert_eq!(Vec::from_iter(uploads.needed()), ["shared/a1-c1-0-0-a", "shared/a1-c2-0-0-b"]);
+        // Without any file on disk: a task whose snapshot is part of the metadata.
+        uploads.completed(4);
+        assert!(uploads.needed().is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use thalweg_proto::convert::SharedFile;
 use thalweg_state::{StoreFile, StoreFiles};
 use tracing::{debug, warn};
 
+use super::copies::{self, Origins};
 use super::upload::{Directory, Owner, storage_failure};
 use crate::snapshot::{FilePlace, ManifestFile, StoreManifest, TaskSnapshot};
 use crate::stores::{FileId, Files, FrozenStore, TaskStores};
@@ -80,7 +81,7 @@ async fn upload(
         return Err(dead(checkpoint));
     }
     let StoreFiles { description, files } = files;
-    let (mut manifest, mut named, mut new) = (Vec::new(), Files::new(), Vec::new());
+    let (mut manifest, mut named, mut new, mut copied) = (Vec::new(), Files::new(), Vec::new(), Vec::new());
     for file in files.into_iter().filter(|file| !file.name.starts_with(NOT_NEEDED)) {
         if !file.is_shared {
             let bytes = tokio::fs::read(&file.path).await;
@@ -98,11 +99,13 @@ async fn upload(
             shared
         });
         manifest.push(part(&file, FilePlace::Shared(shared.path.clone())));
+        copied.push((file.path, shared.path.clone()));
         named.insert(id, shared);
     }
     let uploaded_bytes = new.iter().map(|(_, shared)| shared.size_bytes).sum();
     upload_all(&storage, new).await?;
     stores.uploads().stored(checkpoint, named);
+    copies::keep_files(stores, copied).await;
     Ok(Stored { manifest: StoreManifest { description, files: manifest }, uploaded_bytes })
 }
 
@@ -149,7 +152,8 @@ async fn upload_file(storage: Arc<dyn Storage>, local: PathBuf, shared: SharedFi
     )))
 }
 
-/// Brings the shared files of a snapshot to this machine, as far as they have what the subtask owns.
+/// Brings the shared files of a snapshot to where the task restores them, as far as they have what the subtask owns: those of
+/// which there is a copy from there.
 ///
 /// # Errors
 /// When one is not there, or damaged.
@@ -158,33 +162,40 @@ pub(crate) async fn fetch(
     owned: KeyGroupRange,
     directory: &Directory,
     stores: &TaskStores,
-) -> Result<(), Failure> {
+) -> Result<Origins, Failure> {
     let manifests = snapshot.operators.values().filter_map(|operator| operator.store.as_ref());
     let files: Vec<SharedFile> =
         manifests.filter(|manifest| manifest.overlaps(owned)).flat_map(StoreManifest::shared).collect();
     // Without stores on disk the operator says what is wrong.
     if files.is_empty() || !stores.is_on_disk() {
-        return Ok(());
+        return Ok(Origins::default());
     }
     let Some(storage) = directory else {
         return Err(Failure::internal("shared files are to be restored without a checkpoint directory"));
     };
-    let downloads = files.into_iter().map(|file| {
-        let (storage, local) = (Arc::clone(storage), stores.fetched(&file.path));
-        async move { download(storage, file, local).await }
-    });
-    stream::iter(downloads).buffer_unordered(SHARED_FILES_UNDER_WAY).try_collect::<Vec<()>>().await?;
-    Ok(())
+    let brought = files.into_iter().map(|file| bring(Arc::clone(storage), file, stores));
+    stream::iter(brought)
+        .buffer_unordered(SHARED_FILES_UNDER_WAY)
+        .try_fold(Origins::default(), async |sum, one| Ok(sum + one))
+        .await
 }
 
-async fn download(storage: Arc<dyn Storage>, file: SharedFile, local: PathBuf) -> Result<(), Failure> {
+async fn bring(storage: Arc<dyn Storage>, file: SharedFile, stores: &TaskStores) -> Result<Origins, Failure> {
+    let local = stores.fetched(&file.path);
     if let Some(directory) = local.parent() {
         let made = tokio::fs::create_dir_all(directory).await;
         made.map_err(|reason| local_failure("create", directory, reason))?;
     }
-    let expected = UploadedFile { size: file.size_bytes, checksum: file.checksum };
-    let downloaded = storage.download_file(&file.path, &local, Some(expected)).await;
-    downloaded.map(|_| ()).map_err(|error| storage_failure(&error))
+    let origins = if copies::place(stores, &file, &local).await {
+        Origins { copied_bytes: file.size_bytes, ..Origins::default() }
+    } else {
+        let expected = UploadedFile { size: file.size_bytes, checksum: file.checksum };
+        let downloaded = storage.download_file(&file.path, &local, Some(expected)).await;
+        downloaded.map_err(|error| storage_failure(&error))?;
+        Origins { fetched_bytes: file.size_bytes, ..Origins::default() }
+    };
+    copies::keep_files(stores, vec![(local, file.path)]).await;
+    Ok(origins)
 }
 
 /// Removes a directory with all that is in it. What is left goes with the worker's directory.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use thalweg_common::id::SubtaskId;
 use thalweg_common::key_group::groups_of;
@@ -95,7 +96,7 @@ async fn files_travel_once_and_are_named_again_when_their_checkpoint_is_complete
     let expected: Vec<u64> = (0..50_000).map(|key| if key < 300 { 3 } else { 2 }).collect();
 
     // On another machine.
-    let bytes = upload::fetch(last.handle.clone(), directory.clone()).await.unwrap();
+    let (bytes, _) = upload::fetch(&last.handle, &directory, &TaskStores::default()).await.unwrap();
     let snapshot = upload::decode(&[bytes]).unwrap().remove(0);
     let other = Setup::default().on_disk(&temporary.path().join("other"), 8 << 20);
     let restored = other.stores();
@@ -112,6 +113,71 @@ async fn files_travel_once_and_are_named_again_when_their_checkpoint_is_complete
     let third = Setup::default().on_disk(&temporary.path().join("third"), 8 << 20);
     let missing = fetch(&snapshot, groups_of(0, 1, 128), &directory, &third.stores()).await.unwrap_err();
     assert!(missing.message.contains("shared/"), "{missing}");
+}
+
+/// The names of the copies of the harness's subtask.
+fn copied(job: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(job.join("1-0")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_restore_reads_copies_on_this_machine_and_fetches_what_is_missing_or_damaged() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = |name: &str| temporary.path().join(name);
+    let directory: Directory =
+        Some(thalweg_common::storage::open(&path("storage").display().to_string()).unwrap());
+    let on_disk = |name: &str| Setup::default().on_disk(&path(name), 8 << 20).with_copies(&path("job"));
+    let setup = on_disk("one");
+    let stores = setup.stores();
+    let mut harness = open(setup);
+    let mut last = None;
+    for checkpoint in 1..=4 {
+        harness.push(ones(0..50_000 / checkpoint)).unwrap();
+        last = Some(store(&mut harness, checkpoint, &directory, &stores).await.unwrap().handle);
+        stores.uploads().completed(checkpoint);
+        copies::prune(stores.clone()).await;
+    }
+    // Of the newest complete checkpoint and no other; one that is in progress is kept beside it.
+    let last = last.unwrap();
+    let names: BTreeSet<String> = paths(&last).iter().map(|path| path.replace('/', "-")).collect();
+    assert!(names.len() >= 2, "{names:?}");
+    assert_eq!(copied(&path("job")), names);
+    harness.push(ones(0..10)).unwrap();
+    let aborted = store(&mut harness, 5, &directory, &stores).await.unwrap().handle;
+    copies::prune(stores.clone()).await;
+    assert_eq!(copied(&path("job")).len(), paths(&aborted).union(&paths(&last)).count());
+    stores.uploads().aborted(5);
+    copies::prune(stores.clone()).await;
+    assert_eq!(copied(&path("job")), names);
+
+    // The storage cannot be read, and need not be.
+    fs::rename(path("storage/shared"), path("storage/elsewhere")).unwrap();
+    let (bytes, _) = upload::fetch(&last, &directory, &stores).await.unwrap();
+    let snapshot = upload::decode(&[bytes]).unwrap().remove(0);
+    let shared_bytes: u64 = last.shared.iter().map(|file| file.size_bytes).sum();
+    let setup = on_disk("two");
+    let origins = fetch(&snapshot, groups_of(0, 1, 128), &directory, &setup.stores()).await.unwrap();
+    assert_eq!(origins, Origins { copied_bytes: shared_bytes, fetched_bytes: 0 });
+    let mut again = open(setup.restoring(snapshot.operators[&crate::testing::OPERATOR].clone()));
+    again.push(ones([0, 20_000, 49_999])).unwrap();
+    assert_eq!(again.output(), [(0, 5), (20_000, 3), (49_999, 2)]);
+
+    // A copy of other content, and one that is missing.
+    fs::rename(path("storage/elsewhere"), path("storage/shared")).unwrap();
+    let copy = |file: &SharedFile| path("job/1-0").join(file.path.replace('/', "-"));
+    let (damaged, missing) = (&last.shared[0], &last.shared[1]);
+    fs::remove_file(copy(damaged)).unwrap();
+    fs::write(copy(damaged), vec![0; damaged.size_bytes as usize]).unwrap();
+    fs::remove_file(copy(missing)).unwrap();
+    let setup = on_disk("three");
+    let origins = fetch(&snapshot, groups_of(0, 1, 128), &directory, &setup.stores()).await.unwrap();
+    let fetched_bytes = damaged.size_bytes + missing.size_bytes;
+    assert_eq!(origins, Origins { copied_bytes: shared_bytes - fetched_bytes, fetched_bytes });
+    let mut again = open(setup.restoring(snapshot.operators[&crate::testing::OPERATOR].clone()));
+    again.push(ones([0, 20_000, 49_999])).unwrap();
+    assert_eq!(again.output(), [(0, 5), (20_000, 3), (49_999, 2)]);
+    assert_eq!(copied(&path("job")), names, "what was fetched is there for the next time");
 }
 
 #[tokio::test]

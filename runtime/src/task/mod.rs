@@ -2,13 +2,14 @@
 //!
 //! On a record's way this is what moves it: a turn reads a batch from the head and runs it through the chain, again and again.
 //! `core` decides what comes next, `mailbox` brings the control mail, `panics` turns a panic of user code into a failure,
-//! `upload` writes snapshots while the task goes on, `files` those files of them that are shared, `savepoint` parts of savepoints,
-//! `counters` tells how far it is, `times` how it spends its time.
+//! `upload` writes snapshots while the task goes on, `files` those files of them that are shared, `copies` keeps copies of both on this
+//! machine, `savepoint` writes parts of savepoints, `counters` tells how far it is, `times` how it spends its time.
 //!
 //! Invariants: everything the worker learns comes as a [`Report`], in order; a task that has failed closes its channels
 //! only when it is cancelled, so that the failure which is reported first is the cause of all others; only user code and
 //! a worker that is slow to read reports keep a turn from its end: what a task waits for, it waits for between its turns.
 
+pub(crate) mod copies;
 pub(crate) mod core;
 pub(crate) mod counters;
 pub(crate) mod files;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use thalweg_common::codec;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, SubtaskId};
@@ -13,6 +13,7 @@ use thalweg_common::task_scope::{BlockingError, blocking};
 use thalweg_proto::convert::{SharedFile, SnapshotHandle, SnapshotLocation};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::copies::{self, Origins};
 use super::files;
 use crate::event::Barrier;
 use crate::snapshot::TaskSnapshot;
@@ -75,7 +76,7 @@ pub(crate) async fn store(
                 "checkpoints of state in RocksDB need a directory; set `execution.checkpointing.dir`",
             ));
         }
-        let handle = store_snapshot(barrier, snapshot, files, owner, directory).await?;
+        let handle = store_snapshot(barrier, snapshot, files, owner, directory, stores).await?;
         return Ok(Stored { incremental_bytes: handle.size_bytes, handle });
     };
     let storing = frozen.into_iter().map(|frozen| {
@@ -98,7 +99,7 @@ pub(crate) async fn store(
     let new = new.filter(|path| SharedFile::uploaded_by(path) == Some((owner.attempt, barrier.id)));
     let new: Vec<_> = new.cloned().collect();
     let stored = match failed {
-        None => store_snapshot(barrier, snapshot, files, owner, directory).await,
+        None => store_snapshot(barrier, snapshot, files, owner, directory, stores).await,
         Some(failure) => Err(failure),
     };
     if stored.is_err() {
@@ -115,6 +116,7 @@ async fn store_snapshot(
     shared: Vec<SharedFile>,
     owner: Owner,
     directory: Directory,
+    stores: &TaskStores,
 ) -> Result<SnapshotHandle, Failure> {
     if barrier.is_final && directory.is_none() {
         // Kept only until the job has ended: recovery needs the sinks' transactions and the sources' ends, no more.
@@ -132,8 +134,16 @@ async fn store_snapshot(
     let location = match directory {
         _ if bytes.len() <= INLINE_STATE_BYTES => SnapshotLocation::Inline(bytes),
         Some(storage) => {
-            let path = owner.path(barrier.id);
-            storage.put(&path, Bytes::from(bytes)).await.map_err(|error| storage_failure(&error))?;
+            let (path, bytes) = (owner.path(barrier.id), Bytes::from(bytes));
+            let put = storage.put(&path, bytes.clone());
+            let kept = async {
+                // Nobody returns to a job that has ended.
+                if !barrier.is_final {
+                    copies::keep_bytes(stores, barrier.id, bytes, &path).await;
+                }
+            };
+            let (stored, ()) = join(put, kept).await;
+            stored.map_err(|error| storage_failure(&error))?;
             SnapshotLocation::File(path)
         }
         None => {
@@ -147,13 +157,20 @@ async fn store_snapshot(
     Ok(SnapshotHandle { location, size_bytes, checksum, shared })
 }
 
-/// Reads a snapshot back and checks that it is the one that was written.
+/// Reads a snapshot back, from its copy on this machine if there is one, and checks that it is the one that was written.
 ///
 /// # Errors
 /// When it is not there, or damaged.
-pub(crate) async fn fetch(handle: SnapshotHandle, directory: Directory) -> Result<Bytes, Failure> {
-    let (bytes, place) = match handle.location {
-        SnapshotLocation::Inline(bytes) => (Bytes::from(bytes), "the checkpoint's metadata".to_string()),
+pub(crate) async fn fetch(
+    handle: &SnapshotHandle,
+    directory: &Directory,
+    stores: &TaskStores,
+) -> Result<(Bytes, Origins), Failure> {
+    let mut origins = Origins::default();
+    let (bytes, place) = match &handle.location {
+        SnapshotLocation::Inline(bytes) => {
+            (Bytes::from(bytes.clone()), "the checkpoint's metadata".to_string())
+        }
         SnapshotLocation::DataFiles(_) => {
             return Err(Failure::internal(
                 "a part of a savepoint is to be restored like a checkpoint's snapshot",
@@ -165,8 +182,13 @@ pub(crate) async fn fetch(handle: SnapshotHandle, directory: Directory) -> Resul
                     format!("the snapshot `{path}` is to be restored without a checkpoint directory");
                 return Err(Failure::internal(message));
             };
+            if let Some(bytes) = copies::read(stores, handle, path).await {
+                origins.copied_bytes = handle.size_bytes;
+                return Ok((bytes, origins));
+            }
+            origins.fetched_bytes = handle.size_bytes;
             let place = format!("`{path}` in {}", storage.uri());
-            (storage.get(&path).await.map_err(|error| storage_failure(&error))?, place)
+            (storage.get(path).await.map_err(|error| storage_failure(&error))?, place)
         }
     };
     let (size, checksum) = (bytes.len() as u64, xxh3_64(&bytes));
@@ -177,7 +199,7 @@ pub(crate) async fn fetch(handle: SnapshotHandle, directory: Directory) -> Resul
             handle.size_bytes, handle.checksum
         )));
     }
-    Ok(bytes)
+    Ok((bytes, origins))
 }
 
 /// Decodes the snapshots that one subtask restores.
@@ -241,12 +263,50 @@ mod tests {
             if !is_inline {
                 assert_eq!(handle.location, SnapshotLocation::File("chk-7/3-1-a2".into()));
             }
-            let bytes = fetch(handle.clone(), directory.clone()).await.unwrap();
+            let stores = TaskStores::default();
+            let (bytes, origins) = fetch(&handle, &directory, &stores).await.unwrap();
+            assert_eq!(origins.fetched_bytes, if is_inline { 0 } else { handle.size_bytes });
             let restored = decode(&[bytes]).unwrap().remove(0);
             assert_eq!(restored.operators.keys().map(|id| id.0).collect::<Vec<_>>(), [1, 2]);
             let wrong = SnapshotHandle { checksum: handle.checksum ^ 1, ..handle };
-            assert!(fetch(wrong, directory.clone()).await.unwrap_err().message.contains("is damaged"));
+            let refused = fetch(&wrong, &directory, &stores).await.unwrap_err();
+            assert!(refused.message.contains("is damaged"), "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_read_from_its_copy_until_a_newer_checkpoint_is_complete() {
+        let temporary = tempfile::tempdir().unwrap();
+        let storage = temporary.path().join("storage");
+        let directory: Directory =
+            Some(thalweg_common::storage::open(&storage.display().to_string()).unwrap());
+        let stores = TaskStores::default().with_copies(&temporary.path().join("job"));
+        let stored = store(barrier(false), snapshot(100_000), Vec::new(), OWNER, directory.clone(), &stores);
+        let handle = stored.await.unwrap().handle;
+        stores.uploads().completed(7);
+        copies::prune(stores.clone()).await;
+
+        // The storage has something else there: nobody reads it.
+        let object = storage.join("chk-7/3-1-a2");
+        let bytes = std::fs::read(&object).unwrap();
+        std::fs::write(&object, b"something else").unwrap();
+        let again = TaskStores::default().with_copies(&temporary.path().join("job"));
+        let (read, origins) = fetch(&handle, &directory, &again).await.unwrap();
+        assert_eq!((&read[..], origins.copied_bytes), (&bytes[..], handle.size_bytes));
+
+        let copy = temporary.path().join("job/1-0/chk-7-3-1-a2");
+        std::fs::write(&copy, &bytes[1..]).unwrap();
+        std::fs::write(&object, &bytes).unwrap();
+        let (read, origins) = fetch(&handle, &directory, &again).await.unwrap();
+        assert_eq!((&read[..], origins.fetched_bytes), (&bytes[..], handle.size_bytes));
+        assert!(!copy.exists(), "a copy that was damaged is removed");
+
+        std::fs::write(&copy, &bytes).unwrap();
+        copies::prune(again.clone()).await;
+        assert!(copy.exists(), "it is of the checkpoint that was restored");
+        again.uploads().completed(8);
+        copies::prune(again).await;
+        assert!(!copy.exists());
     }
 
     #[tokio::test]
@@ -255,7 +315,8 @@ mod tests {
         assert!(declined.message.contains("set `execution.checkpointing.dir`"), "{declined}");
 
         let handle = stored(barrier(true), snapshot(100_000), None).await.unwrap();
-        let restored = decode(&[fetch(handle, None).await.unwrap()]).unwrap().remove(0);
+        let (bytes, _) = fetch(&handle, &None, &TaskStores::default()).await.unwrap();
+        let restored = decode(&[bytes]).unwrap().remove(0);
         assert!(restored.operators.values().all(|operator| operator.keyed_state.is_empty()));
         assert_eq!(restored.operators[&thalweg_common::id::OperatorId(2)].operator_state, [vec![1, 2, 3]]);
     }

@@ -6,6 +6,7 @@
 //! in the task's name, and its other channels stay open until it is cancelled; `Gone` is each task's last report.
 
 use std::collections::BTreeMap;
+use std::ops::Add;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope, ThreadHandle};
 use thalweg_proto::convert::SnapshotHandle;
 use tokio::sync::mpsc;
+use tracing::info;
 
 use super::messages::Deployment;
 use super::wiring::{self, Ends, Outgoing};
@@ -28,6 +30,7 @@ use crate::exchange::{ExchangeClient, ExchangeServer, TaskWaker};
 use crate::program::Program;
 use crate::slot::{self, Seat, SlotId};
 use crate::stores::{self, TaskStores, WorkerStores};
+use crate::task::copies::Origins;
 use crate::task::counters::Counters;
 use crate::task::files;
 use crate::task::mailbox::{Cancellation, Inbox, Mailbox, mailbox};
@@ -149,7 +152,10 @@ impl Deployer {
         let tasks: Vec<SubtaskId> = deployment.tasks.keys().copied().collect();
         let directory = stores::attempt_directory(&self.state_directory, deployment.attempt);
         let Program { state, graph, .. } = &*self.program;
-        WorkerStores::new(state, graph, &tasks, self.managed_bytes_per_slot, directory)
+        let stores = WorkerStores::new(state, graph, &tasks, self.managed_bytes_per_slot, directory);
+        // In the author's own process nothing outlives a failure of the machine's kind.
+        let has_copies = !self.is_local && deployment.checkpoint_directory.is_some();
+        if has_copies { stores.with_copies(&state.local_directories, self.job_id) } else { stores }
     }
 
     /// Where the job's snapshots are stored, if anywhere.
@@ -279,7 +285,16 @@ impl Deploying {
             return Err(failure);
         }
         self.parts.restored.extend(read?);
-        fetched
+        let (snapshots, origins): (Vec<_>, Vec<_>) = fetched?.into_iter().unzip();
+        let Origins { copied_bytes, fetched_bytes } =
+            origins.into_iter().fold(Origins::default(), Origins::add);
+        if copied_bytes + fetched_bytes > 0 {
+            info!(
+                "task {subtask} restores {copied_bytes} bytes from copies on this machine and {fetched_bytes} bytes from the \
+                 checkpoint's storage"
+            );
+        }
+        Ok(snapshots)
     }
 
     /// Lets the task run in its slot, to its end.
@@ -314,16 +329,15 @@ async fn fetch(
     owned: KeyGroupRange,
     directory: Directory,
     stores: &TaskStores,
-) -> Result<Bytes, Failure> {
-    let has_files = !handle.shared.is_empty();
-    let bytes = upload::fetch(handle, directory.clone()).await?;
-    if has_files {
+) -> Result<(Bytes, Origins), Failure> {
+    let (bytes, mut origins) = upload::fetch(&handle, &directory, stores).await?;
+    if !handle.shared.is_empty() {
         // Small: what is large is in the files.
         for snapshot in upload::decode(std::slice::from_ref(&bytes))? {
-            files::fetch(&snapshot, owned, &directory, stores).await?;
+            origins = origins + files::fetch(&snapshot, owned, &directory, stores).await?;
         }
     }
-    Ok(bytes)
+    Ok((bytes, origins))
 }
 
 async fn open_all(outgoing: Vec<Outgoing>) -> Vec<Result<AnySender, Failure>> {

@@ -34,11 +34,11 @@ use self::messages::{Acknowledgement, Command, Origin};
 use crate::exchange::{ExchangeClient, ExchangeServer};
 use crate::program::Program;
 use crate::stores::TaskStores;
-use crate::task::files;
 use crate::task::mailbox::Mail;
 use crate::task::savepoint;
 use crate::task::upload::{self, Directory, Owner, Stored};
 use crate::task::{self, Report, TakenSnapshot};
+use crate::task::{copies, files};
 
 /// How often the task manager is told the counters.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
@@ -206,8 +206,11 @@ impl Worker {
                 Action::EndAttempt(attempt) => self.end_attempt(attempt),
                 Action::Tell(subtask, mail) => {
                     let task = self.running.as_ref().and_then(|running| running.tasks.get(&subtask));
-                    if let Some(task) = task {
-                        note(&task.stores, mail);
+                    if let Some(task) = task
+                        && note(&task.stores, mail)
+                    {
+                        let pruned = copies::prune(task.stores.clone());
+                        self.deployer.scope.spawn(&format!("remove copies of task {subtask}"), pruned);
                     }
                     if let Some(Err(full)) = task.map(|task| task.mailbox.send(mail)) {
                         let failure = Failure::user(full.to_string());
@@ -341,13 +344,14 @@ impl Worker {
     }
 }
 
-/// Takes note of what becomes of the files that a task has uploaded.
-fn note(stores: &TaskStores, mail: Mail) {
+/// Takes note of what becomes of the files that a task has uploaded. Whether copies of some are not needed any more.
+fn note(stores: &TaskStores, mail: Mail) -> bool {
     match mail {
         Mail::Completed { checkpoint, .. } => stores.uploads().completed(checkpoint),
         Mail::Aborted { checkpoint } => stores.uploads().aborted(checkpoint),
-        Mail::Trigger(_) | Mail::EndInput => {}
+        Mail::Trigger(_) | Mail::EndInput => return false,
     }
+    stores.local().is_some()
 }
 
 fn microseconds(duration: Duration) -> u64 {

@@ -37,7 +37,7 @@ impl RocksDb {
                 Some(known) => known.checksum,
                 None => checksum(&path).map_err(|error| fault.io(&error))?,
             };
-            files.push(StoreFile { name, path, size_bytes, checksum, is_shared });
+            files.push(StoreFile { name, path, size_bytes, checksum, is_shared, is_verified: false });
         }
         files.sort_by(|left, right| left.name.cmp(&right.name));
         *known = files

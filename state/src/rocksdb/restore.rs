@@ -191,7 +191,11 @@ fn place(options: &RocksDbOptions, source: &StoreFiles, directory: &Path) -> Res
     for file in &source.files {
         let fault = Fault { directory: &file.path, ..Fault::at(options, "restore") };
         let size_bytes = std::fs::metadata(&file.path).map_err(|error| fault.io(&error))?.len();
-        let checksum = super::checkpoint::checksum(&file.path).map_err(|error| fault.io(&error))?;
+        let checksum = if file.is_verified {
+            file.checksum
+        } else {
+            super::checkpoint::checksum(&file.path).map_err(|error| fault.io(&error))?
+        };
         if (size_bytes, checksum) != (file.size_bytes, file.checksum) {
             return Err(fault.reason(format!(
                 "the file is damaged: it has {size_bytes} bytes with checksum {checksum:x} instead of {} bytes with {:x}",

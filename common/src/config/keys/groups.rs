@@ -29,6 +29,10 @@ pub const STORAGE: &[&ConfigKey] = &[
     &S3_SSE_KMS_KEY,
 ];
 
+/// The keys of copies of checkpoints on a task manager's machine. Whether there are any is up to the job, if it says so; where
+/// they are is up to the task manager.
+pub const LOCAL_STATE: &[&ConfigKey] = &[&LOCAL_RECOVERY, &LOCAL_STATE_DIRECTORIES];
+
 /// The keys that tune RocksDB, beside its metrics. A task manager's apply to every worker that it starts, unless the job was
 /// submitted with its own.
 pub const ROCKSDB: &[&ConfigKey] = &[
