@@ -95,6 +95,11 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// Leaves the folder, with all logs, where it is when the cluster ends.
+    pub fn keep_folder(&mut self) {
+        self.folder.disable_cleanup(true);
+    }
+
     /// The addresses of all job managers, for a client.
     pub fn addresses(&self) -> Vec<String> {
         self.addresses.values().cloned().collect()
@@ -139,8 +144,18 @@ impl Cluster {
     /// # Errors
     /// When it ends or the deadline passes.
     pub async fn start_task_manager(&mut self) -> Result<u32> {
+        let number = self.started + 1;
+        self.restart_task_manager(number)?;
+        self.task_manager_ready(number).await?;
+        Ok(number)
+    }
+
+    /// Starts a task manager with this number, its name and data those of an earlier one with the same number.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn restart_task_manager(&mut self, number: u32) -> Result<()> {
         self.started += 1;
-        let number = self.started;
         let name = format!("taskmanager-{number}");
         let mut command = Command::new(binary("taskmanager")?);
         command.args([
@@ -151,10 +166,18 @@ impl Cluster {
         ]);
         command.args(["--id", &name]).arg("--data-dir").arg(self.folder.path().join(&name));
         self.configure(&mut command);
-        let mut process = Process::start(&name, &mut command, &self.logs())?;
-        process.ready("taskmanager ready").await?;
-        self.task_managers.insert(number, process);
-        Ok(number)
+        let log = if self.started == number { name } else { format!("{name}-{}", self.started) };
+        self.task_managers.insert(number, Process::start(&log, &mut command, &self.logs())?);
+        Ok(())
+    }
+
+    /// Waits until a task manager is registered.
+    ///
+    /// # Errors
+    /// When it ends or the deadline passes.
+    pub async fn task_manager_ready(&mut self, number: u32) -> Result<()> {
+        self.task_manager(number)?.ready("taskmanager ready").await?;
+        Ok(())
     }
 
     /// The numbers of the task managers that were started and not killed, oldest first.

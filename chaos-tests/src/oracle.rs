@@ -21,21 +21,38 @@ pub struct Difference {
 /// When a file cannot be read or ends in the middle of a line.
 pub fn committed_lines(directory: &Path) -> Result<BTreeMap<String, u64>> {
     let mut lines = BTreeMap::new();
+    for text in committed_texts(directory)? {
+        for line in text.lines() {
+            *lines.entry(line.to_string()).or_default() += 1;
+        }
+    }
+    Ok(lines)
+}
+
+/// The contents of all committed part files below `directory`, in no particular order.
+///
+/// # Errors
+/// When a file cannot be read or ends in the middle of a line.
+pub fn committed_texts(directory: &Path) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
         let path = entry?.path();
-        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        if hidden || !path.is_file() {
+        if !is_committed(&path) {
             continue;
         }
         let text = fs::read_to_string(&path)?;
         if !text.is_empty() && !text.ends_with('\n') {
             bail!("{} ends in the middle of a line: a partial file is visible", path.display());
         }
-        for line in text.lines() {
-            *lines.entry(line.to_string()).or_default() += 1;
-        }
+        texts.push(text);
     }
-    Ok(lines)
+    Ok(texts)
+}
+
+/// Whether a path is a committed part file: others have hidden names.
+pub(crate) fn is_committed(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    !is_hidden && path.is_file()
 }
 
 /// Compares output with what it must be, both as lines with how often each occurs.

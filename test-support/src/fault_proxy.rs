@@ -6,6 +6,7 @@
 //! [`Fault::ResetAfter`] or [`Fault::Truncated`] was done there, and its client does not know. Each connection carries one
 //! request; what is not made to fail is passed through piece by piece.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ const SLOW_PIECES: usize = 8;
 const SLOW_PAUSE: Duration = Duration::from_millis(50);
 
 /// What happens to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// It is passed on, and so is its answer.
     None,
@@ -62,6 +63,23 @@ pub struct Faults {
     pub truncated: u16,
     /// [`Fault::Silence`].
     pub silence: u16,
+}
+
+impl Fault {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SlowDown => "503",
+            Self::Denied => "403",
+            Self::ResetBefore => "reset_before",
+            Self::ResetAfter => "reset_after",
+            Self::SlowBody => "slow",
+            Self::Truncated => "truncated",
+            Self::Silence => "silence",
+        }
+    }
 }
 
 impl Faults {
@@ -120,12 +138,13 @@ struct Shared {
     seed: u64,
     plan: Mutex<Plan>,
     requests: AtomicU64,
-    failed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Plan {
     faults: Faults,
+    /// How many requests have failed in which way.
+    failed: BTreeMap<Fault, u64>,
     /// For the next requests, the last one first; then `faults` decides again.
     script: Vec<Fault>,
 }
@@ -138,13 +157,7 @@ impl FaultProxy {
     pub async fn start(store: SocketAddr, seed: u64) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for the proxy")?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            store,
-            seed,
-            plan: Mutex::default(),
-            requests: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared { store, seed, plan: Mutex::default(), requests: AtomicU64::new(0) });
         let scope = TaskScope::with_policy("fault proxy", ErrorPolicy::LogOnly);
         let (serving, connections) = (Arc::clone(&shared), scope.clone());
         let token = scope.token();
@@ -185,7 +198,13 @@ impl FaultProxy {
     /// How many of them were made to fail.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.shared.failed.load(Ordering::Relaxed)
+        self.shared.plan().failed.values().sum()
+    }
+
+    /// How many of them failed in which way.
+    #[must_use]
+    pub fn failed_by_fault(&self) -> BTreeMap<Fault, u64> {
+        self.shared.plan().failed.clone()
     }
 }
 
@@ -206,7 +225,7 @@ impl Shared {
         let mut plan = self.plan();
         let fault = plan.script.pop().unwrap_or_else(|| decide(self.seed, number, plan.faults));
         if fault != Fault::None {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            *plan.failed.entry(fault).or_default() += 1;
         }
         fault
     }

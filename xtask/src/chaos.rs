@@ -1,11 +1,15 @@
-//! `cargo xtask chaos`: the tests that kill, starve and cut off real processes, as often as wanted; and the simulation of
-//! random topologies, as many as wanted.
+//! `cargo xtask chaos`: the tests that kill, starve and cut off real processes, as often as wanted; the simulation of random
+//! topologies, as many as wanted; and a job under kills and a failing store, as long as wanted.
+
+use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::{Cargo, display};
 use crate::clock::{Stopwatch, seconds};
-use crate::exit::Usage;
+use crate::exit::{Interrupted, Usage};
+use crate::program::Built;
 use crate::setup::{self, Tool};
 use crate::workspace::Workspace;
 
@@ -17,8 +21,13 @@ can be picked and repeated, to find what fails once in a hundred times. The firs
 cancellations, one for each seed, and looks for deadlocks and for records that are lost, doubled or out of order. The
 first finding ends the run and prints the command that repeats its seed alone.
 
+`exactly-once` runs a job whose state is four times its memory, with checkpoints on an S3 that fails, kills a worker, a task
+manager or the leading job manager every 5 to 15 seconds, and has an oracle count what is lost and what is duplicated.
+A minute of it is one of the tests. Its seed is printed and repeats the schedule.
+
 Usage: cargo xtask chaos [OPTIONS] [FILTER]...
        cargo xtask chaos topologies [--seeds <N>] [--from <SEED>]
+       cargo xtask chaos exactly-once [--minutes <N>] [--seed <N>] [--json] [--help]
 
 Arguments:
   [FILTER]...        only tests whose names contain one of these
@@ -33,12 +42,17 @@ Examples:
   cargo xtask chaos
   cargo xtask chaos leader --repeat 20
   cargo xtask chaos topologies --from 12 --seeds 1
+  cargo xtask chaos exactly-once --minutes 10 --json
 
-Exit codes: 0 all passed every time, 1 one failed, 2 bad arguments, 3 the machine lacks something.
+Exit codes: 0 all passed every time, 1 one failed, 2 bad arguments, 3 the machine lacks something, 130 interrupted.
 ";
 
 /// The word that asks for the simulation.
 const TOPOLOGIES: &str = "topologies";
+
+/// The word that asks for the job under kills, and the program that runs it.
+const EXACTLY_ONCE: &str = "exactly-once";
+const EXACTLY_ONCE_PROGRAM: &str = "exactly_once";
 
 /// The test that simulates. It reads its seeds from the environment.
 const SIMULATION: [&str; 8] = [
@@ -54,8 +68,16 @@ const SIMULATION: [&str; 8] = [
 
 #[derive(Debug, PartialEq, Eq)]
 enum Options {
-    Processes { repeat: u32, filters: Vec<String> },
-    Topologies { from: u64, seeds: u64 },
+    Processes {
+        repeat: u32,
+        filters: Vec<String>,
+    },
+    Topologies {
+        from: u64,
+        seeds: u64,
+    },
+    /// With arguments of its own.
+    ExactlyOnce(Vec<OsString>),
 }
 
 /// `cargo xtask chaos`.
@@ -64,6 +86,7 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
         None => Ok(()),
         Some(Options::Processes { repeat, filters }) => run_processes(repeat, &filters),
         Some(Options::Topologies { from, seeds }) => run_topologies(from, seeds),
+        Some(Options::ExactlyOnce(arguments)) => run_exactly_once(&arguments),
     }
 }
 
@@ -102,6 +125,23 @@ fn run_topologies(from: u64, seeds: u64) -> Result<()> {
     Ok(())
 }
 
+fn run_exactly_once(arguments: &[OsString]) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
+    let program = Built::chaos(&cargo)?.find(EXACTLY_ONCE_PROGRAM)?.to_path_buf();
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(&workspace.root)
+        .status()
+        .context("cannot start the run")?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(2) => Err(Usage("see above".to_owned()).into()),
+        Some(130) => Err(Interrupted.into()),
+        _ => bail!("the run has found something ({status}); it is above"),
+    }
+}
+
 fn read_arguments(arguments: &mut lexopt::Parser) -> Result<Option<Options>> {
     let (mut repeat, mut seeds, mut from) = (None, None, None);
     let mut filters = Vec::new();
@@ -113,6 +153,9 @@ fn read_arguments(arguments: &mut lexopt::Parser) -> Result<Option<Options>> {
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
                 print!("{HELP}");
                 return Ok(None);
+            }
+            lexopt::Arg::Value(word) if word == EXACTLY_ONCE && filters.is_empty() => {
+                return Ok(Some(Options::ExactlyOnce(arguments.raw_args()?.collect())));
             }
             lexopt::Arg::Value(filter) => filters.push(filter.to_string_lossy().into_owned()),
             other => return Err(other.unexpected().into()),
@@ -157,6 +200,9 @@ mod tests {
         assert_eq!(read(&["topologies"]).expect("valid"), Some(many));
         assert!(read(&["leader", "--seeds", "1"]).expect_err("no simulation").is::<Usage>());
         assert!(read(&["topologies", "--repeat", "2"]).expect_err("a simulation").is::<Usage>());
+        let rest = ["--minutes", "2", "--json"].map(OsString::from).to_vec();
+        let found = read(&["exactly-once", "--minutes", "2", "--json"]).expect("valid");
+        assert_eq!(found, Some(Options::ExactlyOnce(rest)));
         assert_eq!(read(&["-h"]).expect("valid"), None);
         assert!(read(&["--repeat", "0"]).expect_err("not a number of rounds").is::<Usage>());
     }

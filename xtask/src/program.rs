@@ -16,6 +16,16 @@ use crate::clock::{Stopwatch, seconds};
 const MOST: [&str; 5] = ["build", "--release", "--bins", "--examples", MESSAGES];
 /// The job manager apart from the rest: what it needs (RocksDB) is not to end up in job binaries.
 const JOB_MANAGER: [&str; 5] = ["build", "--release", "--package=thalweg-jobmanager", "--bins", MESSAGES];
+/// What a run under kills starts, and itself.
+const CHAOS: [&str; 7] = [
+    "build",
+    "--release",
+    "--package=thalweg-jobmanager",
+    "--package=thalweg-taskmanager",
+    "--package=thalweg-chaos-tests",
+    "--bins",
+    MESSAGES,
+];
 const MESSAGES: &str = "--message-format=json-render-diagnostics";
 
 /// What a demonstration or a measurement starts.
@@ -43,6 +53,14 @@ impl Built {
         built.extend(build(cargo, &JOB_MANAGER)?);
         eprintln!("    built in {}", seconds(stopwatch.elapsed()));
         Ok(Self(built))
+    }
+
+    /// Builds, in release, what a run under kills needs. All of it is in one directory, where the run looks for it.
+    ///
+    /// # Errors
+    /// When a build fails.
+    pub fn chaos(cargo: &Cargo) -> Result<Self> {
+        Ok(Self(build(cargo, &CHAOS)?))
     }
 
     /// # Errors
