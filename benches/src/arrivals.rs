@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use thalweg::batch::Batch;
 use thalweg::operator::{OrFailure, Sink, SinkContext};
 use thalweg::prelude::Failure;
-use thalweg_common::id::{Attempt, CheckpointId};
+use thalweg_common::id::Attempt;
 
 use crate::monotonic::now_ns;
 
@@ -46,7 +46,9 @@ impl ArrivalSink {
 }
 
 impl<T: Send + 'static> Sink<T> for ArrivalSink {
-    fn open(&mut self, context: &SinkContext, _restored: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         self.file = self.folder.join(name(context.attempt, context.subtask_index));
         self.note()
     }
@@ -55,14 +57,6 @@ impl<T: Send + 'static> Sink<T> for ArrivalSink {
         if batch.drain().count() > 0 && !std::mem::replace(&mut self.has_arrived, true) {
             self.note()?;
         }
-        Ok(())
-    }
-
-    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
         Ok(())
     }
 }

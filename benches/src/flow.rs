@@ -13,7 +13,6 @@ use anyhow::{Context, Result};
 use thalweg::batch::Batch;
 use thalweg::operator::{OrFailure, Sink, SinkContext};
 use thalweg::prelude::Failure;
-use thalweg_common::id::CheckpointId;
 
 use crate::monotonic::now_ns;
 use crate::submitted::refuse_restart;
@@ -72,7 +71,9 @@ impl Clone for FlowSink {
 }
 
 impl<T> Sink<T> for FlowSink {
-    fn open(&mut self, context: &SinkContext, _restored: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         refuse_restart(context)?;
         let path = file(&self.path, context.subtask_index);
         let opened = OpenOptions::new().append(true).create(true).open(&path);
@@ -87,14 +88,6 @@ impl<T> Sink<T> for FlowSink {
             return Ok(());
         }
         self.note(records).or_failure(format_args!("cannot write {}", self.path.display()))
-    }
-
-    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
-        Ok(())
     }
 }
 

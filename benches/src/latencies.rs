@@ -12,7 +12,6 @@ use hdrhistogram::Histogram;
 use thalweg::batch::Batch;
 use thalweg::operator::{OrFailure, Sink, SinkContext};
 use thalweg::prelude::Failure;
-use thalweg_common::id::CheckpointId;
 
 use crate::monotonic::now_ns;
 use crate::schedule::Event;
@@ -189,7 +188,9 @@ fn due_before(events: &[Event], ns: u64) -> (&[Event], &[Event]) {
 }
 
 impl Sink<Event> for LatencySink {
-    fn open(&mut self, context: &SinkContext, _restored: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         refuse_restart(context)
     }
 
@@ -197,14 +198,6 @@ impl Sink<Event> for LatencySink {
         let now = now_ns();
         self.take(batch.records(), now).or_failure("cannot report latencies")?;
         batch.clear();
-        Ok(())
-    }
-
-    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
         Ok(())
     }
 }

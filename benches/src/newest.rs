@@ -11,7 +11,7 @@ use thalweg::operator::{Sink, SinkContext};
 use thalweg::prelude::Failure;
 use thalweg_common::id::CheckpointId;
 
-use crate::tally::{Digest, Prepared, Tallies, Tally};
+use crate::tally::{Digest, Tallies, Tally};
 
 /// Keeps the newest count of each key, and shows the tally of these; for jobs in this process that do not fail.
 #[derive(Debug, Clone)]
@@ -21,7 +21,6 @@ pub struct NewestSink {
     newest: HashMap<u64, u64, FixedState>,
     /// Of all of `newest`, kept up to date with each record.
     tally: Tally,
-    prepared: Prepared,
 }
 
 impl NewestSink {
@@ -32,21 +31,25 @@ impl NewestSink {
             subtask: 0,
             newest: HashMap::default(),
             tally: Tally::default(),
-            prepared: Prepared::default(),
         }
     }
 }
 
 impl Sink<(u64, u64)> for NewestSink {
-    fn open(&mut self, context: &SinkContext, restored: Option<&[u8]>) -> Result<(), Failure> {
-        if restored.is_some() {
-            let message =
-                "the newest results of a measured job are not part of its checkpoints; run it again";
-            return Err(Failure::user(message).permanent());
-        }
+    type Committable = Tally;
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         self.subtask = context.subtask_index;
         self.tallies.commit(self.subtask, self.tally);
         Ok(())
+    }
+
+    fn recover(&mut self, prepared: &[Tally]) -> Result<(), Failure> {
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        let message = "the newest results of a measured job are not part of its checkpoints; run it again";
+        Err(Failure::user(message).permanent())
     }
 
     fn write(&mut self, batch: &mut Batch<(u64, u64)>) -> Result<(), Failure> {
@@ -60,13 +63,13 @@ impl Sink<(u64, u64)> for NewestSink {
         Ok(())
     }
 
-    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(self.prepared.add(checkpoint, self.tally))
+    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<Tally>, Failure> {
+        Ok(vec![self.tally])
     }
 
-    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        if let Some(tally) = self.prepared.take(checkpoint) {
-            self.tallies.commit(self.subtask, tally);
+    fn commit(&mut self, prepared: &[Tally]) -> Result<(), Failure> {
+        if let Some(tally) = prepared.last() {
+            self.tallies.commit(self.subtask, *tally);
         }
         Ok(())
     }
@@ -81,17 +84,17 @@ mod tests {
         let tallies = Tallies::default();
         let mut sink = NewestSink::new(&tallies);
         sink.write(&mut vec![(1, 1), (2, 7), (1, 2), (1, 5)].into()).unwrap();
-        sink.prepare(1).unwrap();
+        let first = sink.prepare(1).unwrap();
         sink.write(&mut vec![(2, 8)].into()).unwrap();
-        sink.prepare(2).unwrap();
+        let second = sink.prepare(2).unwrap();
         let expected = |records: &[(u64, u64)]| {
             let mut tally = Tally::default();
             records.iter().for_each(|record| tally.add(record));
             tally
         };
-        sink.commit(1).unwrap();
+        sink.commit(&first).unwrap();
         assert_eq!(tallies.total(), expected(&[(1, 5), (2, 7)]));
-        sink.commit(2).unwrap();
+        sink.commit(&second).unwrap();
         assert_eq!(tallies.total(), expected(&[(2, 8), (1, 5)]));
         assert_ne!(tallies.total(), expected(&[(2, 8), (1, 4)]));
     }

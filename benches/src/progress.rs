@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 use thalweg::batch::Batch;
 use thalweg::operator::{OrFailure, Sink, SinkContext};
 use thalweg::prelude::Failure;
-use thalweg_common::id::CheckpointId;
 
 use crate::monotonic::now_ns;
 use crate::submitted::refuse_restart;
@@ -117,7 +116,9 @@ impl CountingSink {
 }
 
 impl<T> Sink<T> for CountingSink {
-    fn open(&mut self, context: &SinkContext, _restored: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         refuse_restart(context)
     }
 
@@ -127,14 +128,6 @@ impl<T> Sink<T> for CountingSink {
         let noted =
             if self.pause.is_zero() { self.progress.add(records) } else { self.write_slowly(records) };
         noted.or_failure(format_args!("cannot write {}", self.progress.path.display()))
-    }
-
-    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
-        Ok(())
     }
 }
 

@@ -159,28 +159,6 @@ impl Ledger {
     }
 }
 
-/// The tallies at the barriers that are not committed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Prepared {
-    by_checkpoint: BTreeMap<CheckpointId, Tally>,
-}
-
-impl Prepared {
-    /// Remembers the tally at a barrier, and encodes it for the checkpoint.
-    pub(crate) fn add(&mut self, checkpoint: CheckpointId, tally: Tally) -> Vec<u8> {
-        self.by_checkpoint.insert(checkpoint, tally);
-        let mut bytes = Vec::new();
-        tally.encode(&mut bytes);
-        bytes
-    }
-
-    /// Takes out what a completed checkpoint covers: its newest tally, if there is one.
-    pub(crate) fn take(&mut self, checkpoint: CheckpointId) -> Option<Tally> {
-        let later = self.by_checkpoint.split_off(&(checkpoint + 1));
-        std::mem::replace(&mut self.by_checkpoint, later).pop_last().map(|(_, tally)| tally)
-    }
-}
-
 /// Counts and sums up what it is given.
 #[derive(Debug, Clone)]
 pub struct TallySink {
@@ -189,7 +167,6 @@ pub struct TallySink {
     subtask: u32,
     /// Of everything since the job began.
     tally: Tally,
-    prepared: Prepared,
 }
 
 impl TallySink {
@@ -213,18 +190,21 @@ impl TallySink {
             reads_records: true,
             subtask: 0,
             tally: Tally::default(),
-            prepared: Prepared::default(),
         }
     }
 }
 
 impl<T: Digest> Sink<T> for TallySink {
-    fn open(&mut self, context: &SinkContext, restored: Option<&[u8]>) -> Result<(), Failure> {
+    /// What everything adds up to that was written before a barrier, from the beginning of the job on.
+    type Committable = Tally;
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         self.subtask = context.subtask_index;
-        self.tally = match restored {
-            Some(mut bytes) => Tally::decode(&mut bytes)?,
-            None => Tally::default(),
-        };
+        Ok(())
+    }
+
+    fn recover(&mut self, prepared: &[Tally]) -> Result<(), Failure> {
+        self.tally = prepared.last().copied().unwrap_or_default();
         self.ledger.commit(self.subtask, self.tally)
     }
 
@@ -242,13 +222,13 @@ impl<T: Digest> Sink<T> for TallySink {
         Ok(())
     }
 
-    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(self.prepared.add(checkpoint, self.tally))
+    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<Tally>, Failure> {
+        Ok(vec![self.tally])
     }
 
-    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        match self.prepared.take(checkpoint) {
-            Some(tally) => self.ledger.commit(self.subtask, tally),
+    fn commit(&mut self, prepared: &[Tally]) -> Result<(), Failure> {
+        match prepared.last() {
+            Some(tally) => self.ledger.commit(self.subtask, *tally),
             None => Ok(()),
         }
     }
@@ -280,13 +260,13 @@ mod tests {
         let mut sink = tallies.sink();
         let write = |sink: &mut TallySink, number: u64| sink.write(&mut vec![number].into()).unwrap();
         write(&mut sink, 10);
-        Sink::<u64>::prepare(&mut sink, 1).unwrap();
+        let first = Sink::<u64>::prepare(&mut sink, 1).unwrap();
         write(&mut sink, 20);
         assert_eq!(tallies.total(), Tally::default());
-        Sink::<u64>::prepare(&mut sink, 3).unwrap();
-        Sink::<u64>::commit(&mut sink, 2).unwrap();
+        let third = Sink::<u64>::prepare(&mut sink, 3).unwrap();
+        Sink::<u64>::commit(&mut sink, &first).unwrap();
         assert_eq!(tallies.total(), Tally { count: 1, sum: 10 });
-        Sink::<u64>::commit(&mut sink, 3).unwrap();
+        Sink::<u64>::commit(&mut sink, &third).unwrap();
         assert_eq!(tallies.total(), Tally { count: 2, sum: 30 });
     }
 
@@ -298,8 +278,8 @@ mod tests {
             let mut sink = TallySink { subtask, ..TallySink::in_directory(directory.path()) };
             for number in numbers {
                 sink.write(&mut vec![number].into()).unwrap();
-                Sink::<u64>::prepare(&mut sink, number).unwrap();
-                Sink::<u64>::commit(&mut sink, number).unwrap();
+                let prepared = Sink::<u64>::prepare(&mut sink, number).unwrap();
+                Sink::<u64>::commit(&mut sink, &prepared).unwrap();
             }
         }
         assert_eq!(Tally::of_directory(directory.path()).unwrap(), Tally { count: 100, sum: 4_950 });
@@ -313,8 +293,8 @@ mod tests {
         let tallies = Tallies::default();
         let mut sink = tallies.sink().counting_only();
         sink.write(&mut vec![7_u64, 8].into()).unwrap();
-        Sink::<u64>::prepare(&mut sink, 1).unwrap();
-        Sink::<u64>::commit(&mut sink, 1).unwrap();
+        let prepared = Sink::<u64>::prepare(&mut sink, 1).unwrap();
+        Sink::<u64>::commit(&mut sink, &prepared).unwrap();
         assert_eq!(tallies.total(), Tally { count: 2, sum: 0 });
     }
 }

@@ -25,7 +25,11 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Result<Self> {
-        let cluster = Cluster::start(ClusterOptions { slots: 8, ..ClusterOptions::default() }).await?;
+        Self::with(ClusterOptions { slots: 8, ..ClusterOptions::default() }).await
+    }
+
+    async fn with(options: ClusterOptions) -> Result<Self> {
+        let cluster = Cluster::start(options).await?;
         let output = cluster.folder().join("output");
         let savepoints = format!("file://{}", cluster.folder().join("savepoints").display());
         Ok(Self { cluster, output, savepoints })
@@ -72,6 +76,14 @@ impl Bench {
         let path = self.take(job, SavepointMode::Stop).await?;
         self.cluster.reaches(job, JobStatus::Finished).await?;
         Ok(path)
+    }
+
+    /// Puts a file of numbers into the input, whole.
+    fn put(&self, input: &Path, numbers: std::ops::Range<u64>) -> Result<()> {
+        let (hidden, name) = (input.join(".part"), input.join(format!("{:06}", numbers.start)));
+        let lines: String = numbers.map(|number| format!("{number}\n")).collect();
+        std::fs::write(&hidden, lines)?;
+        Ok(std::fs::rename(hidden, name)?)
     }
 
     /// Every update is there once.
@@ -206,5 +218,47 @@ async fn an_upgrade_that_fails_brings_the_old_version_back() -> Result<()> {
     for job in jobs.iter().filter(|job| !job.status.is_terminal()) {
         bench.cluster.reaches(job.job_id, JobStatus::Finished).await?;
     }
+    bench.assert_exact()
+}
+
+#[tokio::test]
+async fn files_that_appear_are_read_once_over_kills_and_changes_of_parallelism() -> Result<()> {
+    let options = ClusterOptions { job_managers: 3, task_managers: 2, slots: 8, ..ClusterOptions::default() };
+    let mut bench = Bench::with(options).await?;
+    let input = bench.cluster.folder().join("input");
+    std::fs::create_dir(&input)?;
+    let arguments = ["--input", &input.display().to_string()];
+    let files = 60;
+    let of_file = |file: u64| NUMBERS / files * file..NUMBERS / files * (file + 1);
+    let mut job = bench.submit(2, &arguments, Begin::Fresh).await?.job_id;
+    for file in 0..files {
+        bench.put(&input, of_file(file))?;
+        // Not all that is there is read when something happens.
+        let behind = of_file(file.saturating_sub(1)).end;
+        match file {
+            10 | 30 => {
+                bench.progress(of_file(file - 5).end).await?;
+                let victim = bench.cluster.task_managers()[0];
+                bench.cluster.kill_task_manager(victim)?;
+                bench.cluster.start_task_manager().await?;
+            }
+            20 => {
+                bench.progress(of_file(file - 5).end).await?;
+                let leader = bench.cluster.leader().await?;
+                bench.cluster.kill_job_manager(leader)?;
+            }
+            15 | 35 | 45 => {
+                bench.progress(behind).await?;
+                let path = bench.stop(job).await?;
+                let parallelism = [5, 1, 3][file as usize / 15 - 1];
+                job = bench.submit(parallelism, &arguments, from(&path)).await?.job_id;
+            }
+            _ => {}
+        }
+    }
+    bench.progress(NUMBERS).await?;
+    let client = bench.cluster.client().await?;
+    client.cancel(job).await?;
+    bench.cluster.reaches(job, JobStatus::Canceled).await?;
     bench.assert_exact()
 }

@@ -110,16 +110,23 @@ pub enum StateKind {
     Value,
     /// A map per key.
     Map,
-    /// A source's positions.
+    /// A position of each subtask of a source, which cannot be divided.
     Source,
-    /// A sink's open and prepared transactions.
+    /// A sink's prepared transactions.
     Sink,
+    /// A source's splits with their positions.
+    Splits,
 }
 
 impl StateKind {
     /// Whether it is a state of each key, as opposed to one of each subtask.
     pub fn is_keyed(self) -> bool {
         matches!(self, Self::Value | Self::Map)
+    }
+
+    /// Whether another number of subtasks can go on with it.
+    pub fn has_parts(self) -> bool {
+        self != Self::Source
     }
 }
 
@@ -130,6 +137,7 @@ impl fmt::Display for StateKind {
             Self::Map => "map",
             Self::Source => "source",
             Self::Sink => "sink",
+            Self::Splits => "splits",
         })
     }
 }

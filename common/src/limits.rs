@@ -347,6 +347,21 @@ pub const RETAINED_LOG_LINES: usize = 10_000;
 /// Largest configuration file.
 pub const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
 
+// ---- Sinks and sources -------------------------------------------------------------------------------------------
+
+/// How often a sink's commit is repeated that fails and may succeed later; then the task fails, and recovery repeats it.
+pub const MAX_COMMIT_REPETITIONS: u32 = 10;
+
+/// Pause before the first repetition; before each further one it is twice as long.
+pub const COMMIT_BACKOFF_MS: u64 = 100;
+
+/// Longest pause between two of them.
+pub const MAX_COMMIT_BACKOFF_MS: u64 = 10_000;
+
+/// Splits into which a source divides its numbers at least in each snapshot of a subtask, so that so many times the subtasks find work
+/// when the job is restored.
+pub const NUMBER_SPLITS: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;

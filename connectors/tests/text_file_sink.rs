@@ -10,54 +10,77 @@ use std::path::Path;
 use proptest::prelude::*;
 use support::{context, names};
 use thalweg_common::failure::Failure;
-use thalweg_connectors::TextFileSink;
+use thalweg_connectors::files::{PendingPart, TextFileSink};
 use thalweg_runtime::batch::Batch;
-use thalweg_runtime::operator::Sink;
+use thalweg_runtime::operator::{OpenContext, Sink};
 
-/// One execution attempt of a subtask's sink.
-struct Attempt(TextFileSink);
+/// One execution attempt of a subtask's sink, with what the runtime remembers of it.
+struct Attempt {
+    sink: TextFileSink,
+    prepared: Vec<(u64, PendingPart)>,
+}
 
 impl Attempt {
-    fn start(directory: &Path, attempt: u32, restored: Option<&[u8]>) -> Self {
+    fn start(directory: &Path, attempt: u32, restored: Option<&[PendingPart]>) -> Self {
         Self::try_start(directory, attempt, restored).unwrap()
     }
 
-    fn try_start(directory: &Path, attempt: u32, restored: Option<&[u8]>) -> Result<Self, Failure> {
+    fn try_start(directory: &Path, attempt: u32, restored: Option<&[PendingPart]>) -> Result<Self, Failure> {
+        let context = OpenContext { attempt, ..context(0, 1) };
+        Self::of_subtask(directory, &context, restored.unwrap_or_default())
+    }
+
+    fn of_subtask(
+        directory: &Path,
+        context: &OpenContext,
+        restored: &[PendingPart],
+    ) -> Result<Self, Failure> {
         let mut sink = TextFileSink::directory(directory).clone();
-        let mut context = context(0, 1);
-        context.attempt = attempt;
-        Sink::<String>::open(&mut sink, &context, restored)?;
-        Ok(Self(sink))
+        Sink::<String>::open(&mut sink, context)?;
+        Sink::<String>::recover(&mut sink, restored)?;
+        Sink::<String>::commit(&mut sink, restored)?;
+        Ok(Self { sink, prepared: Vec::new() })
     }
 
     fn write(&mut self, record: &str) {
-        self.0.write(&mut Batch::from(vec![record.to_string()])).unwrap();
+        self.sink.write(&mut Batch::from(vec![record.to_string()])).unwrap();
     }
 
-    fn prepare(&mut self, checkpoint: u64) -> Vec<u8> {
-        Sink::<String>::prepare(&mut self.0, checkpoint).unwrap()
+    fn prepare(&mut self, checkpoint: u64) -> Vec<PendingPart> {
+        let prepared = Sink::<String>::prepare(&mut self.sink, checkpoint).unwrap();
+        self.prepared.extend(prepared.into_iter().map(|part| (checkpoint, part)));
+        self.prepared.iter().map(|(_, part)| part.clone()).collect()
     }
 
     fn commit(&mut self, checkpoint: u64) {
-        Sink::<String>::commit(&mut self.0, checkpoint).unwrap();
+        self.try_commit(checkpoint).unwrap();
+    }
+
+    fn try_commit(&mut self, checkpoint: u64) -> Result<(), Failure> {
+        let due = self.prepared.iter().filter(|(prepared, _)| *prepared <= checkpoint);
+        let due: Vec<PendingPart> = due.map(|(_, part)| part.clone()).collect();
+        Sink::<String>::commit(&mut self.sink, &due)?;
+        Sink::<String>::commit(&mut self.sink, &due)?;
+        self.prepared.retain(|(prepared, _)| *prepared > checkpoint);
+        Ok(())
     }
 
     fn abort(&mut self, checkpoint: u64) {
-        Sink::<String>::abort(&mut self.0, checkpoint).unwrap();
+        Sink::<String>::abort(&mut self.sink, checkpoint).unwrap();
     }
 
     /// The process is killed: nothing is tidied up.
     fn kill(self) {
-        std::mem::forget(self.0);
+        std::mem::forget(self.sink);
     }
 }
 
-/// All visible lines, in the order of the parts' counters.
+/// All visible lines, in the order of the parts' checkpoints.
 fn visible(directory: &Path) -> Vec<String> {
     let mut parts: Vec<(u64, String)> = names(directory)
         .into_iter()
         .filter(|name| !name.starts_with('.'))
-        .map(|name| (name.rsplit('-').next().unwrap().parse().unwrap(), name))
+        .map(|name| (name.split('-').nth(2).unwrap().parse().unwrap(), name))
         .collect();
     parts.sort();
     let read = |(_, name): (u64, String)| fs::read_to_string(directory.join(name)).unwrap();
@@ -80,11 +103,11 @@ fn output_is_visible_when_its_checkpoint_is_complete_and_not_before() {
     assert_eq!(visible(directory.path()), [""; 0]);
     sink.commit(1);
     assert_eq!(names(directory.path()).len(), 2, "the committed part and the open one");
-    assert_eq!(fs::read_to_string(directory.path().join("part-0-0")).unwrap(), "a\nb\n");
+    assert_eq!(fs::read_to_string(directory.path().join("part-0-1-00000000")).unwrap(), "a\nb\n");
     sink.prepare(2);
     sink.commit(2);
     sink.commit(2);
-    assert_eq!(names(directory.path()), ["part-0-0", "part-0-1"]);
+    assert_eq!(names(directory.path()), ["part-0-1-00000000", "part-0-2-00000000"]);
     assert_eq!(visible(directory.path()), ["a", "b", "c"]);
 }
 
@@ -93,7 +116,7 @@ fn without_records_there_are_no_files() {
     let directory = tempfile::tempdir().unwrap();
     let mut sink = Attempt::start(directory.path(), 1, None);
     for checkpoint in 1..4 {
-        sink.0.write(&mut Batch::<String>::default()).unwrap();
+        sink.sink.write(&mut Batch::<String>::default()).unwrap();
         sink.prepare(checkpoint);
         sink.commit(checkpoint);
     }
@@ -154,6 +177,31 @@ fn recovery_commits_what_the_checkpoint_names_and_removes_the_rest() {
 }
 
 #[test]
+fn with_another_parallelism_each_left_over_is_removed_and_each_prepared_part_is_kept_by_whoever_commits_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut prepared = Vec::new();
+    for subtask in 0..3 {
+        let mut sink = Attempt::of_subtask(directory.path(), &context(subtask, 3), &[]).unwrap();
+        sink.write(&subtask.to_string());
+        prepared.push(sink.prepare(1));
+        sink.write("lost");
+        sink.prepare(2);
+        sink.write("lost");
+        sink.kill();
+    }
+    let recovered = |subtask: u32, restored: &[PendingPart]| {
+        let context = OpenContext { attempt: 2, ..context(subtask, 2) };
+        Attempt::of_subtask(directory.path(), &context, restored).unwrap();
+    };
+    recovered(1, &prepared[1]);
+    assert_eq!(visible(directory.path()), ["1"]);
+    assert_eq!(hidden(directory.path()).len(), 6, "those of the others are not touched");
+    recovered(0, &[&prepared[0][..], &prepared[2]].concat());
+    assert_eq!(visible(directory.path()), ["0", "1", "2"]);
+    assert_eq!(hidden(directory.path()), [""; 0]);
+}
+
+#[test]
 fn a_task_that_ends_takes_its_open_part_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut sink = Attempt::start(directory.path(), 1, None);
@@ -165,7 +213,7 @@ fn a_task_that_ends_takes_its_open_part_with_it() {
 #[test]
 fn a_new_job_never_touches_the_output_of_an_older_one() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("part-0-4"), "old\n").unwrap();
+    fs::write(directory.path().join("part-0-1-000000ff"), "old\n").unwrap();
     fs::write(directory.path().join("notes.txt"), "x").unwrap();
     let foreign = ".part-0-5.pending.000000000000000000000000000000ff.1";
     fs::write(directory.path().join(foreign), "not ours\n").unwrap();
@@ -173,17 +221,17 @@ fn a_new_job_never_touches_the_output_of_an_older_one() {
     sink.write("new");
     sink.prepare(1);
     sink.commit(1);
-    assert_eq!(names(directory.path()), [foreign, "notes.txt", "part-0-4", "part-0-6"]);
+    assert_eq!(names(directory.path()), [foreign, "notes.txt", "part-0-1-00000000", "part-0-1-000000ff"]);
 }
 
 #[test]
-fn a_part_that_another_job_made_is_not_overwritten() {
+fn a_part_that_is_there_already_is_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let mut sink = Attempt::start(directory.path(), 1, None);
     sink.write("a");
     sink.prepare(1);
-    fs::write(directory.path().join("part-0-0"), "other\n").unwrap();
-    let failure = Sink::<String>::commit(&mut sink.0, 1).unwrap_err();
+    fs::write(directory.path().join("part-0-1-00000000"), "other\n").unwrap();
+    let failure = sink.try_commit(1).unwrap_err();
     assert!(failure.message.contains("give each job a directory of its own"), "{failure}");
     assert_eq!(visible(directory.path()), ["other"]);
 }
@@ -247,7 +295,7 @@ proptest! {
         let mut sink = Attempt::start(directory.path(), attempt, None);
         // The source: the next record, and where the last completed checkpoint says to go on.
         let (mut next, mut restart_at) = (0u32, 0u32);
-        let mut completed: Option<Vec<u8>> = None;
+        let mut completed: Option<Vec<PendingPart>> = None;
         let mut checkpoint = 0;
         for step in steps.into_iter().chain([Step::Checkpoint(End::Told)]) {
             match step {

@@ -13,16 +13,31 @@ use proptest::prelude::*;
 use support::{context, with_clock};
 use thalweg_common::clock::ManualClock;
 use thalweg_common::failure::Failure;
-use thalweg_connectors::TextFileSource;
+use thalweg_connectors::files::{Lane, TextFileReader, TextFileSource};
 use thalweg_runtime::batch::Batch;
-use thalweg_runtime::operator::{Source, SourceStatus};
+use thalweg_runtime::operator::{OpenContext, SourceStatus};
+use thalweg_runtime::split::{SourceReader, SplitSource};
+
+/// A reader of a subtask that begins, or goes on with these lanes.
+fn start(
+    source: &TextFileSource,
+    context: &OpenContext,
+    lanes: Option<Vec<Lane>>,
+) -> Result<TextFileReader, Failure> {
+    let mut reader = source.reader(context)?;
+    let lanes = match lanes {
+        Some(lanes) => lanes,
+        None => source.splits(context)?,
+    };
+    reader.add_splits(lanes)?;
+    Ok(reader)
+}
 
 /// Reads a subtask to its end.
 fn read_all(source: &TextFileSource, subtask: u32, parallelism: u32) -> Result<Vec<String>, Failure> {
-    let mut source = source.clone();
-    source.open(&context(subtask, parallelism), None)?;
+    let mut reader = start(source, &context(subtask, parallelism), None)?;
     let mut batch = Batch::default();
-    while source.poll(&mut batch, 100)? != SourceStatus::Finished {}
+    while reader.poll(&mut batch, 100)? != SourceStatus::Finished {}
     Ok(batch.into_parts().0)
 }
 
@@ -42,12 +57,11 @@ fn read_interrupted(
     polls: &[(usize, bool)],
 ) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut snapshot: Option<Vec<u8>> = None;
+    let mut snapshot: Option<Vec<Lane>> = None;
     let mut polls = polls.iter().cycle();
     loop {
         let (max, lost) = polls.next().unwrap();
-        let mut attempt = source.clone();
-        attempt.open(&context(subtask, parallelism), snapshot.as_deref()).unwrap();
+        let mut attempt = start(source, &context(subtask, parallelism), snapshot.clone()).unwrap();
         let mut batch = Batch::default();
         let status = attempt.poll(&mut batch, *max).unwrap();
         assert!(batch.len() <= *max);
@@ -147,27 +161,57 @@ fn a_file_that_became_shorter_is_a_failure_and_not_the_end() {
     let path = directory.path().join("input");
     fs::write(&path, "one\ntwo\nthree\n").unwrap();
     let source = TextFileSource::lines(&path);
-    let mut first = source.clone();
-    first.open(&context(0, 1), None).unwrap();
+    let mut first = start(&source, &context(0, 1), None).unwrap();
     let mut batch = Batch::default();
     first.poll(&mut batch, 1).unwrap();
     let snapshot = first.snapshot().unwrap();
     fs::write(&path, "one\n").unwrap();
-    let mut second = source.clone();
-    second.open(&context(0, 1), Some(&snapshot)).unwrap();
+    let mut second = start(&source, &context(0, 1), Some(snapshot)).unwrap();
     let failure = second.poll(&mut batch, 10).unwrap_err();
     assert!(failure.message.contains("became shorter"), "{failure}");
 }
 
 #[test]
-fn another_parallelism_is_refused_because_splits_would_move() {
+fn a_restored_job_goes_on_with_any_parallelism_and_finds_new_files_once() {
     let directory = tempfile::tempdir().unwrap();
-    let source = TextFileSource::lines(directory.path());
-    let mut first = source.clone();
-    first.open(&context(0, 2), None).unwrap();
-    let snapshot = first.snapshot().unwrap();
-    let failure = source.clone().open(&context(0, 3), Some(&snapshot)).unwrap_err();
-    assert!(failure.message.contains("start it with the parallelism it had"), "{failure}");
+    let interval = Duration::from_secs(10);
+    let clock = Arc::new(ManualClock::new(0));
+    let source = TextFileSource::lines(directory.path()).split_bytes(7).watching(interval);
+    let (mut expected, mut read) = (Vec::new(), Vec::new());
+    let mut lanes: Option<Vec<Lane>> = None;
+    for (step, parallelism) in [2, 3, 1, 6, 8].into_iter().enumerate() {
+        let mut left = Vec::new();
+        for subtask in 0..parallelism {
+            // In the midst of the start and of the reading, so that subtasks see different lists.
+            let lines: Vec<String> = (0..9).map(|line| format!("{step}-{subtask}-{line}")).collect();
+            write_new(directory.path(), &format!("file-{step}-{subtask}"), &lines.join("\n"));
+            expected.extend(lines);
+            let context = with_clock(subtask, parallelism, clock.clone());
+            let mine = lanes.as_ref().map(|lanes| context.share_of(lanes.clone()).collect());
+            let mut reader = start(&source, &context, mine).unwrap();
+            clock.advance(interval);
+            let mut batch = Batch::default();
+            for _ in 0..=2 * subtask {
+                reader.poll(&mut batch, 4).unwrap();
+            }
+            if step == 4 {
+                clock.advance(interval);
+                while reader.poll(&mut batch, 100).unwrap() == SourceStatus::Ready {}
+            }
+            left.extend(reader.snapshot().unwrap());
+            read.extend(batch.into_parts().0);
+        }
+        lanes = Some(left);
+    }
+    // Those of the last step that were written behind a reader's last look.
+    let mut last = start(&source, &with_clock(0, 1, clock.clone()), lanes).unwrap();
+    clock.advance(interval);
+    let mut batch = Batch::default();
+    while last.poll(&mut batch, 100).unwrap() == SourceStatus::Ready {}
+    read.extend(batch.into_parts().0);
+    read.sort();
+    expected.sort();
+    assert_eq!(read, expected);
 }
 
 fn write_new(directory: &Path, name: &str, content: &str) {
@@ -182,8 +226,7 @@ fn a_watching_source_finds_new_files_and_never_reads_one_again() {
     let interval = Duration::from_secs(10);
     let clock = Arc::new(ManualClock::new(0));
     let prototype = TextFileSource::lines(directory.path()).watching(interval);
-    let mut source = prototype.clone();
-    source.open(&with_clock(0, 1, clock.clone()), None).unwrap();
+    let mut source = start(&prototype, &with_clock(0, 1, clock.clone()), None).unwrap();
     let mut batch = Batch::default();
     assert_eq!(source.poll(&mut batch, 10).unwrap(), SourceStatus::Idle { retry_after: interval });
 
@@ -200,8 +243,7 @@ fn a_watching_source_finds_new_files_and_never_reads_one_again() {
     let snapshot = source.snapshot().unwrap();
     write_new(directory.path(), "a", "changed\n");
     write_new(directory.path(), "b", "3\n");
-    let mut source = prototype.clone();
-    source.open(&with_clock(0, 1, clock.clone()), Some(&snapshot)).unwrap();
+    let mut source = start(&prototype, &with_clock(0, 1, clock.clone()), Some(snapshot)).unwrap();
     clock.advance(interval);
     let mut batch = Batch::default();
     while source.poll(&mut batch, 10).unwrap() == SourceStatus::Ready {}
@@ -211,6 +253,6 @@ fn a_watching_source_finds_new_files_and_never_reads_one_again() {
 #[test]
 fn watching_and_repeating_contradict_each_other() {
     let source = TextFileSource::lines(".").watching(Duration::from_secs(1)).repeat(2);
-    let failure = source.clone().open(&context(0, 1), None).unwrap_err();
+    let failure = source.reader(&context(0, 1)).unwrap_err();
     assert!(failure.message.contains("remove watching() or repeat()"), "{failure}");
 }

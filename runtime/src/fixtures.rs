@@ -9,8 +9,7 @@ use thalweg_common::record::Record;
 use thalweg_common::storage::StorageFactory;
 
 use crate::exchange::ExchangeSettings;
-use crate::operator::Source;
-use crate::operators::{self, Collected};
+use crate::operators::{self, AnySource, Collected};
 use crate::program::{EdgeCode, Node, OperatorFactory, Program, SourceFactory};
 
 /// A key and a number.
@@ -21,9 +20,9 @@ pub(crate) const SOURCES: u32 = 0;
 pub(crate) const SUMS: u32 = 1;
 
 /// Reads `source`, adds up the numbers of each key, and collects every new sum.
-pub(crate) fn sums<S>(source: S, parallelism: u32, collected: &Collected<Pair>) -> Program
+pub(crate) fn sums<S, Kind>(source: S, parallelism: u32, collected: &Collected<Pair>) -> Program
 where
-    S: Source<Out = Pair> + Clone + Sync + 'static,
+    S: AnySource<Kind, Out = Pair>,
 {
     let sum = operators::reduce(|pair: &Pair| pair.0, |a: Pair, b: Pair| (a.0, a.1 + b.1));
     program(operators::source(source), sum, operators::sink(collected.sink()), parallelism)

@@ -17,12 +17,14 @@ mod gate_head;
 pub mod link;
 pub mod operator;
 pub mod operators;
+pub mod parts;
 pub mod program;
 mod record_type;
 #[cfg(test)]
 mod simulation;
 mod slot;
 pub mod snapshot;
+pub mod split;
 pub mod stores;
 mod task;
 pub mod testing;

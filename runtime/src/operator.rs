@@ -43,6 +43,13 @@ pub struct OpenContext {
     pub clock: SharedClock,
 }
 
+impl OpenContext {
+    /// The subtask's share of a list that all subtasks see alike: item `n` is that of subtask `n % parallelism`.
+    pub fn share_of<I: IntoIterator>(&self, all: I) -> impl Iterator<Item = I::Item> + use<I> {
+        all.into_iter().skip(self.subtask_index as usize).step_by(self.parallelism.max(1) as usize)
+    }
+}
+
 /// What a source is told when it is opened.
 pub type SourceContext = OpenContext;
 
@@ -59,11 +66,15 @@ pub enum SourceStatus {
         /// When to ask again at the latest.
         retry_after: Duration,
     },
-    /// There will never be more: the input is bounded and at its end. A source that is restored there says so again.
+    /// There will never be more: the input is bounded and at its end. A source that is restored there says so again. From a
+    /// [`SourceReader`](crate::split::SourceReader): its splits are at their end.
     Finished,
 }
 
 /// Reads records from outside. Its position is part of every checkpoint.
+///
+/// The position of a subtask is one thing that only it understands, so that such a source keeps its parallelism. A source whose
+/// input has parts is a [`SplitSource`](crate::split::SplitSource).
 pub trait Source: Send {
     /// What it reads.
     type Out: Record;
@@ -88,17 +99,101 @@ pub trait Source: Send {
     fn snapshot(&mut self) -> Result<Vec<u8>, Failure>;
 }
 
-/// Writes records to the outside, and makes them visible when the checkpoint that covers them is durable.
+/// Writes records to the outside, and makes them visible when the checkpoint that covers them is durable: the two phases of
+/// Flink's `TwoPhaseCommittingSink`.
 ///
-/// A transaction is prepared at each barrier and committed when the checkpoint is complete. Whatever [`prepare`](Self::prepare)
-/// returned last comes back in [`open`](Self::open) after a failure.
+/// At each barrier what was written becomes prepared transactions, the committables, which are part of the checkpoint. When it is
+/// complete they are committed; after a failure those of the restored checkpoint are committed (again) and everything younger is
+/// aborted. The runtime keeps the committables, in their order, and repeats a commit that failed: the sink itself remembers nothing
+/// of them. With another parallelism the committables of subtask `i` go to subtask `i % parallelism`.
+///
+/// A sink without transactions has `()` as its committables and neither [`prepare`](Self::prepare) nor [`commit`](Self::commit).
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::{Arc, Mutex};
+///
+/// use thalweg_common::failure::Failure;
+/// use thalweg_common::id::CheckpointId;
+/// use thalweg_runtime::batch::Batch;
+/// use thalweg_runtime::operator::{Sink, SinkContext};
+/// use thalweg_runtime::operators;
+/// use thalweg_runtime::testing::{OperatorHarness, Setup};
+///
+/// /// Something outside that has transactions.
+/// #[derive(Default)]
+/// struct Store {
+///     prepared: BTreeMap<String, Vec<u64>>,
+///     visible: Vec<u64>,
+/// }
+///
+/// #[derive(Clone, Default)]
+/// struct StoreSink {
+///     store: Arc<Mutex<Store>>,
+///     open: Vec<u64>,
+///     subtask: u32,
+/// }
+///
+/// impl Sink<u64> for StoreSink {
+///     type Committable = String;
+///
+///     fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
+///         self.subtask = context.subtask_index;
+///         Ok(())
+///     }
+///
+///     fn write(&mut self, batch: &mut Batch<u64>) -> Result<(), Failure> {
+///         self.open.extend(batch.drain());
+///         Ok(())
+///     }
+///
+///     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<String>, Failure> {
+///         let name = format!("{}-{checkpoint}", self.subtask);
+///         let records = std::mem::take(&mut self.open);
+///         self.store.lock().unwrap().prepared.insert(name.clone(), records);
+///         Ok(vec![name])
+///     }
+///
+///     fn commit(&mut self, names: &[String]) -> Result<(), Failure> {
+///         let mut store = self.store.lock().unwrap();
+///         for name in names {
+///             // One that is not there was committed before.
+///             let records = store.prepared.remove(name).unwrap_or_default();
+///             store.visible.extend(records);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let prototype = StoreSink::default();
+/// let factory = operators::sink(prototype.clone());
+/// let mut sink = OperatorHarness::<u64>::open_sink(factory.as_ref(), Setup::default()).unwrap();
+/// sink.push(vec![1, 2]).unwrap();
+/// sink.barrier(7).unwrap();
+/// assert_eq!(prototype.store.lock().unwrap().visible, []);
+/// sink.completed(7).unwrap();
+/// assert_eq!(prototype.store.lock().unwrap().visible, [1, 2]);
+/// ```
 pub trait Sink<T>: Send {
-    /// Prepares for writing. With `restored` it recovers: it commits what that checkpoint had prepared (again, if that
-    /// was done already) and aborts everything else that it finds of earlier attempts.
+    /// What names a prepared transaction, so that any subtask of any later attempt can commit it.
+    type Committable: Record;
+
+    /// Prepares for writing.
     ///
     /// # Errors
-    /// What cannot be opened or recovered; the task fails with it.
-    fn open(&mut self, context: &SinkContext, restored: Option<&[u8]>) -> Result<(), Failure>;
+    /// What cannot be opened; the task fails with it.
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure>;
+
+    /// Called once behind [`open`](Self::open), also when nothing is restored: aborts every transaction that earlier attempts left
+    /// behind, except those of `prepared`, which are committed next. If subtask `i` finds transactions by the number of the subtask
+    /// that made them, it must answer for all numbers `n` where `n % parallelism` is `i`, and for no others.
+    ///
+    /// # Errors
+    /// What cannot be aborted; the task fails with it.
+    fn recover(&mut self, prepared: &[Self::Committable]) -> Result<(), Failure> {
+        let _ = prepared;
+        Ok(())
+    }
 
     /// Writes and drains `batch`, whose records may have timestamps.
     ///
@@ -114,23 +209,31 @@ pub trait Sink<T>: Send {
         Ok(())
     }
 
-    /// At the barrier: everything written so far becomes a prepared transaction. Returns bytes that name all
-    /// transactions that are prepared and not committed.
+    /// At the barrier: everything written since the last one becomes prepared transactions, which a crash does not undo.
     ///
     /// # Errors
     /// What cannot be prepared; the task fails with it.
-    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure>;
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Self::Committable>, Failure> {
+        let _ = checkpoint;
+        self.flush().map(|()| Vec::new())
+    }
 
-    /// Commits every transaction prepared at or before `checkpoint`. May be called again for the same one.
+    /// Commits what was prepared for one checkpoint. May be called again for the same transactions, also by another attempt or
+    /// subtask, and after only some of them were committed: what is committed already is no error.
     ///
     /// # Errors
-    /// A commit that failed for good; the task fails with it, and recovery repeats the commit.
-    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure>;
+    /// What cannot be committed. If the failure is retryable, the same call is repeated after a while, and behind the last repetition
+    /// the task fails; otherwise it fails at once. Recovery repeats the commit.
+    fn commit(&mut self, prepared: &[Self::Committable]) -> Result<(), Failure> {
+        let _ = prepared;
+        Ok(())
+    }
 
-    /// `checkpoint` will never complete: its transaction stays prepared and belongs to the next checkpoint.
+    /// News only: `checkpoint` will never complete. Its transactions stay prepared, because their records are not read again, and are
+    /// committed with the next checkpoint that completes.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit).
+    /// Any; the task fails with it.
     fn abort(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
         let _ = checkpoint;
         Ok(())

@@ -20,6 +20,7 @@ use crate::event::{Aligned, Barrier};
 use crate::exchange::ExchangeSettings;
 use crate::link::Flushed;
 use crate::operator::OpenContext;
+use crate::parts::{self, Part, Parts};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::stores::{StateSettings, TaskStores};
 use crate::task::counters::{Counters, Gauge};
@@ -115,11 +116,38 @@ pub struct OperatorContext {
 }
 
 impl OperatorContext {
-    /// The state which a source or sink left in the checkpoint: at most one entry, as these are not rescaled.
+    /// The parts which a source or sink left in the checkpoint and this subtask goes on with; nothing when it starts from the
+    /// beginning.
     ///
     /// # Errors
-    /// When several subtasks left some.
+    /// When what was left has no parts, or some are missing.
+    pub(crate) fn restored_parts(&self) -> Result<Option<Vec<Part>>, Failure> {
+        // Written before there were parts: all that the subtask remembers is one. What has nothing to remember left an empty one.
+        let whole = self.restored.iter().flat_map(|snapshot| &snapshot.operator_state);
+        let whole: Vec<Part> =
+            whole.filter(|state| !state.is_empty()).map(|state| Part::Whole(state.clone())).collect();
+        if !whole.is_empty() {
+            return Ok(Some(whole));
+        }
+        let all: Vec<Parts> = self.restored.iter().filter_map(|snapshot| snapshot.parts.clone()).collect();
+        if all.is_empty() {
+            return Ok(None);
+        }
+        parts::share(&all, self.open.subtask_index, self.open.parallelism).map(Some)
+    }
+
+    /// The state which a source without splits left in the checkpoint: at most one entry, as it cannot be divided.
+    ///
+    /// # Errors
+    /// When several subtasks left some, or parts.
     pub fn restored_operator_state(&self) -> Result<Option<&[u8]>, Failure> {
+        if self.restored.iter().any(|snapshot| snapshot.parts.is_some()) {
+            return Err(Failure::user(format!(
+                "`{}` has no splits, and was a source with splits when its checkpoint was taken; give it another uid, so that it begins anew",
+                self.open.operator_name
+            ))
+            .permanent());
+        }
         let mut entries = self.restored.iter().flat_map(|snapshot| &snapshot.operator_state);
         match (entries.next(), entries.next()) {
             (entry, None) => Ok(entry.map(Vec::as_slice)),

@@ -8,6 +8,7 @@ use thalweg_common::key_group::KeyGroupRange;
 use thalweg_proto::convert::SharedFile;
 use thalweg_state::{StateSnapshot, StoreDescription};
 
+use crate::parts::Parts;
 use crate::stores::FrozenStore;
 
 /// What one task adds to a checkpoint.
@@ -20,8 +21,11 @@ pub struct TaskSnapshot {
 /// The state of one operator in one subtask.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OperatorSnapshot {
-    /// A source's positions or a sink's transactions: one entry per subtask that wrote it.
+    /// What the subtask remembers as a whole: the position of a source that has no splits, or that the input of a keyed operator has
+    /// ended.
     pub operator_state: Vec<Vec<u8>>,
+    /// What a source or sink remembers in parts.
+    pub parts: Option<Parts>,
     /// Keyed state, by state name.
     pub keyed_state: BTreeMap<String, StateSnapshot>,
     /// Keyed state in a store on disk, as the files of that store.

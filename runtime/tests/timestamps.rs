@@ -5,7 +5,6 @@ use std::convert::Infallible;
 
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::CheckpointId;
 use thalweg_common::record::Record;
 use thalweg_runtime::batch::{Batch, NO_TIMESTAMP};
 use thalweg_runtime::operator::{
@@ -222,21 +221,15 @@ fn sources_give_timestamps() {
 struct Strict;
 
 impl Sink<i64> for Strict {
-    fn open(&mut self, _: &SinkContext, _: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, _: &SinkContext) -> Result<(), Failure> {
         Ok(())
     }
 
     fn write(&mut self, batch: &mut Batch<i64>) -> Result<(), Failure> {
         let is_right = batch.drain_with_timestamps().all(|(n, timestamp)| timestamp == Some(n));
         if is_right { Ok(()) } else { Err(Failure::user("wrong timestamp")) }
-    }
-
-    fn prepare(&mut self, _: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _: CheckpointId) -> Result<(), Failure> {
-        Ok(())
     }
 }
 

@@ -69,6 +69,7 @@ mod import;
 mod inspect;
 mod lines;
 mod metadata;
+pub mod part;
 mod reader;
 mod writer;
 

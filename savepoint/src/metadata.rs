@@ -66,6 +66,14 @@ pub struct DataFile {
     pub items: u64,
     /// Their bytes, before compression.
     pub item_bytes: u64,
+    /// How many of the items are [parts](crate::part), which can go to any subtask.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parts: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl DataFile {
@@ -278,6 +286,7 @@ mod tests {
             states: BTreeMap::new(),
             items: 0,
             item_bytes: 0,
+            parts: 0,
         };
         let error = Metadata { files: vec![file.clone()], ..empty() }.encode().unwrap_err().to_string();
         assert!(error.contains("an operator that the manifest lacks"), "{error}");

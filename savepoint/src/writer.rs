@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::data_file::FileBuilder;
 use crate::error::SavepointError;
 use crate::metadata::DataFile;
+use crate::part;
 
 /// The state of one operator's subtask on its way into a savepoint.
 #[derive(Debug)]
@@ -72,13 +73,14 @@ impl OperatorWriter {
         self.flush_if_full().await
     }
 
-    /// Adds an item of a source's or sink's state.
+    /// Adds an item of a source's or sink's state: a [part](crate::part), or all that a subtask remembers.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
     pub async fn item(&mut self, item: &[u8]) -> Result<(), SavepointError> {
         self.builder.item(item)?;
         self.filled.items += 1;
+        self.filled.parts += u64::from(part::is_part(item));
         self.filled.item_bytes += item.len() as u64;
         self.flush_if_full().await
     }
@@ -127,5 +129,6 @@ fn nothing(operator: OperatorId) -> DataFile {
         states: BTreeMap::new(),
         items: 0,
         item_bytes: 0,
+        parts: 0,
     }
 }

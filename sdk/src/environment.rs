@@ -14,8 +14,7 @@ use thalweg_common::record::Record;
 use thalweg_common::schema::Schema;
 use thalweg_common::storage::{StorageFactory, StorageSettings};
 use thalweg_runtime::exchange::ExchangeSettings;
-use thalweg_runtime::operator::Source;
-use thalweg_runtime::operators::{self, CollectionSource, GeneratorSource};
+use thalweg_runtime::operators::{AnySource, CollectionSource, GeneratorSource};
 use thalweg_runtime::program::{EdgeCode, Node, Program};
 use thalweg_runtime::stores::StateSettings;
 
@@ -108,12 +107,13 @@ impl Environment {
         self
     }
 
-    /// Reads a source. `name` is shown to people and finds the source's position again after a change of the job, so it
-    /// should be unique.
+    /// Reads a source: one whose input has splits ([`SplitSource`](thalweg_runtime::split::SplitSource)), or a simple
+    /// [`Source`](thalweg_runtime::operator::Source). `name` is shown to people and finds the source's position again after a
+    /// change of the job, so it should be unique.
     #[track_caller]
-    pub fn source<S>(&self, name: &str, source: S) -> DataStream<S::Out>
+    pub fn source<S, Kind>(&self, name: &str, source: S) -> DataStream<S::Out>
     where
-        S: Source + Clone + Sync + 'static,
+        S: AnySource<Kind>,
     {
         let mut spec = NodeSpec::new("source", name, Place::caller());
         spec.is_named = true;
@@ -154,12 +154,12 @@ impl Environment {
         self.add_source(NodeSpec::new("source", "Data Generator", place), source)
     }
 
-    fn add_source<S>(&self, mut spec: NodeSpec, source: S) -> DataStream<S::Out>
+    fn add_source<S, Kind>(&self, mut spec: NodeSpec, source: S) -> DataStream<S::Out>
     where
-        S: Source + Clone + Sync + 'static,
+        S: AnySource<Kind>,
     {
-        spec.states = vec![opaque_state("position", StateKind::Source)];
-        let node = self.add(spec, Node::source::<S::Out>(operators::source(source)), Vec::new());
+        spec.states = vec![opaque_state("position", S::STATE)];
+        let node = self.add(spec, Node::source::<S::Out>(source.factory()), Vec::new());
         DataStream::of_node(self.clone(), node)
     }
 

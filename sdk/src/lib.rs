@@ -87,7 +87,7 @@ pub use thalweg_common::Record;
 pub use thalweg_common::failure::Failure;
 pub use thalweg_common::record::Record;
 pub use thalweg_common::{record, schema};
-pub use thalweg_runtime::{batch, operator};
+pub use thalweg_runtime::{batch, operator, split};
 pub use thalweg_state as state;
 pub use thalweg_state::State;
 

@@ -69,20 +69,14 @@ impl<T> Default for Seen<T> {
 }
 
 impl<T: Send> Sink<T> for Seen<T> {
-    fn open(&mut self, _: &SinkContext, _: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, _: &SinkContext) -> Result<(), Failure> {
         Ok(())
     }
 
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         self.0.lock().unwrap().extend(batch.drain_with_timestamps());
-        Ok(())
-    }
-
-    fn prepare(&mut self, _: u64) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _: u64) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -1,12 +1,12 @@
 //! A job in several versions, to go from one to another with savepoints: counts numbers by key and writes every update to files.
 //!
-//! `savepoint_job --version-of-it added --rate 1000 --output DIR`. Sources and sinks keep parallelism 2 whatever the default is.
+//! `savepoint_job --version-of-it added --rate 1000 --output DIR`
 
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use thalweg::prelude::*;
-use thalweg_connectors::TextFileSink;
+use thalweg_connectors::{TextFileSink, TextFileSource};
 
 #[derive(Parser, Clone)]
 #[command(name = "savepoint_job", no_binary_name = true)]
@@ -17,6 +17,9 @@ struct Options {
     /// Numbers a second over all subtasks; as fast as possible when absent.
     #[arg(long)]
     rate: Option<f64>,
+    /// A directory with files of numbers, in place of `count` and `rate`; files that appear later are read too.
+    #[arg(long)]
+    input: Option<PathBuf>,
     /// How many keys the numbers fall into.
     #[arg(long, default_value_t = 97)]
     keys: u64,
@@ -114,15 +117,19 @@ fn main() -> thalweg::Result<()> {
     thalweg::run(|env| {
         let options = Options::parse_from(env.args());
         let (keys, fails) = (options.keys, options.fails);
-        let numbers = env
-            .generate(options.rate, options.count, |number| number)
-            .name("numbers")
-            .uid("numbers")
-            .set_parallelism(2)
-            .try_map(move |number| match fails {
-                true => Err(Failure::user("this version fails as told")),
-                false => Ok(number),
-            });
+        let numbers = match &options.input {
+            Some(input) => env
+                .source("numbers", TextFileSource::lines(input).split_bytes(100).watching(millis(50)))
+                .uid("numbers")
+                .try_map(|line: String| line.parse::<u64>().or_failure(format_args!("`{line}` is no number"))),
+            None => {
+                env.generate(options.rate, options.count, |number| number).name("numbers").uid("numbers")
+            }
+        };
+        let numbers = numbers.try_map(move |number| match fails {
+            true => Err(Failure::user("this version fails as told")),
+            false => Ok(number),
+        });
         let by_key = numbers.key_by(move |number| number % keys);
         let counted = match options.version_of_it {
             Version::First => by_key.process(CountFirst::default()).uid("count"),
@@ -136,8 +143,7 @@ fn main() -> thalweg::Result<()> {
         counted
             .map(|(key, count)| format!("{key} {count}"))
             .sink("updates", TextFileSink::directory(&options.output))
-            .uid("updates")
-            .set_parallelism(2);
+            .uid("updates");
         Ok(())
     })
 }

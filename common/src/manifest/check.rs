@@ -5,7 +5,7 @@ use super::report::{
 };
 use super::{OperatorManifest, StateManifest};
 use crate::entries;
-use crate::graph::StateDescriptor;
+use crate::graph::{StateDescriptor, StateKind};
 use crate::schema::{Compatibility, Migration, compare};
 
 /// Compares what a savepoint or checkpoint holds (`found`) with what the job that is to be restored from it declares.
@@ -60,7 +60,9 @@ fn compare_operators(found: &OperatorManifest, declared: &OperatorManifest) -> O
 }
 
 fn compare_states(found: &StateDescriptor, declared: &StateDescriptor) -> StateVerdict {
-    if found.kind != declared.kind {
+    // Whether splits can go on from such a position is for the source to say.
+    let has_splits_now = (found.kind, declared.kind) == (StateKind::Source, StateKind::Splits);
+    if found.kind != declared.kind && !has_splits_now {
         return StateVerdict::OtherKind { from: found.kind, to: declared.kind };
     }
     match entries::compare_states(found, declared) {

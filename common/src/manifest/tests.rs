@@ -240,3 +240,13 @@ fn a_manifest_that_contradicts_itself_is_refused() {
     assert!(text.contains(r#""id":"0000000000000007""#), "{text}");
     assert_eq!(serde_json::from_str::<StateManifest>(&text).unwrap(), good);
 }
+
+#[test]
+fn a_source_may_get_splits_and_not_lose_them() {
+    let splits = OperatorManifest {
+        states: vec![state("position", StateKind::Splits, Schema::primitive("bytes"))],
+        ..source()
+    };
+    assert!(check(&manifest(&[source()]), &manifest(&[splits.clone()]), false).is_accepted());
+    assert!(!check(&manifest(&[splits]), &manifest(&[source()]), false).is_accepted());
+}

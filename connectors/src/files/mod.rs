@@ -8,5 +8,6 @@ mod sink;
 mod source;
 mod split;
 
-pub use sink::TextFileSink;
-pub use source::TextFileSource;
+pub use sink::{PendingPart, TextFileSink};
+pub use source::{TextFileReader, TextFileSource};
+pub use split::Lane;

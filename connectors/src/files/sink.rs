@@ -4,29 +4,28 @@
 //! is written to disk, becomes *pending* and is named in the snapshot; on completion it gets its visible name.
 //!
 //! Invariants: a visible file is complete and never changes; a pending file is made visible if and only if a completed
-//! checkpoint names it; counters only grow, so that no name is used twice.
+//! checkpoint names it; no name is used twice (see [`super::part`]).
 
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use thalweg_common::codec;
+use thalweg_common::Record;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::operator::{Sink, SinkContext};
 
 use super::error::{absolute, failed};
-use super::part::{Stage, Writer, committed_name, counter_of};
+use super::part::{Stage, Writer};
 
 /// Bytes that are written to the disk at once.
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Writes records as lines of text files, each exactly once.
 ///
-/// A record is written as its [`Display`] form and a `\n`. The files are called `part-<subtask>-<counter>`, as in Flink;
+/// A record is written as its [`Display`] form and a `\n`. The files are called `part-<subtask>-<checkpoint>-<job>`;
 /// files whose names start with a dot are not complete and must be ignored, which Flink, Spark, Hive and
 /// [`TextFileSource`](super::TextFileSource) do. Output appears at every completed checkpoint and at the end of a bounded
 /// job: a job that never ends and takes no checkpoints shows nothing.
@@ -36,6 +35,7 @@ const BUFFER_BYTES: usize = 128 * 1024;
 #[derive(Debug)]
 pub struct TextFileSink {
     directory: PathBuf,
+    parallelism: u32,
     opened: Option<Parts>,
 }
 
@@ -44,34 +44,26 @@ pub struct TextFileSink {
 struct Parts {
     directory: PathBuf,
     writer: Writer,
-    next_counter: u64,
+    /// Parts that were begun.
+    begun: u64,
     open: Option<OpenPart>,
-    prepared: Vec<PreparedPart>,
 }
 
 /// A part that records are written to.
 #[derive(Debug)]
 struct OpenPart {
-    counter: u64,
     path: PathBuf,
     file: BufWriter<fs::File>,
 }
 
 /// A pending part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct PreparedPart {
+#[derive(Record, Debug, Clone, PartialEq, Eq)]
+#[record(crate = thalweg_common)]
+pub struct PendingPart {
     checkpoint: CheckpointId,
-    counter: u64,
     pending_name: String,
+    visible_name: String,
     bytes: u64,
-}
-
-/// What a snapshot holds.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Snapshot {
-    subtask: u32,
-    next_counter: u64,
-    prepared: Vec<PreparedPart>,
 }
 
 impl Clone for TextFileSink {
@@ -84,7 +76,7 @@ impl Clone for TextFileSink {
 impl TextFileSink {
     /// Writes part files into this directory, which is created if it is not there.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self { directory: path.into(), opened: None }
+        Self { directory: path.into(), parallelism: 1, opened: None }
     }
 
     fn parts(&mut self) -> Result<&mut Parts, Failure> {
@@ -95,11 +87,19 @@ impl TextFileSink {
 }
 
 impl<T: Display + Send> Sink<T> for TextFileSink {
-    fn open(&mut self, context: &SinkContext, restored: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = PendingPart;
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         let writer = Writer { subtask: context.subtask_index, job: context.job_id, attempt: context.attempt };
-        let snapshot = restored.map(codec::from_bytes::<Snapshot>).transpose()?;
-        self.opened = Some(Parts::open(&self.directory, writer, snapshot)?);
+        fs::create_dir_all(&self.directory).map_err(|error| failed("create", &self.directory, &error))?;
+        self.parallelism = context.parallelism;
+        self.opened = Some(Parts { directory: self.directory.clone(), writer, begun: 0, open: None });
         Ok(())
+    }
+
+    fn recover(&mut self, prepared: &[PendingPart]) -> Result<(), Failure> {
+        let parallelism = self.parallelism;
+        self.parts()?.clean_up(prepared, parallelism)
     }
 
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
@@ -116,55 +116,30 @@ impl<T: Display + Send> Sink<T> for TextFileSink {
         Ok(())
     }
 
-    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<PendingPart>, Failure> {
         self.parts()?.prepare(checkpoint)
     }
 
-    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        self.parts()?.commit(checkpoint)
-    }
-
-    /// The pending part stays and is committed with the next checkpoint.
-    fn abort(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
-        Ok(())
+    fn commit(&mut self, prepared: &[PendingPart]) -> Result<(), Failure> {
+        let parts = self.parts()?;
+        for part in prepared {
+            parts.commit(part)?;
+        }
+        parts.sync_directory()
     }
 }
 
 impl Parts {
-    /// Recovers: commits what the restored checkpoint prepared, removes what earlier attempts left behind.
-    fn open(directory: &Path, writer: Writer, restored: Option<Snapshot>) -> Result<Self, Failure> {
-        let snapshot =
-            restored.unwrap_or_else(|| Snapshot { subtask: writer.subtask, ..Snapshot::default() });
-        if snapshot.subtask != writer.subtask {
-            return Err(Failure::internal(format!(
-                "subtask {} of the text file sink was given the state of subtask {}",
-                writer.subtask, snapshot.subtask
-            )));
-        }
-        fs::create_dir_all(directory).map_err(|error| failed("create", directory, &error))?;
-        let mut parts = Self {
-            directory: directory.to_path_buf(),
-            writer,
-            next_counter: snapshot.next_counter,
-            open: None,
-            prepared: snapshot.prepared,
-        };
-        parts.commit(CheckpointId::MAX)?;
-        parts.clean_up()?;
-        Ok(parts)
-    }
-
-    /// Removes files of earlier attempts, and moves the counter behind all names that are taken.
-    fn clean_up(&mut self) -> Result<(), Failure> {
+    /// Removes files that no checkpoint names.
+    fn clean_up(&self, prepared: &[PendingPart], parallelism: u32) -> Result<(), Failure> {
         let list = |error| failed("list", &self.directory, &error);
         for entry in fs::read_dir(&self.directory).map_err(list)? {
             let name = entry.map_err(list)?.file_name();
             let Some(name) = name.to_str() else { continue };
-            if self.writer.is_left_over(name) {
+            let is_named = || prepared.iter().any(|part| part.pending_name == name);
+            if self.writer.is_left_over(name, parallelism) && !is_named() {
                 let path = self.directory.join(name);
                 fs::remove_file(&path).map_err(|error| failed("remove the left-over", &path, &error))?;
-            } else if let Some(counter) = counter_of(name, self.writer.subtask) {
-                self.next_counter = self.next_counter.max(counter + 1);
             }
         }
         Ok(())
@@ -174,50 +149,28 @@ impl Parts {
         let part = match self.open.take() {
             Some(part) => part,
             None => {
-                let counter = self.next_counter;
-                let path = self.directory.join(self.writer.hidden_name(counter, Stage::InProgress));
+                let path = self.directory.join(self.writer.hidden_name(self.begun, Stage::InProgress));
                 let file = fs::File::create_new(&path).map_err(|error| failed("create", &path, &error))?;
-                self.next_counter += 1;
-                OpenPart { counter, path, file: BufWriter::with_capacity(BUFFER_BYTES, file) }
+                self.begun += 1;
+                OpenPart { path, file: BufWriter::with_capacity(BUFFER_BYTES, file) }
             }
         };
         Ok(self.open.insert(part))
     }
 
-    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        if let Some(part) = self.open.take() {
-            let pending_name = self.writer.hidden_name(part.counter, Stage::Pending);
-            let counter = part.counter;
-            let bytes = part.close(&self.directory.join(&pending_name))?;
-            self.sync_directory()?;
-            self.prepared.push(PreparedPart { checkpoint, counter, pending_name, bytes });
-        }
-        let snapshot = Snapshot {
-            subtask: self.writer.subtask,
-            next_counter: self.next_counter,
-            prepared: self.prepared.clone(),
-        };
-        Ok(codec::to_bytes(&snapshot)?)
-    }
-
-    /// Makes visible what was prepared at or before `checkpoint`.
-    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        let due = self.prepared.iter().filter(|part| part.checkpoint <= checkpoint);
-        let due: Vec<PreparedPart> = due.cloned().collect();
-        if due.is_empty() {
-            return Ok(());
-        }
-        for part in &due {
-            self.commit_part(part)?;
-        }
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<PendingPart>, Failure> {
+        let Some(part) = self.open.take() else { return Ok(Vec::new()) };
+        let pending_name = self.writer.hidden_name(checkpoint, Stage::Pending);
+        let visible_name = self.writer.committed_name(checkpoint);
+        let bytes = part.close(&self.directory.join(&pending_name))?;
         self.sync_directory()?;
-        self.prepared.retain(|part| part.checkpoint > checkpoint);
-        Ok(())
+        Ok(vec![PendingPart { checkpoint, pending_name, visible_name, bytes }])
     }
 
-    fn commit_part(&self, part: &PreparedPart) -> Result<(), Failure> {
+    /// Makes a part visible.
+    fn commit(&self, part: &PendingPart) -> Result<(), Failure> {
         let pending = self.directory.join(&part.pending_name);
-        let visible = self.directory.join(committed_name(self.writer.subtask, part.counter));
+        let visible = self.directory.join(&part.visible_name);
         match (length(&pending)?, length(&visible)?) {
             (Some(bytes), None) if bytes == part.bytes => {
                 fs::rename(&pending, &visible).map_err(|error| failed("commit", &pending, &error))
@@ -225,7 +178,7 @@ impl Parts {
             // Committed before, by this attempt or by the one that failed afterwards.
             (None, Some(bytes)) if bytes == part.bytes => Ok(()),
             (Some(_), Some(_)) => Err(Failure::user(format!(
-                "{} already exists: another job writes to the same directory; give each job a directory of its own",
+                "{} already exists: something else writes to the same directory; give each job a directory of its own",
                 absolute(&visible).display()
             ))
             .permanent()),

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use thalweg_common::config::{Configuration, keys};
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::JobGraph;
+use thalweg_common::graph::{JobGraph, Vertex};
 use thalweg_common::manifest::{OperatorReport, Report, StateManifest, check};
 use thalweg_common::storage::StorageFactory;
 use thalweg_proto::model::SavepointMode;
 use thalweg_proto::v1;
 use thalweg_proto::v1::savepoint_event::Message;
-use thalweg_savepoint::Savepoint;
+use thalweg_savepoint::{Metadata, Savepoint};
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
@@ -187,8 +187,8 @@ impl Beginning {
             ))
             .permanent());
         }
-        self.check_items(graph)?;
         let metadata = self.savepoint.metadata();
+        check_parts(metadata, graph)?;
         Ok(Base {
             id: metadata.savepoint_id,
             path: self.savepoint.uri().to_string(),
@@ -196,33 +196,31 @@ impl Beginning {
             is_claimed: self.restore.claim,
         })
     }
+}
 
-    /// What sources and sinks remember cannot be divided: they keep their parallelism.
-    fn check_items(&self, graph: &JobGraph) -> Result<(), Failure> {
-        let metadata = self.savepoint.metadata();
-        for operator in metadata.manifest.operators.iter().filter(|operator| !operator.is_keyed()) {
-            let has_items = metadata.files_of(operator.id).any(|file| file.item_bytes > 0);
-            let declared = graph
-                .vertices
-                .iter()
-                .find(|vertex| vertex.operators.iter().any(|candidate| candidate.id == operator.id));
-            let Some(vertex) =
-                declared.filter(|vertex| has_items && vertex.parallelism != operator.parallelism)
-            else {
-                continue;
-            };
-            return Err(Failure::user(format!(
-                "{} had parallelism {} when the savepoint was taken and would have {}: its positions or transactions cannot be divided; \
-                 keep its parallelism with `set_parallelism({})`, and change that of the other operators",
-                operator.label(),
-                operator.parallelism,
-                vertex.parallelism,
-                operator.parallelism
-            ))
-            .permanent());
-        }
-        Ok(())
+/// Sources and sinks whose state has no parts keep their parallelism.
+fn check_parts(metadata: &Metadata, graph: &JobGraph) -> Result<(), Failure> {
+    for operator in metadata.manifest.operators.iter().filter(|operator| !operator.is_keyed()) {
+        let is_whole =
+            metadata.files_of(operator.id).any(|file| file.item_bytes > 0 && file.items > file.parts);
+        let has_it =
+            |vertex: &&Vertex| vertex.operators.iter().any(|candidate| candidate.id == operator.id);
+        let declared = graph.vertices.iter().find(has_it);
+        let Some(vertex) = declared.filter(|vertex| is_whole && vertex.parallelism != operator.parallelism)
+        else {
+            continue;
+        };
+        return Err(Failure::user(format!(
+            "{} had parallelism {} when the savepoint was taken and would have {}: its state has no parts that could be divided; \
+             keep its parallelism with `set_parallelism({})`, and change that of the other operators",
+            operator.label(),
+            operator.parallelism,
+            vertex.parallelism,
+            operator.parallelism
+        ))
+        .permanent());
     }
+    Ok(())
 }
 
 /// The report as a refusal, if it is one.
@@ -233,4 +231,53 @@ pub(super) fn refuse_misfits(report: &Report) -> Result<(), Failure> {
     }
     let text = format!("the state does not fit the job:\n{}", refusals.join("\n"));
     Err(Failure::user(text).permanent())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use thalweg_common::graph::{StateDescriptor, StateKind};
+    use thalweg_common::id::{JobId, OperatorId};
+    use thalweg_common::schema::Schema;
+    use thalweg_savepoint::DataFile;
+
+    use super::*;
+    use crate::testing::{graph_of, vertex};
+
+    #[test]
+    fn what_has_parts_may_change_its_parallelism_and_what_has_none_may_not() {
+        let graph = |parallelism| {
+            let mut source = vertex("numbers", parallelism, "default");
+            let schema = Schema::primitive("bytes");
+            let fingerprint = schema.fingerprint();
+            let position =
+                StateDescriptor { name: "position".into(), kind: StateKind::Source, schema, fingerprint };
+            source.operators[0].states.push(position);
+            graph_of(vec![source])
+        };
+        let check = |items, parts, item_bytes, parallelism| {
+            let file = DataFile {
+                operator: OperatorId(1),
+                path: "1/0-a1-0".into(),
+                subtask: Some(0),
+                size_bytes: 10,
+                checksum: 0,
+                groups: None,
+                states: BTreeMap::new(),
+                items,
+                item_bytes,
+                parts,
+            };
+            let metadata = Metadata::new(JobId(1), 4, 0, StateManifest::of(&graph(2)), vec![file]);
+            check_parts(&metadata, &graph(parallelism))
+        };
+        assert_eq!(check(3, 3, 60, 5), Ok(()));
+        assert_eq!(check(1, 0, 8, 2), Ok(()), "nothing changes");
+        assert_eq!(check(1, 0, 0, 5), Ok(()), "it remembers nothing");
+        for parts in [0, 2] {
+            let refused = check(3, parts, 60, 5).unwrap_err();
+            assert!(refused.message.contains("keep its parallelism with `set_parallelism(2)`"), "{refused}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ struct Shared<T> {
 impl<T> Collected<T> {
     /// The sink that fills it.
     pub fn sink(&self) -> CollectSink<T> {
-        CollectSink { collected: self.clone(), subtask: 0, open: Vec::new() }
+        CollectSink { collected: self.clone(), subtask: 0, parallelism: 1, open: Vec::new() }
     }
 
     /// Takes out what was committed so far. Records of one subtask are in their order.
@@ -66,6 +66,7 @@ impl<T> Clone for Collected<T> {
 pub struct CollectSink<T> {
     collected: Collected<T>,
     subtask: u32,
+    parallelism: u32,
     /// Written since the last barrier.
     open: Vec<T>,
 }
@@ -76,30 +77,19 @@ impl<T> Clone for CollectSink<T> {
     }
 }
 
-impl<T> Shared<T> {
-    /// Commits the prepared transactions of a subtask that `ready` names, in their order. One that is not there was committed
-    /// before.
-    fn commit(&mut self, subtask: u32, ready: impl Fn(CheckpointId) -> bool) {
-        let names = (subtask, CheckpointId::MIN)..=(subtask, CheckpointId::MAX);
-        let ready: Vec<_> =
-            self.prepared.range(names).map(|(name, _)| *name).filter(|(_, id)| ready(*id)).collect();
-        for name in ready {
-            self.committed.extend(self.prepared.remove(&name).unwrap_or_default());
-        }
-    }
-}
-
 impl<T: Record> Sink<T> for CollectSink<T> {
-    fn open(&mut self, context: &SinkContext, restored: Option<&[u8]>) -> Result<(), Failure> {
-        self.subtask = context.subtask_index;
-        let named = match restored {
-            Some(mut bytes) => Vec::<CheckpointId>::decode(&mut bytes)?,
-            None => Vec::new(),
-        };
-        let mut shared = self.collected.lock();
-        shared.commit(self.subtask, |checkpoint| named.contains(&checkpoint));
+    /// A transaction's name.
+    type Committable = (u32, CheckpointId);
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
+        (self.subtask, self.parallelism) = (context.subtask_index, context.parallelism);
+        Ok(())
+    }
+
+    fn recover(&mut self, prepared: &[(u32, CheckpointId)]) -> Result<(), Failure> {
         // The sources will produce everything behind the restored checkpoint again.
-        shared.prepared.retain(|(subtask, _), _| *subtask != self.subtask);
+        let is_mine = |subtask: u32| subtask % self.parallelism == self.subtask;
+        self.collected.lock().prepared.retain(|name, _| !is_mine(name.0) || prepared.contains(name));
         Ok(())
     }
 
@@ -108,18 +98,22 @@ impl<T: Record> Sink<T> for CollectSink<T> {
         Ok(())
     }
 
-    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        let mut shared = self.collected.lock();
-        shared.prepared.insert((self.subtask, checkpoint), std::mem::take(&mut self.open));
-        let names = shared.prepared.keys().filter(|(subtask, _)| *subtask == self.subtask);
-        let named: Vec<CheckpointId> = names.map(|(_, checkpoint)| *checkpoint).collect();
-        let mut bytes = Vec::new();
-        named.encode(&mut bytes);
-        Ok(bytes)
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<(u32, CheckpointId)>, Failure> {
+        if self.open.is_empty() {
+            return Ok(Vec::new());
+        }
+        let name = (self.subtask, checkpoint);
+        self.collected.lock().prepared.insert(name, std::mem::take(&mut self.open));
+        Ok(vec![name])
     }
 
-    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        self.collected.lock().commit(self.subtask, |prepared| prepared <= checkpoint);
+    fn commit(&mut self, prepared: &[(u32, CheckpointId)]) -> Result<(), Failure> {
+        let mut shared = self.collected.lock();
+        for name in prepared {
+            // One that is not there was committed before.
+            let records = shared.prepared.remove(name).unwrap_or_default();
+            shared.committed.extend(records);
+        }
         Ok(())
     }
 }

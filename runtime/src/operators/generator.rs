@@ -1,34 +1,33 @@
 //! A source that makes its records: a pure function of the sequence number, at a limited rate.
 //!
-//! As the function is pure, the next sequence number is all the state there is. Subtask i of p makes the records
-//! i, i + p, i + 2p, ...
+//! As the function is pure, the numbers that are left are all the state there is. Subtask i of p makes the records i, i + p, i + 2p,
+//! ..., until the job is restored with another parallelism: then each takes a share of what was left.
 
 use std::time::Duration;
 
+use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 
+use super::numbers::{NumberSplit, Numbers};
 use crate::batch::Batch;
-use crate::operator::{Source, SourceContext, SourceStatus};
+use crate::operator::{SourceContext, SourceStatus};
+use crate::split::{SourceReader, SplitSource};
 
 /// Makes records from sequence numbers.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct GeneratorSource<F> {
     generate: F,
     /// How many records all subtasks make together.
     count: Option<u64>,
     /// How many records all subtasks make together in a second.
     records_per_second: Option<f64>,
-    next: u64,
-    step: u64,
-    pace: Option<Pace>,
-    context: Option<SourceContext>,
 }
 
 impl<F> GeneratorSource<F> {
     /// Makes `generate(0)`, `generate(1)`, ... without end and as fast as they are taken.
     pub fn new(generate: F) -> Self {
-        Self { generate, count: None, records_per_second: None, next: 0, step: 1, pace: None, context: None }
+        Self { generate, count: None, records_per_second: None }
     }
 
     /// Ends after this many records, counted over all subtasks.
@@ -44,30 +43,23 @@ impl<F> GeneratorSource<F> {
         self.records_per_second = Some(records_per_second);
         self
     }
-
-    /// How many of the next `max` records there are.
-    fn left(&self, max: u64) -> u64 {
-        match self.count {
-            Some(count) => count.saturating_sub(self.next).div_ceil(self.step).min(max),
-            None => max,
-        }
-    }
 }
 
-impl<T, F> Source for GeneratorSource<F>
+impl<T, F> SplitSource for GeneratorSource<F>
 where
     T: Record,
-    F: Fn(u64) -> T + Send,
+    F: Fn(u64) -> T + Clone + Send + Sync + 'static,
 {
     type Out = T;
+    type Split = NumberSplit;
+    type Reader = GeneratorReader<F>;
 
-    fn open(&mut self, context: &SourceContext, restored: Option<&[u8]>) -> Result<(), Failure> {
-        self.step = u64::from(context.parallelism);
-        self.next = match restored {
-            Some(mut position) => u64::decode(&mut position)?,
-            None => u64::from(context.subtask_index),
-        };
-        self.pace = match self.records_per_second {
+    fn splits(&self, context: &SourceContext) -> Result<Vec<NumberSplit>, Failure> {
+        Ok(context.share_of(NumberSplit::all(context.parallelism)).collect())
+    }
+
+    fn reader(&self, context: &SourceContext) -> Result<GeneratorReader<F>, Failure> {
+        let pace = match self.records_per_second {
             Some(rate) if rate > 0.0 && rate.is_finite() => {
                 Some(Pace::new(rate / f64::from(context.parallelism), context.clock.monotonic()))
             }
@@ -78,32 +70,58 @@ where
             }
             None => None,
         };
-        self.context = Some(context.clone());
+        Ok(GeneratorReader {
+            generate: self.generate.clone(),
+            end: self.count.unwrap_or(u64::MAX),
+            numbers: Numbers::default(),
+            pace,
+            clock: context.clock.clone(),
+        })
+    }
+}
+
+/// Makes the records of one subtask.
+pub struct GeneratorReader<F> {
+    generate: F,
+    /// The first number of which there is no record.
+    end: u64,
+    numbers: Numbers,
+    pace: Option<Pace>,
+    clock: SharedClock,
+}
+
+impl<T, F> SourceReader for GeneratorReader<F>
+where
+    T: Record,
+    F: Fn(u64) -> T + Send + 'static,
+{
+    type Out = T;
+    type Split = NumberSplit;
+
+    fn add_splits(&mut self, splits: Vec<NumberSplit>) -> Result<(), Failure> {
+        self.numbers.add(splits);
         Ok(())
     }
 
     fn poll(&mut self, out: &mut Batch<T>, max: usize) -> Result<SourceStatus, Failure> {
-        let left = self.left(max as u64);
+        let left = self.numbers.left(self.end, max as u64);
         if left == 0 {
             return Ok(SourceStatus::Finished);
         }
-        let records = match (&mut self.pace, &self.context) {
-            (Some(pace), Some(context)) => match pace.take(context.clock.monotonic(), left) {
+        let records = match &mut self.pace {
+            Some(pace) => match pace.take(self.clock.monotonic(), left) {
                 Ok(records) => records,
                 Err(retry_after) => return Ok(SourceStatus::Idle { retry_after }),
             },
-            _ => left,
+            None => left,
         };
-        let numbers = (0..records).map(|index| self.next + index * self.step);
-        out.extend(numbers.map(&self.generate));
-        self.next += records * self.step;
-        Ok(if self.left(1) == 0 { SourceStatus::Finished } else { SourceStatus::Ready })
+        self.numbers.take(records, |run| out.extend(run.map(&self.generate)));
+        let has_ended = self.numbers.left(self.end, 1) == 0;
+        Ok(if has_ended { SourceStatus::Finished } else { SourceStatus::Ready })
     }
 
-    fn snapshot(&mut self) -> Result<Vec<u8>, Failure> {
-        let mut position = Vec::new();
-        self.next.encode(&mut position);
-        Ok(position)
+    fn snapshot(&mut self) -> Result<Vec<NumberSplit>, Failure> {
+        Ok(self.numbers.snapshot(self.end))
     }
 }
 

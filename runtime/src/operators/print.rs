@@ -4,7 +4,6 @@ use std::fmt::{self, Debug, Display, Write as _};
 use std::io::{self, Write as _};
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::CheckpointId;
 
 use crate::batch::Batch;
 use crate::operator::{Sink, SinkContext};
@@ -57,7 +56,9 @@ impl<T> Clone for PrintSink<T> {
 }
 
 impl<T> Sink<T> for PrintSink<T> {
-    fn open(&mut self, context: &SinkContext, _restored: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         self.prefix = match context.parallelism {
             1 => String::new(),
             _ => format!("{}> ", context.subtask_index + 1),
@@ -73,14 +74,6 @@ impl<T> Sink<T> for PrintSink<T> {
 
     fn flush(&mut self) -> Result<(), Failure> {
         flush_stdout()
-    }
-
-    fn prepare(&mut self, _checkpoint: CheckpointId) -> Result<Vec<u8>, Failure> {
-        flush_stdout().map(|()| Vec::new())
-    }
-
-    fn commit(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
-        Ok(())
     }
 }
 
@@ -103,7 +96,7 @@ mod tests {
     use crate::testing::Setup;
 
     fn lines(mut sink: PrintSink<(String, u64)>, setup: &Setup) -> String {
-        sink.open(&setup.open_context(), None).expect("opens");
+        sink.open(&setup.open_context()).expect("opens");
         sink.render(&mut Batch::from(vec![("a".to_string(), 1), ("b".to_string(), 2)])).to_string()
     }
 

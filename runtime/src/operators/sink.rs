@@ -1,19 +1,24 @@
 //! The link at the end of a chain: writes to a sink and runs its transactions.
 //!
-//! Invariant: a transaction is prepared at the barrier, and committed only after the checkpoint is durable.
+//! Invariants: a transaction is prepared at the barrier, and committed only after the checkpoint is durable; a commit that is to be
+//! repeated is waited for between the task's turns, so that control mail is read meanwhile.
 
 use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
+use thalweg_common::record::Record;
 
+use super::committer::{Committer, Next, Transactions};
 use super::factory;
 use crate::batch::Batch;
 use crate::event::Barrier;
 use crate::link::{Flushed, Link};
 use crate::operator::{OpenContext, Sink};
-use crate::program::OperatorFactory;
+use crate::parts::{Part, Parts};
+use crate::program::{OperatorContext, OperatorFactory};
 use crate::snapshot::SnapshotBuilder;
+use crate::stores::Draining;
 
 /// A factory of subtasks of `prototype`.
 pub fn sink<T, S>(prototype: S) -> Arc<dyn OperatorFactory>
@@ -22,25 +27,83 @@ where
     S: Sink<T> + Clone + Sync + 'static,
 {
     factory::end::<T>(move |context| {
-        let mut sink = prototype.clone();
-        let restored = context.restored_operator_state()?;
-        sink.open(&context.open, restored).map_err(|failure| failure.context(&context.open.operator_name))?;
-        Ok(Box::new(SinkLink { sink, open: context.open.clone() }))
+        let name = context.open.operator_name.clone();
+        let link = SinkLink::<S, S::Committable>::open::<T>(prototype.clone(), context);
+        Ok(Box::new(link.map_err(|failure| failure.context(name))?))
     })
 }
 
-struct SinkLink<S> {
+struct SinkLink<S, C> {
     sink: S,
+    committer: Committer<C>,
+    /// Where it says when a commit is to be repeated.
+    alarm: Draining,
     open: OpenContext,
 }
 
-impl<S> SinkLink<S> {
+impl<S, C: Record> SinkLink<S, C> {
+    fn open<T>(mut sink: S, context: &OperatorContext) -> Result<Self, Failure>
+    where
+        S: Sink<T, Committable = C>,
+    {
+        let restored = context.restored_parts()?.unwrap_or_default();
+        let restored: Result<Vec<_>, Failure> = restored.into_iter().map(transactions).collect();
+        let restored = restored?;
+        let prepared: Vec<C> =
+            restored.iter().flat_map(|transactions| transactions.committables.iter().cloned()).collect();
+        sink.open(&context.open)?;
+        sink.recover(&prepared)?;
+        let (committer, alarm) = (Committer::new(restored), context.stores.draining());
+        let mut link = Self { sink, committer, alarm, open: context.open.clone() };
+        link.commit_due()?;
+        Ok(link)
+    }
+
+    /// Commits what is due, or says when to try again.
+    fn commit_due<T>(&mut self) -> Result<(), Failure>
+    where
+        S: Sink<T, Committable = C>,
+    {
+        loop {
+            let now = self.open.clock.monotonic();
+            match self.committer.next(now) {
+                Next::Nothing => return Ok(()),
+                Next::At(time) => {
+                    self.alarm.flush_at(time);
+                    return Ok(());
+                }
+                Next::Commit(committables) => match self.sink.commit(committables) {
+                    Ok(()) => self.committer.committed(),
+                    Err(failure) => {
+                        let text = failure.message.clone();
+                        self.committer.failed(failure, self.open.clock.monotonic())?;
+                        tracing::warn!(
+                            operator = %self.open.operator_name,
+                            subtask = self.open.subtask_index,
+                            "A commit failed and will be repeated: {text}"
+                        );
+                    }
+                },
+            }
+        }
+    }
+
+    fn parts(&self) -> Parts {
+        let part = |prepared: &Transactions<C>| Part::Transactions {
+            writer: prepared.writer,
+            checkpoint: prepared.checkpoint,
+            committables: prepared.committables.iter().map(encoded).collect(),
+        };
+        let list = self.committer.prepared().map(part).collect();
+        Parts { subtask: self.open.subtask_index, parallelism: self.open.parallelism, list }
+    }
+
     fn named<R>(&self, result: Result<R, Failure>) -> Result<R, Failure> {
         result.map_err(|failure| failure.context(&self.open.operator_name))
     }
 }
 
-impl<T, S: Sink<T>> Link<T> for SinkLink<S> {
+impl<T, S: Sink<T>> Link<T> for SinkLink<S, S::Committable> {
     fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         let written = self.sink.write(batch);
         self.named(written)
@@ -53,13 +116,15 @@ impl<T, S: Sink<T>> Link<T> for SinkLink<S> {
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
         let prepared = self.sink.prepare(barrier.id);
-        let transactions = self.named(prepared)?;
-        snapshot.operator(self.open.operator_id).operator_state.push(transactions);
+        let prepared = self.named(prepared)?;
+        self.committer.add(self.open.subtask_index, barrier.id, prepared);
+        snapshot.operator(self.open.operator_id).parts = Some(self.parts());
         Ok(())
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        let committed = self.sink.commit(checkpoint);
+        self.committer.complete(checkpoint);
+        let committed = self.commit_due();
         self.named(committed)
     }
 
@@ -73,6 +138,38 @@ impl<T, S: Sink<T>> Link<T> for SinkLink<S> {
             let flushed = self.sink.flush();
             self.named(flushed)?;
         }
+        let committed = self.commit_due();
+        self.named(committed)?;
         Ok(Flushed::All)
     }
+}
+
+fn encoded<C: Record>(committable: &C) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    committable.encode(&mut bytes);
+    bytes
+}
+
+/// What a restored checkpoint had prepared.
+fn transactions<C: Record>(part: Part) -> Result<Transactions<C>, Failure> {
+    let (writer, checkpoint, committables) = match part {
+        Part::Transactions { writer, checkpoint, committables } => (writer, checkpoint, committables),
+        Part::Whole(committable) => (0, 0, vec![committable]),
+        Part::Began | Part::Split { .. } => {
+            return Err(Failure::internal("the state of a source is to be restored in a sink"));
+        }
+    };
+    let decode = |bytes: Vec<u8>| {
+        let mut rest = bytes.as_slice();
+        match C::decode(&mut rest) {
+            Ok(committable) if rest.is_empty() => Ok(committable),
+            _ => Err(Failure::user(
+                "a transaction in the restored state cannot be read: it was written by another version of the sink; run that version, or \
+             give the operator another uid, so that it begins anew",
+            )
+            .permanent()),
+        }
+    };
+    let committables: Result<Vec<C>, Failure> = committables.into_iter().map(decode).collect();
+    Ok(Transactions { writer, checkpoint, committables: committables?, is_due: true })
 }

@@ -1,77 +1,169 @@
-//! The head of a chain that begins with a source.
+//! The head of a chain that begins with a source, with or without splits.
 //!
 //! Invariant: the position in the snapshot is the one behind the last record that went through the chain.
 
 use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
+use thalweg_common::graph::StateKind;
 use thalweg_common::id::CheckpointId;
+use thalweg_common::record::Record;
 
+use super::splits::SplitReading;
 use crate::batch::Batch;
 use crate::event::Barrier;
 use crate::exchange::pace::Pace;
 use crate::link::{Flushed, Link};
 use crate::operator::{OpenContext, Source, SourceStatus};
 use crate::program::{AnyLink, Head, OperatorContext, Polled, SourceFactory};
-use crate::snapshot::SnapshotBuilder;
+use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
+use crate::split::SplitSource;
 use crate::task::counters::Counters;
 
 /// What a source reads at once leaves in this part of the target time of buffer debloating: a barrier that is triggered meanwhile
 /// waits behind it.
 const POLLS_IN_TARGET: u32 = 8;
 
-/// A factory of subtasks of `prototype`.
-pub fn source<S: Source + Clone + Sync + 'static>(prototype: S) -> Arc<dyn SourceFactory> {
-    Arc::new(Prototype(prototype))
+/// A factory of subtasks of `prototype`, a source with or without splits.
+pub fn source<S: AnySource<Kind>, Kind>(prototype: S) -> Arc<dyn SourceFactory> {
+    prototype.factory()
 }
 
-struct Prototype<S>(S);
+/// Has one position in each subtask, and keeps its parallelism: a [`Source`].
+#[derive(Debug)]
+pub enum Whole {}
 
-impl<S: Source + Clone + Sync + 'static> SourceFactory for Prototype<S> {
-    fn build(&self, context: &mut OperatorContext, next: AnyLink) -> Result<Box<dyn Head>, Failure> {
-        let name = context.open.operator_name.clone();
-        let next = next.typed::<S::Out>().map_err(|failure| failure.context(&name))?;
-        let mut source = self.0.clone();
-        let restored = context.restored_operator_state()?;
-        source.open(&context.open, restored).map_err(|failure| failure.context(&name))?;
-        let counters = context.counters.clone();
-        let target = context.debloat_target.map(|target| target / POLLS_IN_TARGET);
-        Ok(Box::new(SourceHead {
-            source,
-            open: context.open.clone(),
-            counters,
-            pace: target.map(|target| Pace::new(target, Batch::<S::Out>::FULL_RECORDS)),
-            output: Batch::default(),
-            next,
-        }))
+/// Has an input that any number of subtasks can share: a [`SplitSource`].
+#[derive(Debug)]
+pub enum InSplits {}
+
+/// Whatever implements [`SplitSource`] or [`Source`], but not both.
+///
+/// `Kind` tells which of them. The compiler finds it, nobody has to write it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source",
+    note = "implement `SplitSource`, or `Source` (and `Clone` and `Sync`) if its input has no parts; not both"
+)]
+pub trait AnySource<Kind> {
+    /// What it reads.
+    type Out: Record;
+
+    /// What it remembers.
+    #[doc(hidden)]
+    const STATE: StateKind;
+
+    #[doc(hidden)]
+    fn factory(self) -> Arc<dyn SourceFactory>;
+}
+
+impl<S: Source + Clone + Sync + 'static> AnySource<Whole> for S {
+    type Out = S::Out;
+
+    const STATE: StateKind = StateKind::Source;
+
+    fn factory(self) -> Arc<dyn SourceFactory> {
+        Arc::new(WholeFactory(self))
     }
 }
 
-struct SourceHead<S: Source> {
-    source: S,
+impl<S: SplitSource> AnySource<InSplits> for S {
+    type Out = S::Out;
+
+    const STATE: StateKind = StateKind::Splits;
+
+    fn factory(self) -> Arc<dyn SourceFactory> {
+        Arc::new(SplitFactory(self))
+    }
+}
+
+struct WholeFactory<S>(S);
+
+impl<S: Source + Clone + Sync + 'static> SourceFactory for WholeFactory<S> {
+    fn build(&self, context: &mut OperatorContext, next: AnyLink) -> Result<Box<dyn Head>, Failure> {
+        head(context, next, |context| {
+            let mut source = self.0.clone();
+            source.open(&context.open, context.restored_operator_state()?)?;
+            Ok(source)
+        })
+    }
+}
+
+struct SplitFactory<S>(S);
+
+impl<S: SplitSource> SourceFactory for SplitFactory<S> {
+    fn build(&self, context: &mut OperatorContext, next: AnyLink) -> Result<Box<dyn Head>, Failure> {
+        head(context, next, |context| SplitReading::open(&self.0, context))
+    }
+}
+
+/// Reads one subtask's share of a source.
+pub(super) trait Reading: Send + 'static {
+    type Out: Record;
+
+    fn poll(&mut self, out: &mut Batch<Self::Out>, max: usize) -> Result<SourceStatus, Failure>;
+
+    /// Adds the position to the snapshot of its operator.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure>;
+}
+
+impl<S: Source + 'static> Reading for S {
+    type Out = S::Out;
+
+    fn poll(&mut self, out: &mut Batch<S::Out>, max: usize) -> Result<SourceStatus, Failure> {
+        Source::poll(self, out, max)
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {
+        snapshot.operator_state.push(Source::snapshot(self)?);
+        Ok(())
+    }
+}
+
+/// Opens the head of a chain.
+fn head<R: Reading>(
+    context: &mut OperatorContext,
+    next: AnyLink,
+    open: impl FnOnce(&mut OperatorContext) -> Result<R, Failure>,
+) -> Result<Box<dyn Head>, Failure> {
+    let name = context.open.operator_name.clone();
+    let next = next.typed::<R::Out>().map_err(|failure| failure.context(&name))?;
+    let reading = open(context).map_err(|failure| failure.context(&name))?;
+    let target = context.debloat_target.map(|target| target / POLLS_IN_TARGET);
+    Ok(Box::new(SourceHead {
+        reading,
+        open: context.open.clone(),
+        counters: context.counters.clone(),
+        pace: target.map(|target| Pace::new(target, Batch::<R::Out>::FULL_RECORDS)),
+        output: Batch::default(),
+        next,
+    }))
+}
+
+struct SourceHead<R: Reading> {
+    reading: R,
     open: OpenContext,
     counters: Counters,
     /// How fast records leave, where that bounds how many are read at once.
     pace: Option<Pace>,
-    output: Batch<S::Out>,
-    next: Box<dyn Link<S::Out>>,
+    output: Batch<R::Out>,
+    next: Box<dyn Link<R::Out>>,
 }
 
-impl<S: Source> SourceHead<S> {
+impl<R: Reading> SourceHead<R> {
     fn named(&self, failure: Failure) -> Failure {
         failure.context(&self.open.operator_name)
     }
 }
 
-impl<S: Source> Head for SourceHead<S> {
+impl<R: Reading> Head for SourceHead<R> {
     fn poll(&mut self) -> Result<Polled, Failure> {
         let paced = self.pace.as_mut().map(|pace| {
             let now = self.open.clock.monotonic();
             pace.end(now);
             (pace.records(), now)
         });
-        let max = paced.map_or(Batch::<S::Out>::FULL_RECORDS, |(records, _)| records);
-        let status = self.source.poll(&mut self.output, max).map_err(|failure| self.named(failure))?;
+        let max = paced.map_or(Batch::<R::Out>::FULL_RECORDS, |(records, _)| records);
+        let status = self.reading.poll(&mut self.output, max).map_err(|failure| self.named(failure))?;
         let records = self.output.len();
         if records > max {
             let message = format!("gave {records} records at once where {max} are allowed; respect `max`");
@@ -100,8 +192,8 @@ impl<S: Source> Head for SourceHead<S> {
     }
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
-        let position = self.source.snapshot().map_err(|failure| self.named(failure))?;
-        snapshot.operator(self.open.operator_id).operator_state.push(position);
+        let taken = self.reading.snapshot(snapshot.operator(self.open.operator_id));
+        taken.map_err(|failure| self.named(failure))?;
         self.next.snapshot(barrier, snapshot)
     }
 

@@ -14,6 +14,8 @@ use thalweg_common::status::TaskStatus;
 use super::expectation::{Expectation, Tally};
 use super::scenario::Scenario;
 use crate::event::Barrier;
+use crate::parts::Part;
+use crate::snapshot::OperatorSnapshot;
 use crate::task::mailbox::Mail;
 use crate::task::{News, Report, TakenSnapshot};
 
@@ -141,10 +143,9 @@ impl<'a> Manager<'a> {
         let mut found = expected.clone();
         for (subtask, taken) in snapshots {
             // At most one operator of a chain has a state: its source or its sink.
-            let state =
-                taken.snapshot.operators.values().flat_map(|operator| &operator.operator_state).next();
+            let state = taken.snapshot.operators.values().filter_map(newest_state).next();
             let (source, vertex) = (vertices[subtask.vertex as usize].source, subtask.vertex as usize);
-            let Some(mut state) = state.map(Vec::as_slice) else { continue };
+            let Some(mut state) = state else { continue };
             let damaged = |_| format!("task {subtask} wrote a snapshot that cannot be read");
             if let Some(source) = source {
                 let position = u64::decode(&mut state).map_err(damaged)?;
@@ -201,5 +202,14 @@ impl<'a> Manager<'a> {
                 )
             }
         }
+    }
+}
+
+/// A source's position, or what a sink has prepared at the last barrier.
+fn newest_state(operator: &OperatorSnapshot) -> Option<&[u8]> {
+    let last = operator.parts.as_ref().and_then(|parts| parts.list.last());
+    match last {
+        Some(Part::Transactions { committables, .. }) => committables.last().map(Vec::as_slice),
+        _ => operator.operator_state.first().map(Vec::as_slice),
     }
 }

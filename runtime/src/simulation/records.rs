@@ -285,7 +285,9 @@ pub(super) struct Counter {
 }
 
 impl<const PADDING: usize> Sink<Item<PADDING>> for Counter {
-    fn open(&mut self, _: &SinkContext, _: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = (u64, u64);
+
+    fn open(&mut self, _: &SinkContext) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -294,13 +296,7 @@ impl<const PADDING: usize> Sink<Item<PADDING>> for Counter {
         Ok(())
     }
 
-    fn prepare(&mut self, _: CheckpointId) -> Result<Vec<u8>, Failure> {
-        let mut bytes = Vec::new();
-        (self.tally.count, self.tally.digest).encode(&mut bytes);
-        Ok(bytes)
-    }
-
-    fn commit(&mut self, _: CheckpointId) -> Result<(), Failure> {
-        Ok(())
+    fn prepare(&mut self, _: CheckpointId) -> Result<Vec<(u64, u64)>, Failure> {
+        Ok(vec![(self.tally.count, self.tally.digest)])
     }
 }

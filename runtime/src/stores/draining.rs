@@ -1,20 +1,48 @@
-//! How far the frozen epochs of a task's operators are encoded: what its chain tells its loop.
+//! What a chain tells the loop of its task: how far the frozen epochs of its operators are encoded, and when one of them wants to be
+//! flushed again although nothing has happened.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use thalweg_state::Drained;
 
 /// Shared by a task's loop, which asks, and its operators, which encode a slice whenever they are flushed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Draining {
     left: Arc<AtomicU8>,
+    /// Monotonic microseconds.
+    alarm: Arc<AtomicU64>,
+}
+
+/// No operator waits for a time.
+const NEVER: u64 = u64::MAX;
+
+impl Default for Draining {
+    fn default() -> Self {
+        Self { left: Arc::default(), alarm: Arc::new(AtomicU64::new(NEVER)) }
+    }
 }
 
 impl Draining {
     /// The chain is about to be flushed.
     pub(crate) fn begin(&self) {
         self.left.store(0, Ordering::Relaxed);
+        self.alarm.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// An operator wants to be flushed at this monotonic time at the latest. Said again at every flush before.
+    pub(crate) fn flush_at(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(NEVER);
+        self.alarm.fetch_min(micros, Ordering::Relaxed);
+    }
+
+    /// When an operator wants to be flushed.
+    pub(crate) fn alarm(&self) -> Option<Duration> {
+        match self.alarm.load(Ordering::Relaxed) {
+            NEVER => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
     }
 
     /// What an operator has left.

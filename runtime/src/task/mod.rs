@@ -109,8 +109,10 @@ enum Stage {
 struct Running {
     core: TaskCore,
     head: Box<dyn Head>,
-    /// How far frozen epochs are.
+    /// How far frozen epochs are, and when an operator wants to be flushed.
     draining: Draining,
+    /// Whether the final checkpoint has completed: what is left is to commit.
+    is_complete: bool,
 }
 
 /// How a turn has ended.
@@ -264,12 +266,16 @@ impl Running {
         let core = TaskCore::new(is_source(program, parts.subtask));
         let head = chain::build(program, parts)?;
         reporter.report(News::Status(TaskStatus::Running));
-        Ok(Self { core, head, draining: parts.stores.draining() })
+        Ok(Self { core, head, draining: parts.stores.draining(), is_complete: false })
     }
 
     /// Follows the core until it has read a batch and wants to read another one, or until there is nothing to do.
     fn turn(&mut self, inbox: &mut Inbox, reporter: &Reporter, clock: &SharedClock) -> Result<Turn, Failure> {
-        let Self { core, head, draining } = self;
+        self.flush_if_due(clock)?;
+        if self.is_complete {
+            return Ok(self.end_when_committed(clock));
+        }
+        let Self { core, head, draining, .. } = self;
         let mut has_polled = false;
         loop {
             if inbox.is_cancelled() {
@@ -287,8 +293,8 @@ impl Running {
                     let flushed = head.flush(partial)?;
                     core.flushed(flushed, draining.left());
                 }
-                Step::Park(timeout) => return Ok(Turn::Parked { wait: Wait::Input, timeout }),
-                Step::AwaitRoom(timeout) => return Ok(Turn::Parked { wait: Wait::Room, timeout }),
+                Step::Park(timeout) => return Ok(parked(Wait::Input, timeout, draining, clock)),
+                Step::AwaitRoom(timeout) => return Ok(parked(Wait::Room, timeout, draining, clock)),
                 Step::Snapshot { barrier, alignment } => {
                     let stopwatch = Stopwatch::start(clock);
                     let since_trigger_ms = clock.now_ms().saturating_sub(barrier.timestamp_ms);
@@ -306,7 +312,8 @@ impl Running {
                 Step::Complete { checkpoint, ends } => {
                     head.completed(checkpoint)?;
                     if ends {
-                        return Ok(Turn::Done(TaskStatus::Finished));
+                        self.is_complete = true;
+                        return Ok(self.end_when_committed(clock));
                     }
                 }
                 Step::Abort { checkpoint } => head.aborted(checkpoint)?,
@@ -314,6 +321,35 @@ impl Running {
             }
         }
     }
+}
+
+impl Running {
+    /// An operator has waited for a time: it goes on when it is flushed.
+    fn flush_if_due(&mut self, clock: &SharedClock) -> Result<(), Failure> {
+        if self.draining.alarm().is_some_and(|time| time <= clock.monotonic()) {
+            self.draining.begin();
+            self.head.flush(false)?;
+        }
+        Ok(())
+    }
+
+    /// The task ends when no commit is left that is to be repeated.
+    fn end_when_committed(&self, clock: &SharedClock) -> Turn {
+        match self.draining.alarm() {
+            Some(_) => parked(Wait::Input, None, &self.draining, clock),
+            None => Turn::Done(TaskStatus::Finished),
+        }
+    }
+}
+
+/// Sleeps, but no longer than until an operator wants to be flushed.
+fn parked(wait: Wait, timeout: Option<Duration>, draining: &Draining, clock: &SharedClock) -> Turn {
+    let alarm = draining.alarm().map(|time| time.saturating_sub(clock.monotonic()));
+    let timeout = match (timeout, alarm) {
+        (Some(timeout), Some(alarm)) => Some(timeout.min(alarm)),
+        (timeout, alarm) => timeout.or(alarm),
+    };
+    Turn::Parked { wait, timeout }
 }
 
 /// Whether checkpoints are triggered at the subtask.

@@ -1,8 +1,8 @@
 //! A task's part of a savepoint: its state in canonical form, written beside the processing, and read back at a restore.
 //!
 //! Unlike a checkpoint's snapshot it is complete in itself and independent of parallelism, store and version. Keyed state goes by key
-//! group to whoever owns the group now; what a source or sink remembers is understood by its connector alone, and goes to the
-//! subtask of the same number.
+//! group to whoever owns the group now; what a source or sink remembers is understood by its connector alone: its parts are shared
+//! out to the subtasks that there are now, anything else goes to the subtask of the same number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use thalweg_state::{Entries, RestoreError, StateSnapshot, migrate_states};
 use tokio::runtime::Handle;
 
 use super::upload::Owner;
+use crate::parts;
 use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
 
 /// A savepoint that tasks restore.
@@ -67,6 +68,7 @@ pub(crate) async fn write(
 
 fn is_empty(state: &OperatorSnapshot) -> bool {
     state.operator_state.iter().all(Vec::is_empty)
+        && state.parts.iter().all(|parts| parts.list.is_empty())
         && state.keyed_state.values().all(|state| state.groups.is_empty())
 }
 
@@ -82,6 +84,9 @@ async fn write_operator(
     }
     for item in &state.operator_state {
         writer.item(item).await.map_err(|error| failure(&error))?;
+    }
+    for part in state.parts.iter().flat_map(|parts| &parts.list) {
+        writer.item(&part.to_item()?).await.map_err(|error| failure(&error))?;
     }
     writer.finish().await.map_err(|error| failure(&error))
 }
@@ -145,7 +150,10 @@ impl Reading<'_> {
             }
             None => BTreeMap::new(),
         };
-        Ok(OperatorSnapshot { operator_state: self.items().await?, keyed_state, store: None })
+        let items = self.from.items_by_subtask(self.operator.id).await.map_err(|error| failure(&error))?;
+        let parts = parts::of_items(&items, self.found.parallelism, self.index, self.vertex.parallelism)?;
+        let operator_state = if parts.is_some() { Vec::new() } else { self.positions(items)? };
+        Ok(OperatorSnapshot { operator_state, parts, keyed_state, store: None })
     }
 
     async fn keyed_state(&self) -> Result<BTreeMap<String, StateSnapshot>, Failure> {
@@ -182,9 +190,7 @@ impl Reading<'_> {
     }
 
     /// What the subtask itself remembers.
-    async fn items(&self) -> Result<Vec<Vec<u8>>, Failure> {
-        let mut items =
-            self.from.items_by_subtask(self.operator.id).await.map_err(|error| failure(&error))?;
+    fn positions(&self, mut items: BTreeMap<u32, Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>, Failure> {
         if self.found.parallelism == self.vertex.parallelism {
             return Ok(items.remove(&self.index).unwrap_or_default());
         }
@@ -207,7 +213,7 @@ impl Reading<'_> {
 /// The cause and the cure, for a source or sink.
 fn other_parallelism(found: u32, declared: u32) -> String {
     format!(
-        "its positions and transactions were written by {found} subtasks and cannot be divided among {declared}; keep its parallelism \
+        "its state has no parts: it was written by {found} subtasks and cannot be divided among {declared}; keep its parallelism \
          with `set_parallelism({found})`, and change that of the other operators"
     )
 }

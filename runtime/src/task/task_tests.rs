@@ -19,10 +19,11 @@ use crate::erased::{AnyReceiver, AnySender};
 use crate::exchange::TaskWaker;
 use crate::fixtures::{Pair, SOURCES, SUMS, expected_sums, final_sums, pairs, program, sums};
 use crate::link::Flushed;
-use crate::operator::{Source, SourceContext, SourceStatus};
-use crate::operators::{self, Collected, CollectionSource};
+use crate::operator::{Sink, SinkContext, Source, SourceContext, SourceStatus};
+use crate::operators::{self, Collected, CollectionReader, CollectionSource, NumberSplit};
 use crate::program::{AnyLink, OperatorContext, Polled, SourceFactory};
 use crate::slot;
+use crate::split::{SourceReader, SplitSource};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -32,20 +33,41 @@ struct Gated {
     pairs: CollectionSource<Pair>,
     /// How many records each subtask may give in all.
     allowed: Arc<AtomicU64>,
-    given: u64,
 }
 
 impl Gated {
     fn new(count: u64, allowed: u64) -> Self {
-        Self { pairs: CollectionSource::new(pairs(count)), allowed: Arc::new(allowed.into()), given: 0 }
+        Self { pairs: CollectionSource::new(pairs(count)), allowed: Arc::new(allowed.into()) }
     }
 }
 
-impl Source for Gated {
+impl SplitSource for Gated {
     type Out = Pair;
+    type Split = NumberSplit;
+    type Reader = GatedReader;
 
-    fn open(&mut self, context: &SourceContext, restored: Option<&[u8]>) -> Result<(), Failure> {
-        self.pairs.open(context, restored)
+    fn splits(&self, context: &SourceContext) -> Result<Vec<NumberSplit>, Failure> {
+        self.pairs.splits(context)
+    }
+
+    fn reader(&self, context: &SourceContext) -> Result<GatedReader, Failure> {
+        let pairs = self.pairs.reader(context)?;
+        Ok(GatedReader { pairs, allowed: Arc::clone(&self.allowed), given: 0 })
+    }
+}
+
+struct GatedReader {
+    pairs: CollectionReader<Pair>,
+    allowed: Arc<AtomicU64>,
+    given: u64,
+}
+
+impl SourceReader for GatedReader {
+    type Out = Pair;
+    type Split = NumberSplit;
+
+    fn add_splits(&mut self, splits: Vec<NumberSplit>) -> Result<(), Failure> {
+        self.pairs.add_splits(splits)
     }
 
     fn poll(&mut self, out: &mut Batch<Pair>, max: usize) -> Result<SourceStatus, Failure> {
@@ -58,7 +80,7 @@ impl Source for Gated {
         Ok(status)
     }
 
-    fn snapshot(&mut self) -> Result<Vec<u8>, Failure> {
+    fn snapshot(&mut self) -> Result<Vec<NumberSplit>, Failure> {
         self.pairs.snapshot()
     }
 }
@@ -363,20 +385,14 @@ async fn an_operator_that_does_not_open_is_the_only_failure() {
 #[derive(Clone)]
 struct CannotOpen;
 
-impl crate::operator::Sink<Pair> for CannotOpen {
-    fn open(&mut self, _: &crate::operator::SinkContext, _: Option<&[u8]>) -> Result<(), Failure> {
+impl Sink<Pair> for CannotOpen {
+    type Committable = ();
+
+    fn open(&mut self, _: &SinkContext) -> Result<(), Failure> {
         Err(Failure::external("no such directory"))
     }
 
     fn write(&mut self, _: &mut Batch<Pair>) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn prepare(&mut self, _: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _: CheckpointId) -> Result<(), Failure> {
         Ok(())
     }
 }

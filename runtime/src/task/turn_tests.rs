@@ -7,7 +7,7 @@ use super::*;
 struct Stuck {
     released: Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>,
     blocks: Arc<std::sync::atomic::AtomicBool>,
-    pairs: CollectionSource<Pair>,
+    left: Vec<Pair>,
     is_stuck: bool,
 }
 
@@ -16,16 +16,17 @@ impl Source for Stuck {
 
     fn open(&mut self, context: &SourceContext, _: Option<&[u8]>) -> Result<(), Failure> {
         self.is_stuck = context.subtask_index == 0;
-        self.pairs.open(context, None)
+        Ok(())
     }
 
-    fn poll(&mut self, out: &mut Batch<Pair>, max: usize) -> Result<SourceStatus, Failure> {
+    fn poll(&mut self, out: &mut Batch<Pair>, _: usize) -> Result<SourceStatus, Failure> {
         if self.is_stuck {
             self.blocks.store(true, Ordering::SeqCst);
             let (released, called) = &*self.released;
             drop(called.wait_while(released.lock().unwrap(), |released| !*released).unwrap());
         }
-        self.pairs.poll(out, max)
+        out.extend(self.left.drain(..));
+        Ok(SourceStatus::Finished)
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Failure> {
@@ -41,7 +42,7 @@ async fn a_task_that_blocks_holds_up_its_own_slot_only() {
     let source = Stuck {
         released: Arc::clone(&released),
         blocks: Arc::clone(&blocks),
-        pairs: CollectionSource::new(pairs(200)),
+        left: pairs(200).skip(1).step_by(2).collect(),
         is_stuck: false,
     };
     let program = Arc::new(sums(source, 2, &Collected::default()));
@@ -217,5 +218,47 @@ async fn a_commit_that_fails_fails_the_task() {
     running.tell(Mail::Completed { checkpoint: 13, is_final: true });
     assert_eq!(running.report().await.news, News::Failed(Failure::external("the commit failed")));
     running.request_cancellation();
+    running.join().await;
+}
+
+/// Fails its first commits.
+#[derive(Clone, Default)]
+struct Unwilling {
+    commits: Arc<AtomicU64>,
+}
+
+impl Sink<Pair> for Unwilling {
+    type Committable = CheckpointId;
+
+    fn open(&mut self, _: &SinkContext) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &mut Batch<Pair>) -> Result<(), Failure> {
+        batch.clear();
+        Ok(())
+    }
+
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<CheckpointId>, Failure> {
+        Ok(vec![checkpoint])
+    }
+
+    fn commit(&mut self, _: &[CheckpointId]) -> Result<(), Failure> {
+        if self.commits.fetch_add(1, Ordering::SeqCst) < 2 { Err(Failure::external("no")) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_finished_when_its_last_commit_has_succeeded_however_often_it_failed_before() {
+    let sink = Unwilling::default();
+    let sum = operators::reduce(|pair: &Pair| pair.0, |a: Pair, _| a);
+    let source = operators::source(CollectionSource::new(pairs(10)));
+    let program = Arc::new(program(source, sum, operators::sink(sink.clone()), 1));
+    let mut running = Running::all(&program, 1, &NOTHING);
+    running.all_are(TaskStatus::Drained).await;
+    running.checkpoint(1, true).await;
+    running.tell(Mail::Completed { checkpoint: 1, is_final: true });
+    running.all_are(TaskStatus::Finished).await;
+    assert_eq!(sink.commits.load(Ordering::SeqCst), 3);
     running.join().await;
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 
-use thalweg_common::id::CheckpointId;
 use thalweg_proto::metrics::{BackPressure, TaskMetrics, TaskRates};
 use thalweg_proto::model::TaskCounters;
 use thalweg_proto::v1::worker_message;
@@ -36,7 +35,9 @@ impl StandsStill {
 }
 
 impl Sink<Pair> for StandsStill {
-    fn open(&mut self, context: &SinkContext, _: Option<&[u8]>) -> Result<(), Failure> {
+    type Committable = ();
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         self.subtask = context.subtask_index;
         Ok(())
     }
@@ -47,14 +48,6 @@ impl Sink<Pair> for StandsStill {
             drop(self.is_held.1.wait_while(is_held, |is_held| *is_held).unwrap());
         }
         batch.clear();
-        Ok(())
-    }
-
-    fn prepare(&mut self, _: CheckpointId) -> Result<Vec<u8>, Failure> {
-        Ok(Vec::new())
-    }
-
-    fn commit(&mut self, _: CheckpointId) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -1,0 +1,140 @@
+//! Sources whose input has parts: splits, and the readers that read them. The concepts, and the names, are those of Flink's FLIP-27.
+//!
+//! A split is a part of the input that one subtask reads at a time: a range of a file, a partition, a shard, a range of numbers. Its
+//! position travels with it, so that it can go on in any other subtask: a job that begins with a savepoint may have another
+//! parallelism. Invariant: each split is in exactly one reader, or in none before it begins and behind its end.
+//!
+//! ```
+//! use thalweg_common::Record;
+//! use thalweg_common::failure::Failure;
+//! use thalweg_runtime::batch::Batch;
+//! use thalweg_runtime::operator::{SourceContext, SourceStatus};
+//! use thalweg_runtime::operators;
+//! use thalweg_runtime::split::{SourceReader, SourceSplit, SplitSource};
+//! use thalweg_runtime::testing::{Setup, SourceHarness};
+//!
+//! /// Counts several things down.
+//! #[derive(Clone)]
+//! struct Countdowns(Vec<(String, u64)>);
+//!
+//! #[derive(Record, Clone)]
+//! # #[record(crate = thalweg_common)]
+//! struct Countdown {
+//!     name: String,
+//!     left: u64,
+//! }
+//!
+//! impl SourceSplit for Countdown {
+//!     fn split_id(&self) -> String {
+//!         self.name.clone()
+//!     }
+//! }
+//!
+//! struct Reader(Vec<Countdown>);
+//!
+//! impl SplitSource for Countdowns {
+//!     type Out = u64;
+//!     type Split = Countdown;
+//!     type Reader = Reader;
+//!
+//!     fn splits(&self, context: &SourceContext) -> Result<Vec<Countdown>, Failure> {
+//!         let all = self.0.iter().map(|(name, left)| Countdown { name: name.clone(), left: *left });
+//!         Ok(context.share_of(all).collect())
+//!     }
+//!
+//!     fn reader(&self, _: &SourceContext) -> Result<Reader, Failure> {
+//!         Ok(Reader(Vec::new()))
+//!     }
+//! }
+//!
+//! impl SourceReader for Reader {
+//!     type Out = u64;
+//!     type Split = Countdown;
+//!
+//!     fn add_splits(&mut self, splits: Vec<Countdown>) -> Result<(), Failure> {
+//!         self.0.extend(splits);
+//!         Ok(())
+//!     }
+//!
+//!     fn poll(&mut self, out: &mut Batch<u64>, max: usize) -> Result<SourceStatus, Failure> {
+//!         let Some(split) = self.0.last_mut() else { return Ok(SourceStatus::Finished) };
+//!         let rest = split.left.saturating_sub(max as u64);
+//!         out.extend((rest..split.left).rev());
+//!         split.left = rest;
+//!         self.0.retain(|split| split.left > 0);
+//!         Ok(SourceStatus::Ready)
+//!     }
+//!
+//!     fn snapshot(&mut self) -> Result<Vec<Countdown>, Failure> {
+//!         Ok(self.0.clone())
+//!     }
+//! }
+//!
+//! let source = operators::source(Countdowns(vec![("a".into(), 2), ("b".into(), 3)]));
+//! let mut second = SourceHarness::<u64>::open(source.as_ref(), Setup::default().subtask(1, 2)).unwrap();
+//! second.poll_all().unwrap();
+//! assert_eq!(second.output(), [2, 1, 0]);
+//! ```
+
+use thalweg_common::failure::Failure;
+use thalweg_common::record::Record;
+
+use crate::batch::Batch;
+use crate::operator::{SourceContext, SourceStatus};
+
+/// A part of a source's input, and how far it was read.
+pub trait SourceSplit: Record {
+    /// Tells it from all other splits of its source. The same wherever it is read, and from its beginning to its end.
+    fn split_id(&self) -> String;
+}
+
+/// A source whose input has splits. A prototype: the topology holds one, every subtask makes its reader from a clone.
+pub trait SplitSource: Clone + Send + Sync + 'static {
+    /// What it reads.
+    type Out: Record;
+    /// A part of its input.
+    type Split: SourceSplit;
+    /// What reads splits in a subtask.
+    type Reader: SourceReader<Out = Self::Out, Split = Self::Split>;
+
+    /// The splits of this subtask, when the source has read nothing yet: over all subtasks each split exactly once. Where all of them
+    /// see the same list, [`share_of`](crate::operator::OpenContext::share_of) divides it. Not asked when a job is restored.
+    ///
+    /// # Errors
+    /// A source that cannot be read; the task fails with it.
+    fn splits(&self, context: &SourceContext) -> Result<Vec<Self::Split>, Failure>;
+
+    /// A reader without splits.
+    ///
+    /// # Errors
+    /// What cannot be opened; the task fails with it.
+    fn reader(&self, context: &SourceContext) -> Result<Self::Reader, Failure>;
+}
+
+/// Reads the splits of one subtask. As everything in a task, its methods must not wait for the outside.
+pub trait SourceReader: Send + 'static {
+    /// What it reads.
+    type Out: Record;
+    /// From what.
+    type Split: SourceSplit;
+
+    /// Reads these from now on, each from its position.
+    ///
+    /// # Errors
+    /// What cannot be opened; the task fails with it.
+    fn add_splits(&mut self, splits: Vec<Self::Split>) -> Result<(), Failure>;
+
+    /// Appends at most `max` records to `out`, as [`Source::poll`](crate::operator::Source::poll) does.
+    /// [`SourceStatus::Finished`] says that all splits so far are at their end, or that there are none.
+    ///
+    /// # Errors
+    /// What cannot be read; the task fails with it.
+    fn poll(&mut self, out: &mut Batch<Self::Out>, max: usize) -> Result<SourceStatus, Failure>;
+
+    /// The splits that are not at their end, each with the position behind the last record that was given out. They may be others
+    /// than those that were added, if a split can be divided into several.
+    ///
+    /// # Errors
+    /// A position that cannot be told; the task fails with it.
+    fn snapshot(&mut self) -> Result<Vec<Self::Split>, Failure>;
+}
