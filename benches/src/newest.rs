@@ -26,12 +26,7 @@ pub struct NewestSink {
 impl NewestSink {
     /// A sink that shows its results in `tallies`.
     pub fn new(tallies: &Tallies) -> Self {
-        Self {
-            tallies: tallies.clone(),
-            subtask: 0,
-            newest: HashMap::default(),
-            tally: Tally::default(),
-        }
+        Self { tallies: tallies.clone(), subtask: 0, newest: HashMap::default(), tally: Tally::default() }
     }
 }
 

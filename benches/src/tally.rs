@@ -185,12 +185,7 @@ impl TallySink {
     }
 
     fn committing_to(ledger: Ledger) -> Self {
-        Self {
-            ledger,
-            reads_records: true,
-            subtask: 0,
-            tally: Tally::default(),
-        }
+        Self { ledger, reads_records: true, subtask: 0, tally: Tally::default() }
     }
 }
 

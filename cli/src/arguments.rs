@@ -119,6 +119,14 @@ Examples:
   thalweg stop word_count --savepoint --dir file:///savepoints --drain")]
     Stop(StopArguments),
 
+    /// Let a running job go on at another parallelism, with all of its state.
+    ///
+    /// Nothing happens to the job if it cannot: too few slots, or a source or sink that would change its parallelism. Otherwise a checkpoint
+    /// is taken and the job restarts from it; if it does not run at the new parallelism, it goes back to the old one and the exit code
+    /// is 1. Operators that set their parallelism in the program keep it.
+    #[command(after_help = "Example:\n  thalweg rescale word_count --parallelism 8")]
+    Rescale(RescaleArguments),
+
     /// Replace a running job by a new version of it, which goes on with its state.
     ///
     /// The state of the new version is compared with that of the running job first: if it does not fit, the running job is not touched.
@@ -209,6 +217,16 @@ pub(crate) struct CheckpointsArguments {
     /// The checkpoint whose subtasks are shown.
     #[arg(long, value_name = "ID")]
     pub(crate) details: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RescaleArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArgument,
+
+    /// The parallelism of all operators that set none in the program.
+    #[arg(long, value_name = "N")]
+    pub(crate) parallelism: u32,
 }
 
 #[derive(Debug, Args)]

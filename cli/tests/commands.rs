@@ -387,7 +387,7 @@ async fn help_is_a_result_and_documents_the_codes() {
     for part in ["Exit codes:", "3  the job that was followed is CANCELED", "THALWEG_JOBMANAGER"] {
         assert!(ended.stdout.contains(part), "{part} is missing in {}", ended.stdout);
     }
-    for command in ["submit", "list", "describe", "watch", "cancel", "logs", "cluster", "state"] {
+    for command in ["submit", "list", "describe", "watch", "cancel", "rescale", "logs", "cluster", "state"] {
         let ended = run(thalweg(&[command, "--help"])).await;
         assert!(
             ended.stdout.contains(&format!("thalweg {command}")) && ended.stdout.contains("Example"),

@@ -63,6 +63,9 @@ pub const RETAINED_BLOBS: usize = 32;
 /// Submissions that one job manager works on at the same time.
 pub const MAX_CONCURRENT_SUBMISSIONS: usize = 16;
 
+/// Parallelisms of a job whose plans the adaptive scheduler remembers.
+pub const MAX_KNOWN_LAYOUTS: usize = 32;
+
 // ---- Parallelism -------------------------------------------------------------------------------------------------
 
 /// Highest parallelism and highest max parallelism (number of key groups) of an operator, as in Flink.

@@ -40,7 +40,9 @@ fn read_output(directory: &Path) -> (BTreeMap<String, Vec<u64>>, Vec<String>) {
     let mut parts: Vec<(u32, u64, String)> = visible
         .into_iter()
         .map(|name| {
-            let [_, subtask, checkpoint, _] = name.split('-').collect::<Vec<_>>()[..] else { panic!("{name}") };
+            let [_, subtask, checkpoint, _] = name.split('-').collect::<Vec<_>>()[..] else {
+                panic!("{name}")
+            };
             (subtask.parse().unwrap(), checkpoint.parse().unwrap(), name.clone())
         })
         .collect();

@@ -27,7 +27,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::consensus::{Consensus, NodeId};
 use crate::leader::{Context, Leader, Settings};
 use crate::service::{JobServer, JobWatch, SubmitError, Submitter, Submitting, TaskManagerServer};
-use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Replicator};
+use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Planner, Replicator};
 
 /// What a job manager needs to start.
 pub struct JobManagerOptions {
@@ -112,11 +112,14 @@ impl JobManager {
             None => None,
         };
         let replicator = Replicator::new(blobs.clone(), id, shared);
+        let runner = plan_program.map(|program| plan_runner(program, &configuration));
+        let planner = runner.clone().map(|runner| Planner::new(runner, blobs.clone(), replicator.clone()));
         let context = Context {
             consensus: Arc::clone(&consensus),
             clock: Arc::clone(&clock),
             settings: Settings::new(&configuration),
             replicator: replicator.clone(),
+            planner: planner.clone(),
             storages: storages.clone(),
         };
         let blob_server = BlobServer::new(blobs.clone(), consensus.state().clone(), Arc::clone(&clock));
@@ -126,7 +129,8 @@ impl JobManager {
             clock,
             blobs,
             replicator,
-            runner: plan_program.map(|program| plan_runner(program, &configuration)),
+            runner,
+            planner,
             configuration,
             storages,
             data_directory,

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_common::config::{CheckpointConfig, RestartStrategy};
-use thalweg_common::graph::{Edge, JobGraph, Operator, PROTOCOL_VERSION, Partitioning, Vertex};
+use thalweg_common::graph::{
+    Edge, JobGraph, Operator, PROTOCOL_VERSION, Partitioning, StateDescriptor, StateKind, Vertex,
+};
 use thalweg_common::id::{JobId, OperatorId, SubmissionId};
+use thalweg_common::schema::Schema;
 
 use crate::cluster::SubmitJob;
 
@@ -30,6 +33,20 @@ pub(crate) fn vertex(name: &str, parallelism: u32, group: &str) -> Vertex {
             key_schema: None,
         }],
     }
+}
+
+/// A state of numbers.
+pub(crate) fn state(name: &str, kind: StateKind) -> StateDescriptor {
+    StateDescriptor::new(name, kind, Schema::primitive("u64"))
+}
+
+/// The same job, with other parallelisms of its vertices.
+pub(crate) fn at(graph: &JobGraph, parallelisms: &[u32]) -> JobGraph {
+    let mut graph = graph.clone();
+    for (vertex, parallelism) in graph.vertices.iter_mut().zip(parallelisms) {
+        vertex.parallelism = *parallelism;
+    }
+    graph
 }
 
 /// A line of vertices, each feeding the next.
@@ -61,6 +78,9 @@ pub(crate) fn graph_of(mut vertices: Vec<Vertex>) -> JobGraph {
 /// `source -> count` at parallelism 2, with checkpoints every second and one restart after 100 ms.
 pub(crate) fn checkpointed_graph() -> JobGraph {
     let mut graph = graph_of(vec![vertex("source", 2, "default"), vertex("count", 2, "default")]);
+    graph.vertices[0].operators[0].states = vec![state("position", StateKind::Source)];
+    graph.vertices[1].operators[0].states = vec![state("count", StateKind::Value)];
+    graph.vertices[1].operators[0].key_schema = Some(Schema::primitive("u64"));
     graph.checkpointing = CheckpointConfig {
         interval_ms: Some(1_000),
         timeout_ms: 5_000,

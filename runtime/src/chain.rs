@@ -4,6 +4,7 @@
 //! chain that was built moves records of the right type along every one of its links.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
@@ -14,6 +15,7 @@ use thalweg_common::key_group::groups_of;
 use crate::edge::{KeptOpen, SendingEnd};
 use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
 use crate::exchange::TaskWaker;
+use crate::in_flight::{self, Overtakes, Restored};
 use crate::operator::OpenContext;
 use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program};
 use crate::record_type::{ReceivingEnd, RecordType};
@@ -50,7 +52,11 @@ pub(crate) fn build(program: &Program, parts: &mut ChainParts) -> Result<Box<dyn
     let Some(vertex) = program.graph.vertices.get(parts.subtask.vertex as usize) else {
         return Err(damaged(format!("there is no vertex {}", parts.subtask.vertex)));
     };
-    let mut builder = Builder { program, vertex, parts, links: BTreeMap::new() };
+    let found = parts.restored.iter_mut().map(|snapshot| std::mem::take(&mut snapshot.in_flight));
+    let mut in_flight = in_flight::divide(program, parts.subtask, found)?;
+    let overtakes = overtakes(program, parts);
+    let mut builder =
+        Builder { program, vertex, parts, links: BTreeMap::new(), overtakes, in_flight: &mut in_flight };
     for position in (1..vertex.operators.len()).rev() {
         builder.build_link(position)?;
     }
@@ -65,6 +71,9 @@ struct Builder<'a> {
     parts: &'a mut ChainParts,
     /// Operators that are built and not connected yet, by the position of the operator that feeds them.
     links: BTreeMap<u32, Vec<AnyLink>>,
+    overtakes: Option<Overtakes>,
+    /// Records on their way, to be restored.
+    in_flight: &'a mut Restored,
 }
 
 impl<'a> Builder<'a> {
@@ -107,6 +116,8 @@ impl<'a> Builder<'a> {
                     clock: self.parts.clock.clone(),
                     counters: self.parts.counters.clone(),
                     debloat_target: self.program.exchange.debloat_target,
+                    overtakes: self.overtakes.clone(),
+                    restored: std::mem::take(&mut self.in_flight.inputs),
                 };
                 let receivers = std::mem::take(&mut self.parts.receivers);
                 let head = record_type.operations().gate(&end, receivers, link);
@@ -184,6 +195,8 @@ impl<'a> Builder<'a> {
             target_max_parallelism: target.max_parallelism,
             waker: self.parts.waker.clone(),
             counters: self.parts.counters.clone(),
+            overtakes: self.overtakes.clone(),
+            restored: self.in_flight.outputs.remove(&id).unwrap_or_default(),
         };
         let senders = self.parts.senders.remove(&id).unwrap_or_default();
         let (link, kept_open) =
@@ -229,16 +242,29 @@ impl<'a> Builder<'a> {
         self.program.edges.get(id as usize).ok_or_else(|| damaged(format!("edge {id} has no code")))
     }
 
-    /// State that no operator of the chain has asked for would be lost without a word.
+    /// State that no operator of the job asks for would be lost without a word. At another parallelism operators may be in other
+    /// chains than those that took the snapshots: then another task asks for it.
     fn check_leftovers(&self) -> Result<(), Failure> {
-        match self.parts.restored.iter().flat_map(|snapshot| snapshot.operators.keys()).next() {
-            None => Ok(()),
+        let mut left = self.parts.restored.iter().flat_map(|snapshot| snapshot.operators.keys());
+        let operators = || self.program.graph.vertices.iter().flat_map(|vertex| &vertex.operators);
+        match left.find(|id| !operators().any(|operator| operator.id == **id)) {
+            None if *self.in_flight == Restored::default() => Ok(()),
+            None => Err(Failure::internal(format!(
+                "the checkpoint of `{}` holds records on their way over edges that it does not have",
+                self.vertex.name
+            ))),
             Some(operator) => Err(Failure::internal(format!(
-                "the checkpoint of `{}` holds state of an operator {operator} which is not part of it",
+                "the checkpoint of `{}` holds state of an operator {operator} which is not part of the job",
                 self.vertex.name
             ))),
         }
     }
+}
+
+/// Whether and when barriers overtake.
+fn overtakes(program: &Program, parts: &ChainParts) -> Option<Overtakes> {
+    let after = program.graph.checkpointing.overtakes_after()?;
+    Some(Overtakes { after, clock: Arc::clone(&parts.clock) })
 }
 
 fn take_restored(restored: &mut [TaskSnapshot], operator: OperatorId) -> Vec<OperatorSnapshot> {

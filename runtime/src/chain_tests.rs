@@ -173,5 +173,5 @@ fn state_that_nobody_asks_for_is_not_lost_in_silence() {
     stranger.operator(OperatorId(0xabc)).operator_state.push(vec![1]);
     restoring.restored.push(stranger.build());
     let failure = build(&program, &mut restoring).err().unwrap();
-    assert!(failure.message.contains("operator 0000000000000abc which is not part of it"), "{failure}");
+    assert!(failure.message.contains("operator 0000000000000abc which is not part of the job"), "{failure}");
 }

@@ -11,7 +11,10 @@ use thalweg_common::record::Record;
 use crate::batch::Batch;
 use crate::erased::{AnyLink, AnySender};
 use crate::event::Barrier;
-use crate::exchange::{Forward, HashPartitioner, Output, RoundRobin, Sender, TaskWaker};
+use crate::exchange::{
+    Forward, HashPartitioner, Output, Partitioner, RoundRobin, Sender, StoredBatch, TaskWaker,
+};
+use crate::in_flight::{Overtakes, Route};
 use crate::link::{Flushed, Link};
 use crate::operator::Key;
 use crate::record_type::RecordType;
@@ -24,7 +27,12 @@ pub struct EdgeCode {
     pub(crate) record_type: RecordType,
     pub(crate) partitioning: Partitioning,
     output: Arc<dyn OutputFactory>,
+    /// For an edge by key: the records of a batch whose keys a subtask owns.
+    owned: Option<Arc<Owned>>,
 }
+
+/// Of a batch, what subtask `index` of `parallelism` owns, with so many key groups.
+type Owned = dyn Fn(&StoredBatch, u32, u32, u32) -> Result<Option<StoredBatch>, Failure> + Send + Sync;
 
 impl EdgeCode {
     /// Records of `T` from subtask i to subtask i.
@@ -49,9 +57,36 @@ impl EdgeCode {
 
     /// Records of `T` to the subtask that owns their key's group.
     pub fn hash<T: Record, K: Key>(key: impl Fn(&T) -> K + Clone + Send + Sync + 'static) -> Self {
-        Self::new(Partitioning::Hash, move |end, senders: Vec<Sender<T>>| {
+        let of_record = key.clone();
+        let owned = move |batch: &StoredBatch, index: u32, parallelism: u32, max_parallelism: u32| {
+            let mut partitioner = HashPartitioner::new(&of_record, max_parallelism);
+            let (mut batch, mut owners) = (batch.decode::<T>()?, Vec::new());
+            partitioner.select(batch.records(), parallelism as usize, &mut owners);
+            let mut owners = owners.into_iter();
+            batch.retain(|_| owners.next() == Some(index));
+            Ok(if batch.is_empty() { None } else { Some(StoredBatch::of(&batch)) })
+        };
+        let edge = Self::new(Partitioning::Hash, move |end, senders: Vec<Sender<T>>| {
             Output::new(Box::new(HashPartitioner::new(key.clone(), end.target_max_parallelism)), senders)
-        })
+        });
+        Self { owned: Some(Arc::new(owned)), ..edge }
+    }
+
+    /// Of a batch that was on its way over this edge, what subtask `index` of `parallelism` owns; all of it if the edge is not by key.
+    ///
+    /// # Errors
+    /// When the batch has records of another type.
+    pub(crate) fn owned_part(
+        &self,
+        batch: &StoredBatch,
+        index: u32,
+        parallelism: u32,
+        max_parallelism: u32,
+    ) -> Result<Option<StoredBatch>, Failure> {
+        match &self.owned {
+            Some(owned) => owned(batch, index, parallelism, max_parallelism),
+            None => Ok(Some(batch.clone())),
+        }
     }
 
     fn new<T: Record>(
@@ -60,14 +95,17 @@ impl EdgeCode {
     ) -> Self {
         let output = move |end: &SendingEnd, senders: Vec<AnySender>| {
             let senders = senders.into_iter().map(AnySender::typed).collect::<Result<_, _>>()?;
-            let mut output = make(end, senders);
+            let mut output = make(end, senders).overtaking(end.overtakes.clone());
             output.set_waker(&end.waker);
+            for (route, batch) in &end.restored {
+                output.restore(*route, batch)?;
+            }
             end.counters.add_output(output.traffic());
             let output = Arc::new(Mutex::new(output));
             let kept_open = KeptOpen { _channels: Box::new(Arc::clone(&output)) };
             Ok((AnyLink::new(Box::new(SharedOutput { output })), kept_open))
         };
-        Self { record_type: RecordType::of::<T>(), partitioning, output: Arc::new(output) }
+        Self { record_type: RecordType::of::<T>(), partitioning, output: Arc::new(output), owned: None }
     }
 
     /// The output of one subtask to this edge, over its channels in the order of their receivers.
@@ -90,6 +128,10 @@ pub(crate) struct SendingEnd {
     pub(crate) target_max_parallelism: u32,
     pub(crate) waker: TaskWaker,
     pub(crate) counters: Counters,
+    /// Whether and when barriers overtake.
+    pub(crate) overtakes: Option<Overtakes>,
+    /// What the output had kept when the checkpoint was taken that is restored, in order.
+    pub(crate) restored: Vec<(Route, StoredBatch)>,
 }
 
 /// Keeps the channels of an output open, whatever becomes of the chain before it.

@@ -21,6 +21,14 @@ pub struct Barrier {
     pub is_savepoint: bool,
 }
 
+impl Barrier {
+    /// Whether it may overtake records, where that is configured. A savepoint has none on their way, because any version of the job
+    /// must be able to read it; at a final checkpoint there are none left.
+    pub(crate) fn may_overtake(&self) -> bool {
+        !self.is_savepoint && !self.is_final
+    }
+}
+
 /// What waiting for a barrier on all channels took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Aligned {
@@ -30,7 +38,8 @@ pub struct Aligned {
     pub bytes: u64,
 }
 
-/// What a channel carries beside batches. Costs no credit and never overtakes data.
+/// What a channel carries beside batches. Costs no credit. Nothing in a channel ever overtakes; a barrier of an unaligned checkpoint
+/// does so at both of its ends, see [`in_flight`](crate::in_flight).
 #[derive(Record, Debug, Clone, Copy, PartialEq, Eq)]
 #[record(crate = thalweg_common)]
 pub enum Event {

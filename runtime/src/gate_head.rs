@@ -32,8 +32,15 @@ impl<T: Record> Head for GateHead<T> {
             }
             Input::Barrier { barrier, alignment } => Ok(Polled::Barrier { barrier, alignment }),
             Input::EndOfInput => Ok(Polled::EndOfInput),
-            Input::Idle => Ok(Polled::Idle { retry_after: None }),
+            Input::Idle => Ok(Polled::Idle { retry_after: self.gate.overtakes_in() }),
         }
+    }
+
+    fn look(&mut self) -> Result<Polled, Failure> {
+        Ok(match self.gate.look()? {
+            Some(Input::Barrier { barrier, alignment }) => Polled::Barrier { barrier, alignment },
+            _ => Polled::Idle { retry_after: self.gate.overtakes_in() },
+        })
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
@@ -41,7 +48,10 @@ impl<T: Record> Head for GateHead<T> {
     }
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
-        self.link.snapshot(barrier, snapshot)
+        // First, so that the barrier is on its way when what it has overtaken is recorded.
+        self.link.snapshot(barrier, snapshot)?;
+        self.gate.snapshot(barrier, snapshot);
+        Ok(())
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {

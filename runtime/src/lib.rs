@@ -14,6 +14,7 @@ mod fan_out;
 #[cfg(test)]
 mod fixtures;
 mod gate_head;
+pub mod in_flight;
 pub mod link;
 pub mod operator;
 pub mod operators;

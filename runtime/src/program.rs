@@ -149,9 +149,11 @@ impl OperatorContext {
             .permanent());
         }
         let mut entries = self.restored.iter().flat_map(|snapshot| &snapshot.operator_state);
-        match (entries.next(), entries.next()) {
-            (entry, None) => Ok(entry.map(Vec::as_slice)),
-            _ => Err(Failure::user(format!(
+        let first = entries.next().map(Vec::as_slice);
+        match entries.next() {
+            None => Ok(first),
+            Some(second) if first == Some(&[]) && second.is_empty() && entries.all(Vec::is_empty) => Ok(first),
+            Some(_) => Err(Failure::user(format!(
                 "`{}` cannot be restored with another parallelism than its checkpoint was taken with; run it with the same",
                 self.open.operator_name
             ))
@@ -174,6 +176,15 @@ pub trait Head: Send {
     /// # Errors
     /// A failure of the input or of any operator; the task fails with it.
     fn poll(&mut self) -> Result<Polled, Failure>;
+
+    /// For a task that must not read because its output is full: whether there is a barrier that overtakes, and when there will be.
+    /// Only asked where barriers may.
+    ///
+    /// # Errors
+    /// When the input has failed.
+    fn look(&mut self) -> Result<Polled, Failure> {
+        Ok(Polled::Idle { retry_after: None })
+    }
 
     /// The input has ended: the operators produce what they still hold, and the outputs end.
     ///
@@ -216,7 +227,7 @@ pub enum Polled {
         /// When to look again at the latest, if nothing wakes the task before.
         retry_after: Option<Duration>,
     },
-    /// A barrier has arrived on all inputs: the task takes its snapshot now.
+    /// A barrier has arrived on all inputs, or overtakes: the task takes its snapshot now.
     Barrier {
         /// The barrier.
         barrier: Barrier,

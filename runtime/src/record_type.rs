@@ -13,9 +13,12 @@ use thalweg_common::id::ChannelId;
 use thalweg_common::record::Record;
 
 use crate::erased::{AnyLink, AnyReceiver, AnySender};
-use crate::exchange::{ExchangeClient, ExchangeServer, InputGate, OpenChannel, TaskWaker, local_channel};
+use crate::exchange::{
+    ExchangeClient, ExchangeServer, InputGate, OpenChannel, StoredBatch, TaskWaker, local_channel,
+};
 use crate::fan_out::FanOut;
 use crate::gate_head::GateHead;
+use crate::in_flight::Overtakes;
 use crate::program::Head;
 use crate::task::counters::Counters;
 
@@ -54,6 +57,10 @@ pub(crate) struct ReceivingEnd {
     pub(crate) counters: Counters,
     /// Time in which the task is to get through what waits for it.
     pub(crate) debloat_target: Option<Duration>,
+    /// Whether and when barriers overtake.
+    pub(crate) overtakes: Option<Overtakes>,
+    /// What was on its way to the task when the checkpoint was taken that is restored, in the order of each channel.
+    pub(crate) restored: Vec<(ChannelId, StoredBatch)>,
 }
 
 /// Everything that depends on the record type and is asked for without knowing it.
@@ -112,7 +119,11 @@ impl<T: Record> Operations for Of<T> {
         let link = link.typed::<T>()?;
         let receivers = receivers.into_iter().map(AnyReceiver::typed).collect::<Result<_, _>>()?;
         let (mode, waker, clock) = (end.checkpoint_mode, end.waker.clone(), Arc::clone(&end.clock));
-        let mut gate = InputGate::with_clock(receivers, mode, waker, clock);
+        let mut gate =
+            InputGate::with_clock(receivers, mode, waker, clock).restoring(end.restored.clone())?;
+        if let Some(overtakes) = &end.overtakes {
+            gate = gate.overtaking(overtakes.clone());
+        }
         if let Some(target) = end.debloat_target {
             gate = gate.debloated(target);
         }

@@ -1,6 +1,7 @@
 //! A task's snapshot: the state of all operators of its chain at one barrier.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thalweg_common::id::OperatorId;
@@ -8,6 +9,7 @@ use thalweg_common::key_group::KeyGroupRange;
 use thalweg_proto::convert::SharedFile;
 use thalweg_state::{StateSnapshot, StoreDescription};
 
+use crate::in_flight::{self, InFlight, Part, Recorded};
 use crate::parts::Parts;
 use crate::stores::FrozenStore;
 
@@ -16,6 +18,8 @@ use crate::stores::FrozenStore;
 pub struct TaskSnapshot {
     /// By operator, so that a changed chain still finds its state.
     pub operators: BTreeMap<OperatorId, OperatorSnapshot>,
+    /// What the barrier has overtaken; nothing in an aligned checkpoint.
+    pub in_flight: InFlight,
 }
 
 /// The state of one operator in one subtask.
@@ -88,9 +92,42 @@ impl StoreManifest {
 pub struct SnapshotBuilder {
     snapshot: TaskSnapshot,
     frozen: Vec<FrozenStore>,
+    /// How many subtasks the vertex has.
+    parallelism: u32,
+    /// What is recorded of records on their way, if anything is: the part of this builder, and what all will have recorded.
+    recording: Option<(Part, Recorded)>,
+    /// When the barrier overtakes in an output that holds it.
+    overtakes_in: Option<Duration>,
 }
 
 impl SnapshotBuilder {
+    /// For a task of a vertex with this many subtasks.
+    pub(crate) fn of(parallelism: u32) -> Self {
+        Self { parallelism, ..Self::default() }
+    }
+
+    /// A part of the snapshot in which records on their way are recorded, now or later.
+    pub(crate) fn part(&mut self) -> Part {
+        self.recording.get_or_insert_with(|| in_flight::record(self.parallelism)).0.another()
+    }
+
+    /// What all parts will have recorded. None is added from here on.
+    pub(crate) fn take_recorded(&mut self) -> Option<Recorded> {
+        let (part, recorded) = self.recording.take()?;
+        part.done();
+        Some(recorded)
+    }
+
+    /// The barrier waits in an output, and overtakes in this time.
+    pub(crate) fn overtakes_in(&mut self, time: Duration) {
+        self.overtakes_in = Some(self.overtakes_in.map_or(time, |other| other.min(time)));
+    }
+
+    /// When the barrier overtakes in an output that holds it.
+    pub(crate) fn held_for(&self) -> Option<Duration> {
+        self.overtakes_in
+    }
+
     /// The entry of an operator.
     pub fn operator(&mut self, id: OperatorId) -> &mut OperatorSnapshot {
         self.snapshot.operators.entry(id).or_default()

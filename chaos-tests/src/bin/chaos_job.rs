@@ -23,6 +23,9 @@ struct Options {
     /// How many keys the numbers fall into.
     #[arg(long, default_value_t = 97)]
     keys: u64,
+    /// How long each update takes before it is written, in microseconds.
+    #[arg(long, default_value_t = 0)]
+    slow_us: u64,
     /// Where the updates go.
     #[arg(long)]
     output: PathBuf,
@@ -87,10 +90,17 @@ impl Options {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "being slow is what this job is for")]
+fn dawdle(microseconds: u64) {
+    if microseconds > 0 {
+        std::thread::sleep(Duration::from_micros(microseconds)); // not a wait: it is slow as told
+    }
+}
+
 fn main() -> thalweg::Result<()> {
     thalweg::run(|env| {
         let options = Options::parse_from(env.args());
-        let (faults, keys) = (options.clone(), options.keys);
+        let (faults, keys, slow_us) = (options.clone(), options.keys, options.slow_us);
         env.generate(options.rate, options.count, |number| number)
             .name("numbers")
             .uid("numbers")
@@ -105,7 +115,10 @@ fn main() -> thalweg::Result<()> {
             .count()
             .name("count")
             .uid("count")
-            .map(|(key, count)| format!("{key} {count}"))
+            .map(move |(key, count)| {
+                dawdle(slow_us);
+                format!("{key} {count}")
+            })
             .sink("updates", TextFileSink::directory(&options.output))
             .uid("updates");
         Ok(())

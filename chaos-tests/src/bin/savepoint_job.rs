@@ -121,10 +121,10 @@ fn main() -> thalweg::Result<()> {
             Some(input) => env
                 .source("numbers", TextFileSource::lines(input).split_bytes(100).watching(millis(50)))
                 .uid("numbers")
-                .try_map(|line: String| line.parse::<u64>().or_failure(format_args!("`{line}` is no number"))),
-            None => {
-                env.generate(options.rate, options.count, |number| number).name("numbers").uid("numbers")
-            }
+                .try_map(|line: String| {
+                    line.parse::<u64>().or_failure(format_args!("`{line}` is no number"))
+                }),
+            None => env.generate(options.rate, options.count, |number| number).name("numbers").uid("numbers"),
         };
         let numbers = numbers.try_map(move |number| match fails {
             true => Err(Failure::user("this version fails as told")),

@@ -11,6 +11,7 @@ mod follow;
 mod list;
 mod load;
 mod logs;
+mod rescale;
 mod savepoint;
 mod state;
 mod submit;
@@ -61,6 +62,7 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Cancel(arguments) => cancel::run(&session, &arguments).await,
         Command::Savepoint(arguments) => savepoint::run(&session, arguments).await,
         Command::Stop(arguments) => savepoint::stop(&session, &arguments).await,
+        Command::Rescale(arguments) => rescale::run(&session, &arguments).await,
         Command::Upgrade(arguments) => upgrade::run(&session, arguments).await,
         Command::Logs(arguments) => logs::run(&session, &arguments).await,
         Command::Cluster(arguments) => cluster::run(&session, arguments.change).await,

@@ -279,6 +279,7 @@ async fn take_submission(
 impl JobService for JobManager {
     type SubmitJobStream = Answers<v1::SubmitJobResponse>;
     type TriggerSavepointStream = Answers<v1::SavepointEvent>;
+    type RescaleJobStream = Answers<v1::RescaleEvent>;
     type WatchJobStream = Answers<v1::JobEvent>;
     type GetLogsStream = Answers<v1::LogChunk>;
 
@@ -337,6 +338,13 @@ impl JobService for JobManager {
         }
         let news = script.savepoint_news.clone().into_iter().map(Ok);
         Ok(Response::new(Box::pin(tokio_stream::iter(news))))
+    }
+
+    async fn rescale_job(
+        &self,
+        _: Request<v1::RescaleJobRequest>,
+    ) -> Result<Response<Self::RescaleJobStream>, Status> {
+        Err(Status::aborted("the job is RESTARTING; it can be rescaled while all its tasks run"))
     }
 
     async fn list_savepoints(

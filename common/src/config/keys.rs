@@ -177,9 +177,17 @@ keys! {
     CHECKPOINTING_TIMEOUT: "execution.checkpointing.timeout", POSITIVE_DURATION, default "10 min";
     /// Least time from the end of one checkpoint to the start of the next.
     CHECKPOINTING_MIN_PAUSE: "execution.checkpointing.min-pause", DURATION, default "0 ms";
-    /// Checkpoints that may be in progress at the same time. In at-least-once mode always one.
+    /// Checkpoints that may be in progress at the same time. In at-least-once mode, and of those that are unaligned, always one.
     CHECKPOINTING_MAX_CONCURRENT: "execution.checkpointing.max-concurrent-checkpoints",
         ValueKind::Integer { min: 1, max: MAX_CONCURRENT_CHECKPOINTS as i64 }, default "1";
+    /// Whether barriers overtake records, which then are part of the checkpoint: it completes in time also where tasks are slow.
+    /// With it one checkpoint is taken at a time. Savepoints are always aligned, and so is everything in at-least-once mode.
+    CHECKPOINTING_UNALIGNED: "execution.checkpointing.unaligned.enabled" | "execution.checkpointing.unaligned",
+        ValueKind::Boolean, default "false";
+    /// How long after its trigger an unaligned checkpoint begins to overtake; until then its barriers keep their place.
+    CHECKPOINTING_ALIGNED_TIMEOUT: "execution.checkpointing.aligned-checkpoint-timeout"
+            | "execution.checkpointing.alignment-timeout",
+        DURATION, default "0 ms";
     /// Completed checkpoints that are kept: the newest ones, so that an older one is there when the newest cannot be read.
     CHECKPOINTING_RETAINED: "execution.checkpointing.num-retained" | "state.checkpoints.num-retained",
         ValueKind::Integer { min: 1, max: MAX_RETAINED_CHECKPOINTS as i64 }, default "1";
@@ -408,6 +416,16 @@ keys! {
     HEARTBEAT_TIMEOUT: "heartbeat.timeout", POSITIVE_DURATION, default "50 s";
     /// A job that waits longer for its slots fails.
     SLOT_REQUEST_TIMEOUT: "slot.request.timeout", POSITIVE_DURATION, default "5 min";
+
+    /// Whether a job waits for all its slots, or runs at a lower parallelism with those that are there and is scaled up when more come.
+    SCHEDULER: "jobmanager.scheduler", ValueKind::Choice(&[&["default", "ng"], &["adaptive"]]), default "default";
+    /// With the adaptive scheduler: a job that waits longer for slots to run at all fails.
+    ADAPTIVE_RESOURCE_WAIT: "jobmanager.adaptive-scheduler.resource-wait-timeout", DURATION, default "5 min";
+    /// With the adaptive scheduler: so long the number of slots must stay the same before a job takes fewer than it wants, or more
+    /// than it has.
+    ADAPTIVE_STABILIZATION: "jobmanager.adaptive-scheduler.resource-stabilization-timeout", DURATION, default "1 s";
+    /// With the adaptive scheduler: least time from the moment a job runs to the moment it is scaled up.
+    ADAPTIVE_SCALING_INTERVAL: "jobmanager.adaptive-scheduler.scaling-interval.min", DURATION, default "30 s";
 
     /// Where the job managers are: one `host` or `host:port`, or several with commas between them.
     JOB_MANAGER_ADDRESS: "jobmanager.rpc.address", ValueKind::Text;

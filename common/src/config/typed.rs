@@ -58,6 +58,12 @@ pub struct CheckpointConfig {
     pub min_pause_ms: u64,
     /// Checkpoints that may be in progress at the same time, as configured; see [`CheckpointConfig::concurrent`].
     pub max_concurrent: u32,
+    /// Whether barriers may overtake records; see [`CheckpointConfig::overtakes_after`].
+    #[serde(default)]
+    pub unaligned: bool,
+    /// Time from the trigger of an unaligned checkpoint in which its barriers keep their place all the same.
+    #[serde(default)]
+    pub aligned_timeout_ms: u64,
     /// Checkpoints that may fail one after the other before the job fails.
     pub tolerable_failures: u32,
     /// Completed checkpoints that are kept.
@@ -98,6 +104,8 @@ impl CheckpointConfig {
             timeout_ms: read.milliseconds(&keys::CHECKPOINTING_TIMEOUT)?,
             min_pause_ms: read.milliseconds(&keys::CHECKPOINTING_MIN_PAUSE)?,
             max_concurrent: read.count(&keys::CHECKPOINTING_MAX_CONCURRENT)?,
+            unaligned: read.flag(&keys::CHECKPOINTING_UNALIGNED)?,
+            aligned_timeout_ms: read.milliseconds(&keys::CHECKPOINTING_ALIGNED_TIMEOUT)?,
             tolerable_failures: read.count(&keys::CHECKPOINTING_TOLERABLE_FAILURES)?,
             retained: read.count(&keys::CHECKPOINTING_RETAINED)?,
             retention: match read.text(&keys::CHECKPOINTING_RETENTION)?.as_str() {
@@ -116,15 +124,24 @@ impl CheckpointConfig {
         self.interval_ms.is_some()
     }
 
-    /// How many checkpoints may be in progress at the same time. A gate that makes no channel wait can follow only one.
+    /// How many checkpoints may be in progress at the same time. A gate can follow only one that makes no channel wait, or that
+    /// may overtake.
     #[must_use]
     pub fn concurrent(&self) -> usize {
         match self.mode {
-            CheckpointMode::ExactlyOnce => {
+            CheckpointMode::ExactlyOnce if !self.unaligned => {
                 (self.max_concurrent as usize).clamp(1, MAX_CONCURRENT_CHECKPOINTS)
             }
-            CheckpointMode::AtLeastOnce => 1,
+            _ => 1,
         }
+    }
+
+    /// How long after its trigger a checkpoint's barriers overtake records; nothing if they never do. In at-least-once mode there
+    /// is no alignment that could take long.
+    #[must_use]
+    pub fn overtakes_after(&self) -> Option<Duration> {
+        let overtakes = self.unaligned && self.mode == CheckpointMode::ExactlyOnce;
+        overtakes.then(|| Duration::from_millis(self.aligned_timeout_ms))
     }
 
     /// How many completed checkpoints are kept.
@@ -143,6 +160,8 @@ impl Default for CheckpointConfig {
             timeout_ms: 10 * 60 * 1_000,
             min_pause_ms: 0,
             max_concurrent: 1,
+            unaligned: false,
+            aligned_timeout_ms: 0,
             tolerable_failures: 0,
             retained: 1,
             retention: CheckpointRetention::default(),
@@ -281,6 +300,10 @@ impl Reader<'_> {
         key.kind.normalize(value).ok_or_else(|| invalid(key, value))
     }
 
+    fn flag(&self, key: &ConfigKey) -> Result<bool, ConfigError> {
+        self.parsed(key, super::parse::parse_boolean)
+    }
+
     fn milliseconds(&self, key: &ConfigKey) -> Result<u64, ConfigError> {
         self.parsed(key, |text| super::parse_duration(text).and_then(as_milliseconds))
     }
@@ -340,6 +363,8 @@ mod tests {
              execution.checkpointing.timeout: 1 min\n\
              execution.checkpointing.min-pause: 100 ms\n\
              execution.checkpointing.max-concurrent-checkpoints: 4\n\
+             execution.checkpointing.unaligned: true\n\
+             execution.checkpointing.aligned-checkpoint-timeout: 30 s\n\
              execution.checkpointing.tolerable-failed-checkpoints: 3\n\
              state.checkpoints.num-retained: 5\n\
              execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION\n\
@@ -355,6 +380,8 @@ mod tests {
                 timeout_ms: 60_000,
                 min_pause_ms: 100,
                 max_concurrent: 4,
+                unaligned: true,
+                aligned_timeout_ms: 30_000,
                 tolerable_failures: 3,
                 retained: 5,
                 retention: CheckpointRetention::RetainOnCancellation,
@@ -364,8 +391,14 @@ mod tests {
         );
         assert!(checkpoints.is_enabled());
         assert_eq!((checkpoints.concurrent(), checkpoints.keeps()), (1, 5), "at-least-once follows only one");
+        assert_eq!(checkpoints.overtakes_after(), None, "at-least-once has no alignment");
         let exactly_once = CheckpointConfig { mode: CheckpointMode::ExactlyOnce, ..checkpoints };
-        assert_eq!(exactly_once.concurrent(), 4);
+        assert_eq!(
+            (exactly_once.concurrent(), exactly_once.overtakes_after()),
+            (1, Some(Duration::from_secs(30)))
+        );
+        let aligned = CheckpointConfig { unaligned: false, ..exactly_once };
+        assert_eq!((aligned.concurrent(), aligned.overtakes_after()), (4, None));
     }
 
     #[test]

@@ -247,6 +247,6 @@ fn a_source_may_get_splits_and_not_lose_them() {
         states: vec![state("position", StateKind::Splits, Schema::primitive("bytes"))],
         ..source()
     };
-    assert!(check(&manifest(&[source()]), &manifest(&[splits.clone()]), false).is_accepted());
+    assert!(check(&manifest(&[source()]), &manifest(std::slice::from_ref(&splits)), false).is_accepted());
     assert!(!check(&manifest(&[splits]), &manifest(&[source()]), false).is_accepted());
 }

@@ -31,6 +31,8 @@ pub enum Event {
     Tick,
     /// All tasks are drained: the final checkpoint is due at once.
     AllDrained,
+    /// A checkpoint is wanted as soon as there may be one.
+    Wanted,
     /// Somebody asks for a savepoint. To drain, sources are told to end their input beside this.
     Savepoint(SavepointMode),
     /// `BeginCheckpoint` is in the log.
@@ -277,6 +279,10 @@ impl Coordinator {
                     self.drained = true;
                     self.pause_due_ms = now_ms;
                 }
+                vec![]
+            }
+            Event::Wanted => {
+                (self.interval_due_ms, self.pause_due_ms) = (now_ms, now_ms);
                 vec![]
             }
             Event::Savepoint(mode) => {

@@ -16,8 +16,10 @@ use thalweg_common::storage::{Storage, StorageError};
 use thalweg_common::{Timestamp, codec};
 use thalweg_proto::convert::SnapshotHandle;
 
+use super::shape::Shape;
+
 const MAGIC: &[u8; 8] = b"THWGCHKP";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>();
 const CHECKSUM_BYTES: usize = size_of::<u64>();
 
@@ -32,8 +34,8 @@ pub struct CheckpointMetadata {
     pub attempt: Attempt,
     /// Whether all tasks were drained when it was triggered.
     pub is_final: bool,
-    /// Of the graph that took it; only the same graph restores it.
-    pub graph_fingerprint: u64,
+    /// Of the graph that took it; the same job restores it at any parallelism.
+    pub shape: Shape,
     /// When it was triggered, in milliseconds since the epoch.
     pub triggered_ms: Timestamp,
     /// One for every subtask.
@@ -149,6 +151,18 @@ impl CheckpointMetadata {
         self.snapshots.values().flat_map(|handle| &handle.shared).map(|file| file.path.clone()).collect()
     }
 
+    /// The snapshots that a subtask of this graph, which has this fingerprint, continues, perhaps at another parallelism.
+    #[must_use]
+    pub fn snapshots_for(
+        &self,
+        graph: &JobGraph,
+        fingerprint: u64,
+        subtask: SubtaskId,
+    ) -> Vec<SnapshotHandle> {
+        let needed = self.shape.needed_by(graph, fingerprint, subtask);
+        needed.iter().filter_map(|subtask| self.snapshots.get(subtask).cloned()).collect()
+    }
+
     /// Reads a metadata file back and checks that it restores `graph` in `job_id`.
     ///
     /// # Errors
@@ -201,10 +215,13 @@ impl CheckpointMetadata {
         if (self.job_id, self.checkpoint_id) != (job_id, checkpoint_id) {
             return Err(format!("it is checkpoint {} of job {}", self.checkpoint_id, self.job_id));
         }
-        if self.graph_fingerprint != graph.fingerprint() {
-            return Err("it was taken by another version of the job".to_string());
+        let declared = Shape::of(graph);
+        if self.shape.fingerprint != declared.fingerprint && self.shape.states != declared.states {
+            return Err(
+                "it was taken by another version of the job, or with other max parallelisms".to_string()
+            );
         }
-        match graph.subtasks().find(|subtask| !self.snapshots.contains_key(subtask)) {
+        match self.shape.subtasks().find(|subtask| !self.snapshots.contains_key(subtask)) {
             Some(missing) => Err(format!("it has no snapshot of subtask {missing}")),
             None => Ok(()),
         }
@@ -235,7 +252,7 @@ mod tests {
             checkpoint_id: 4,
             attempt: 2,
             is_final: false,
-            graph_fingerprint: graph.fingerprint(),
+            shape: Shape::of(graph),
             triggered_ms: 5,
             snapshots,
         }
@@ -303,12 +320,15 @@ mod tests {
     fn what_does_not_fit_the_job_is_no_reason_to_try_again() {
         let graph = checkpointed_graph();
         let metadata = metadata(&graph);
-        let mut renamed = graph.clone();
-        renamed.vertices[0].name = "other".to_string();
+        let mut rescaled = graph.clone();
+        rescaled.vertices[1].parallelism = 3;
+        let mut changed = graph.clone();
+        changed.vertices[1].operators[0].states[0].name = "other".to_string();
         assert!(metadata.check(JobId(1), 4, &graph).is_ok());
         assert!(metadata.check(JobId(2), 4, &graph).unwrap_err().contains("checkpoint 4 of job"));
         assert!(metadata.check(JobId(1), 5, &graph).is_err());
-        assert!(metadata.check(JobId(1), 4, &renamed).unwrap_err().contains("another version"));
+        assert_eq!(metadata.check(JobId(1), 4, &rescaled), Ok(()));
+        assert!(metadata.check(JobId(1), 4, &changed).unwrap_err().contains("another version"));
         let mut partial = metadata;
         partial.snapshots.pop_last();
         assert!(partial.check(JobId(1), 4, &graph).unwrap_err().contains("no snapshot of subtask 1/1"));

@@ -38,7 +38,7 @@ fn metadata(graph: &JobGraph) -> CheckpointMetadata {
         checkpoint_id: 4,
         attempt: 2,
         is_final: false,
-        graph_fingerprint: graph.fingerprint(),
+        shape: crate::checkpoint::Shape::of(graph),
         triggered_ms: 5,
         snapshots: snapshots.collect(),
     }

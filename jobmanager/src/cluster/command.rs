@@ -13,6 +13,7 @@ use thalweg_common::id::{Attempt, CheckpointId, JobId, SubmissionId};
 use thalweg_common::status::JobStatus;
 
 use super::job::{Base, Binary, CompletedCheckpoint, FailureRecord, Placement, RestartRecord};
+use super::layout::Rescale;
 use super::refusal::Refusal;
 
 /// A change of the cluster state.
@@ -84,6 +85,8 @@ pub enum Command {
         /// What is known of it; its path is that of its directory.
         savepoint: CompletedCheckpoint,
     },
+    /// A job gets another parallelism.
+    Rescale(Rescale),
     /// The savepoint in this directory is being deleted.
     ForgetSavepoint {
         /// Its URI.

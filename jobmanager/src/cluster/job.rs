@@ -15,6 +15,8 @@ use thalweg_common::limits::{
 use thalweg_common::status::JobStatus;
 use thalweg_proto::blob::BlobHash;
 
+use super::layout::OtherLayouts;
+
 /// Where each subtask of an attempt runs.
 pub type Placement = BTreeMap<SubtaskId, Slot>;
 
@@ -226,6 +228,8 @@ pub struct JobRecord {
     pub configuration: BTreeMap<String, String>,
     /// Its plan.
     pub graph: Arc<JobGraph>,
+    /// Its plans at other parallelisms that it may go to.
+    pub layouts: OtherLayouts,
     /// URI under which its checkpoints are, without its id; absent when it takes none.
     pub checkpoint_directory: Option<String>,
     /// For the author.

@@ -92,6 +92,8 @@ pub enum Operation {
     SkipCheckpoints,
     /// `CompleteSavepoint`.
     CompleteSavepoint,
+    /// `Rescale`.
+    Rescale,
 }
 
 impl std::fmt::Display for Operation {
@@ -102,6 +104,7 @@ impl std::fmt::Display for Operation {
             Self::CompleteCheckpoint => "completing a checkpoint",
             Self::SkipCheckpoints => "skipping a checkpoint",
             Self::CompleteSavepoint => "completing a savepoint",
+            Self::Rescale => "rescaling",
         })
     }
 }

@@ -14,6 +14,7 @@ use thalweg_common::status::JobStatus;
 
 use super::command::{Command, Outcome, StatusChanged, SubmitJob};
 use super::job::{CompletedCheckpoint, JobRecord, Placement, RestartRecord, StatusChange};
+use super::layout::OtherLayouts;
 use super::refusal::{Operation, Refusal};
 
 /// What every job manager knows.
@@ -49,6 +50,7 @@ impl ClusterState {
             Command::CompleteSavepoint { job_id, attempt, savepoint } => {
                 self.complete_savepoint(job_id, attempt, savepoint)
             }
+            Command::Rescale(rescale) => self.rescale(rescale),
             Command::ForgetSavepoint { path } => {
                 self.forget_savepoint(&path);
                 Ok(Outcome::Ok)
@@ -160,6 +162,9 @@ impl ClusterState {
         if let Some(restarts) = restarts {
             job.restarts = restarts;
         }
+        if to == JobStatus::Running {
+            job.layouts.previous = None;
+        }
         job.status = to;
         job.reason = reason;
         if to.is_terminal() {
@@ -265,7 +270,11 @@ impl ClusterState {
         self.jobs.get_mut(&job_id).ok_or(Refusal::UnknownJob { job_id })
     }
 
-    fn job_of_attempt(&mut self, job_id: JobId, attempt: Attempt) -> Result<&mut JobRecord, Refusal> {
+    pub(super) fn job_of_attempt(
+        &mut self,
+        job_id: JobId,
+        attempt: Attempt,
+    ) -> Result<&mut JobRecord, Refusal> {
         let job = self.job_mut(job_id)?;
         if attempt == job.attempt {
             Ok(job)
@@ -286,6 +295,7 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         arguments: submit.arguments,
         configuration: submit.configuration,
         graph: submit.graph,
+        layouts: OtherLayouts::default(),
         checkpoint_directory: submit.checkpoint_directory,
         warnings: submit.warnings,
         submitted_ms,

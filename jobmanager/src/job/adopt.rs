@@ -160,6 +160,10 @@ impl JobCore {
         out.push(Action::Log(format!("Job {} ({job_id}) goes on in attempt {attempt}.", self.spec.name)));
         self.phase = Phase::Running;
         self.running_since_ms = Some(now.elapsed_ms);
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.began(now.elapsed_ms);
+            out.push(Action::AllocateSlots);
+        }
         self.start_coordinator(now);
         // The earlier leader may have gone before it told anybody.
         if let Some(latest) = self.retained.back().filter(|latest| latest.attempt == attempt) {

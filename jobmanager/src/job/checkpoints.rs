@@ -11,7 +11,7 @@ use super::message::{Action, Message, Now};
 use super::{Committing, JobCore, Phase};
 use crate::checkpoint::coordinator::Pending;
 use crate::checkpoint::history::Standing;
-use crate::checkpoint::{CheckpointMetadata, Effect, Event, Statistics};
+use crate::checkpoint::{CheckpointMetadata, Effect, Event, Shape, Statistics};
 use crate::cluster::{Command, CompletedCheckpoint, Outcome};
 
 impl JobCore {
@@ -137,18 +137,23 @@ impl JobCore {
                     self.coordinate(Event::Committed(checkpoint_id), now, out);
                 }
                 if !is_savepoint {
+                    let is_final = checkpoint.is_final;
                     self.retain(checkpoint, out);
+                    if is_present {
+                        self.rescale_with(checkpoint_id, is_final, now, out);
+                    }
                 }
             }
         }
-        if self.wants_slots() {
+        if matches!(self.phase, Phase::Waiting { .. }) && self.wants_slots() {
             out.push(Action::AllocateSlots);
         }
     }
 
     /// The attempt ends: its checkpoints in progress will never complete, unless that is in the log's hands already.
-    pub(super) fn stop_coordinator(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn stop_coordinator(&mut self, now: Now, out: &mut Vec<Action>) {
         self.savepoint_interrupted(out);
+        self.rescale_failed("it failed or was cancelled meanwhile", now, out);
         let Some(coordinator) = self.coordinator.take() else { return };
         let attempt = self.execution.attempt;
         for pending in coordinator.in_progress() {
@@ -176,6 +181,7 @@ impl JobCore {
                 self.trigger_savepoint(checkpoint_id, is_final, timestamp_ms, out);
             }
             Effect::Trigger { checkpoint_id, is_final, is_savepoint: false, timestamp_ms } => {
+                self.rescale_triggered(checkpoint_id);
                 let message = Message::TriggerCheckpoint { attempt, checkpoint_id, timestamp_ms, is_final };
                 for task_manager in self.source_task_managers() {
                     out.push(Action::Send { task_manager, message: message.clone() });
@@ -218,6 +224,8 @@ impl JobCore {
                 out.push(Action::Warn(format!("{what} {checkpoint_id} of job {job_id} failed: {reason}.")));
                 if pending.is_savepoint {
                     self.savepoint_failed(&reason, out);
+                } else {
+                    self.rescale_aborted(checkpoint_id, &reason, now, out);
                 }
                 let statistics = Statistics::of(&pending, attempt, Standing::Failed(reason));
                 self.give_up(Statistics { duration_ms, ..statistics }, out);
@@ -238,7 +246,7 @@ impl JobCore {
             checkpoint_id: pending.checkpoint_id,
             attempt: self.execution.attempt,
             is_final: pending.is_final,
-            graph_fingerprint: self.spec.fingerprint,
+            shape: Shape::of(&self.spec.graph),
             triggered_ms: pending.triggered_ms,
             snapshots: pending.parts.into_iter().map(|(subtask, part)| (subtask, part.snapshot)).collect(),
         }

@@ -9,7 +9,7 @@ use thalweg_common::status::{JobStatus, TaskStatus};
 
 use super::attempt::Execution;
 use super::message::{Action, Deployment, Message, Now, Worker};
-use super::{JobCore, Phase, Restore};
+use super::{JobCore, JobSpec, Phase, Restore};
 use crate::checkpoint::CheckpointMetadata;
 use crate::checkpoint::verify::RestoreError;
 use crate::cluster::{self, Command, Outcome};
@@ -18,27 +18,23 @@ use crate::scheduler::place::{Offer, place};
 impl JobCore {
     /// Nothing runs; slots are wanted.
     pub(super) fn wait_for_slots(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.phase =
-            Phase::Waiting { deadline_ms: now.elapsed_ms.saturating_add(self.spec.patience.slot_request_ms) };
+        let deadline_ms = now.elapsed_ms.saturating_add(self.slots_patience_ms());
+        self.phase = Phase::Waiting { deadline_ms };
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.began(now.elapsed_ms);
+        }
         self.shortage.clear();
         self.execution.release();
         out.push(Action::AllocateSlots);
     }
 
     pub(super) fn slots_offered(&mut self, offers: &[Offer], now: Now, out: &mut Vec<Action>) {
-        if !self.wants_slots() {
+        if !self.wants_slots() || !self.adapt(offers, now, out) {
             return;
         }
         match place(&self.spec.graph, offers, &self.last_placement) {
             Err(shortage) => {
-                let shortage = shortage.to_string();
-                if shortage != self.shortage {
-                    out.push(Action::Log(format!(
-                        "Job {} ({}) is {shortage}.",
-                        self.spec.name, self.spec.job_id
-                    )));
-                    self.shortage = shortage;
-                }
+                self.lacks(shortage.to_string(), out);
             }
             Ok(placement) => {
                 let attempt = self.execution.attempt.saturating_add(1);
@@ -58,10 +54,22 @@ impl JobCore {
         }
     }
 
+    /// The job waits for this.
+    pub(super) fn lacks(&mut self, shortage: String, out: &mut Vec<Action>) {
+        if shortage != self.shortage {
+            out.push(Action::Log(format!("Job {} ({}) is {shortage}.", self.spec.name, self.spec.job_id)));
+            self.shortage = shortage;
+        }
+    }
+
     pub(super) fn slots_timed_out(&mut self, now: Now, out: &mut Vec<Action>) {
+        let setting = match self.adaptive {
+            Some(_) => "jobmanager.adaptive-scheduler.resource-wait-timeout",
+            None => "slot.request.timeout",
+        };
         let failure = Failure::external(format!(
-            "no slots within {} ms (slot.request.timeout): {}",
-            self.spec.patience.slot_request_ms,
+            "no slots within {} ms ({setting}): {}",
+            self.slots_patience_ms(),
             if self.shortage.is_empty() { "no task manager is registered" } else { &self.shortage }
         ));
         self.fail(failure, None, "", now, out);
@@ -235,13 +243,13 @@ impl JobCore {
         let (locations, metadata) = (Arc::new(locations), metadata.clone());
         let attempt = self.execution.attempt;
         for task_manager in self.execution.connected() {
-            let snapshots =
-                |subtask| metadata.as_ref().and_then(|metadata| metadata.snapshots.get(&subtask).cloned());
-            let tasks: Vec<_> = self
-                .execution
-                .tasks_on(task_manager)
-                .map(|subtask| (subtask, snapshots(subtask).into_iter().collect()))
-                .collect();
+            let JobSpec { graph, fingerprint, .. } = &*self.spec;
+            let snapshots = |subtask| {
+                let of = |from: &Arc<CheckpointMetadata>| from.snapshots_for(graph, *fingerprint, subtask);
+                metadata.as_ref().map(of).unwrap_or_default()
+            };
+            let tasks: Vec<_> =
+                self.execution.tasks_on(task_manager).map(|subtask| (subtask, snapshots(subtask))).collect();
             for (subtask, _) in &tasks {
                 let task = self.spec.task_name(*subtask, attempt);
                 out.push(Action::Log(format!("Deploying {task} to {task_manager}")));
@@ -267,6 +275,9 @@ impl JobCore {
         if matches!(self.phase, Phase::Deploying { deployed: true, .. }) && self.execution.all_tasks(runs) {
             self.phase = Phase::Running;
             self.running_since_ms = Some(now.elapsed_ms);
+            if let Some(adaptive) = &mut self.adaptive {
+                adaptive.began(now.elapsed_ms);
+            }
             let reason = match self.execution.restored {
                 Some(checkpoint) if self.skipped.is_empty() => self.restored_text(checkpoint),
                 Some(checkpoint) => {
@@ -276,6 +287,9 @@ impl JobCore {
             };
             self.switch(JobStatus::Running, reason, None, now, out);
             self.start_coordinator(now);
+            if self.may_scale_up() {
+                out.push(Action::AllocateSlots);
+            }
         }
     }
 }

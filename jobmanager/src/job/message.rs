@@ -11,10 +11,11 @@ use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
 use thalweg_proto::model::SavepointMode;
 use thalweg_savepoint::Metadata;
 
+use super::rescale::RescaleNews;
 use super::savepoints::SavepointNews;
 use crate::checkpoint::CheckpointMetadata;
 use crate::checkpoint::verify::RestoreError;
-use crate::cluster::{Base, Command, Outcome};
+use crate::cluster::{Base, Command, Layout, Outcome};
 use crate::scheduler::place::Offer;
 
 /// What the outside world shows at the moment of a step.
@@ -58,7 +59,7 @@ impl Report {
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// These slots are to be had. Only asked for while the job wants slots.
+    /// These slots are to be had, those that the job has itself among them. Only asked for while the job wants slots.
     Slots(Vec<Offer>),
     /// A task manager has registered, and runs this much of the job.
     Registered {
@@ -100,6 +101,22 @@ pub enum Input {
         directory: String,
         /// What becomes of the job.
         mode: SavepointMode,
+    },
+    /// A user wants the job to run in this layout; answered by [`Action::Rescaled`].
+    Rescale {
+        /// By which the answer finds them.
+        request: u64,
+        /// Made by the job's program.
+        layout: Layout,
+        /// The slots that are to be had, with those of the job itself.
+        offers: Vec<Offer>,
+    },
+    /// What the job's program plans at this parallelism.
+    Planned {
+        /// As asked for.
+        parallelism: u32,
+        /// The layout, or why it is not known.
+        result: Result<Layout, String>,
     },
     /// A proposal of this core was applied.
     Proposed {
@@ -197,6 +214,8 @@ pub enum Proposal {
     CompleteCheckpoint(Attempt, CheckpointId),
     /// `SkipCheckpoints`.
     SkipCheckpoints,
+    /// `Rescale`.
+    Rescale,
     /// Anything whose answer does not matter.
     Other,
 }
@@ -212,6 +231,7 @@ impl Proposal {
                 Self::CompleteCheckpoint(*attempt, checkpoint.id)
             }
             Command::SkipCheckpoints { .. } => Self::SkipCheckpoints,
+            Command::Rescale(_) => Self::Rescale,
             Command::CompleteSavepoint { attempt, savepoint, .. } => {
                 Self::CompleteCheckpoint(*attempt, savepoint.id)
             }
@@ -280,6 +300,18 @@ pub enum Action {
         request: u64,
         /// What.
         news: SavepointNews,
+    },
+    /// Tell whoever asked for another parallelism.
+    Rescaled {
+        /// By which they are found.
+        request: u64,
+        /// What.
+        news: RescaleNews,
+    },
+    /// Let the job's program plan at this parallelism; answered by [`Input::Planned`].
+    Plan {
+        /// Of operators that set none.
+        parallelism: u32,
     },
     /// A task manager does not do what it is told: close its connection.
     Disconnect {

@@ -15,12 +15,14 @@
 //! ones are ignored; reports of other attempts are refused; nothing is told to be complete or deleted before the log
 //! says so; slots are held from the start of an attempt until its tasks have stopped and its restart was due.
 
+mod adaptive;
 mod adopt;
 mod attempt;
 mod checkpoints;
 mod deploy;
 mod files;
 mod message;
+mod rescale;
 mod run;
 mod savepoints;
 mod spec;
@@ -36,14 +38,17 @@ use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 pub use message::{Action, Deployment, Input, Message, News, Now, Proposal, Report, Worker};
+pub use rescale::RescaleNews;
 pub use savepoints::SavepointNews;
 pub use spec::{JobSpec, Patience};
 
 use crate::checkpoint::history::Standing;
 use crate::checkpoint::{CheckpointMetadata, Coordinator, History, SharedFiles, Statistics};
-use crate::cluster::{Base, Command, JobRecord, Placement};
+use crate::cluster::{Base, Command, JobRecord, OtherLayouts, Placement};
 use crate::cluster::{CompletedCheckpoint, FailureRecord, Outcome, RestartRecord, Slot, StatusChanged};
+use crate::scheduler::adaptive::Adaptive;
 use attempt::Execution;
+use rescale::Rescaling;
 use savepoints::Asked;
 
 /// Where the present attempt stands.
@@ -159,12 +164,21 @@ pub struct JobCore {
     proven: Option<CheckpointId>,
     /// The last checkpoints, for people.
     history: History,
+    /// What the job may run in beside what it runs in.
+    layouts: OtherLayouts,
+    /// Another layout that is not in the log yet.
+    rescaling: Option<Rescaling>,
+    /// Who waits for the job to run in its present layout.
+    rescaled: Option<u64>,
+    /// Present where the adaptive scheduler is in charge.
+    adaptive: Option<Adaptive>,
 }
 
 impl JobCore {
     /// A core for a job that has not ended, and its first actions.
     #[must_use]
     pub fn new(spec: Arc<JobSpec>, record: &JobRecord, origin: Origin, now: Now) -> (Self, Vec<Action>) {
+        let adaptive = Self::adaptive(&spec, record);
         let mut core = Self {
             spec,
             status: record.status,
@@ -190,6 +204,10 @@ impl JobCore {
             suspicious: None,
             proven: None,
             history: History::default(),
+            layouts: record.layouts.clone(),
+            rescaling: None,
+            rescaled: None,
+            adaptive,
         };
         let mut out: Vec<_> = core.shared.unknown().map(Action::ReadShared).collect();
         match origin {
@@ -223,6 +241,10 @@ impl JobCore {
             Input::Savepoint { request, directory, mode } => {
                 self.savepoint_asked(request, directory, mode, now, &mut out);
             }
+            Input::Rescale { request, layout, offers } => {
+                self.rescale_asked(request, layout, &offers, now, &mut out);
+            }
+            Input::Planned { parallelism, result } => self.planned(parallelism, result, &mut out),
             Input::Proposed { proposal, outcome } => self.proposed(proposal, outcome, now, &mut out),
             Input::MetadataWritten { attempt, checkpoint_id, result } => {
                 self.metadata_written(attempt, checkpoint_id, result, now, &mut out);
@@ -263,6 +285,7 @@ impl JobCore {
                 self.checkpoint_decided(attempt, checkpoint_id, outcome, now, out);
             }
             Proposal::SkipCheckpoints => self.checkpoints_skipped(&outcome),
+            Proposal::Rescale => self.rescale_decided(&outcome, now, out),
             Proposal::Other => {}
         }
     }
@@ -279,9 +302,12 @@ impl JobCore {
                 self.stop_timed_out(now, out)
             }
             Phase::Delayed { until_ms } if now.elapsed_ms >= *until_ms => self.wait_for_slots(now, out),
-            Phase::Running => self.checkpoint_tick(now, out),
-            Phase::Waiting { .. }
-            | Phase::Starting
+            Phase::Running => {
+                self.checkpoint_tick(now, out);
+                self.adaptive_tick(now, out);
+            }
+            Phase::Waiting { .. } => self.adaptive_tick(now, out),
+            Phase::Starting
             | Phase::Deploying { .. }
             | Phase::Adopting { .. }
             | Phase::Stopping { .. }
@@ -294,12 +320,15 @@ impl JobCore {
     /// When [`Input::Tick`] is wanted at the latest, in monotonic milliseconds.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
+        let adaptive = || self.adaptive.as_ref().and_then(Adaptive::due_ms);
         match &self.phase {
-            Phase::Waiting { deadline_ms }
-            | Phase::Adopting { deadline_ms, .. }
-            | Phase::Stopping { deadline_ms, .. } => Some(*deadline_ms),
+            Phase::Waiting { deadline_ms } => adaptive().into_iter().chain([*deadline_ms]).min(),
+            Phase::Adopting { deadline_ms, .. } | Phase::Stopping { deadline_ms, .. } => Some(*deadline_ms),
             Phase::Delayed { until_ms } => Some(*until_ms),
-            Phase::Running => self.coordinator.as_ref().and_then(Coordinator::deadline),
+            Phase::Running => {
+                let coordinator = self.coordinator.as_ref().and_then(Coordinator::deadline);
+                coordinator.into_iter().chain(adaptive()).min()
+            }
             Phase::Starting | Phase::Deploying { .. } | Phase::Ending | Phase::Ended => None,
         }
     }
@@ -319,7 +348,11 @@ impl JobCore {
     /// Whether slots should be offered to it.
     #[must_use]
     pub fn wants_slots(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. }) && self.committing.is_empty()
+        match self.phase {
+            Phase::Waiting { .. } => self.committing.is_empty() && self.rescaling.is_none(),
+            Phase::Running => self.may_scale_up(),
+            _ => false,
+        }
     }
 
     /// Whether all its tasks run.

@@ -59,7 +59,9 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        let refusal = if self.asked.is_some() {
+        let refusal = if self.rescaling.is_some() {
+            Some("the job is being rescaled; ask again when it is RUNNING".to_string())
+        } else if self.asked.is_some() {
             Some("a savepoint of the job is being taken already; wait until it is complete".to_string())
         } else if self.phase != Phase::Running || self.coordinator.is_none() {
             let status = self.status;

@@ -1,4 +1,4 @@
-//! What never changes about a job: its graph, its binary, where its checkpoints are and how patient its leader is.
+//! What an attempt does not change about a job: its graph, its binary, where its checkpoints are and how patient its leader is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, JobId, SubtaskId};
 
 use crate::checkpoint::metadata;
-use crate::cluster::{Binary, JobRecord};
+use crate::cluster::{Binary, JobRecord, Layout};
+use crate::scheduler::adaptive::AdaptiveSettings;
 
 /// How long a leader waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +21,11 @@ pub struct Patience {
     pub cancellation_ms: u64,
     /// How long an attempt must have run to be restarted without a delay.
     pub immediate_restart_ms: u64,
+    /// Present where the adaptive scheduler is in charge.
+    pub adaptive: Option<AdaptiveSettings>,
 }
 
-/// A job as it was submitted.
+/// A job as it was submitted, or rescaled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
     /// Its id.
@@ -63,6 +66,24 @@ impl JobSpec {
             subtasks: record.graph.subtasks().collect(),
             checkpoint_directory: directory.map(|directory| metadata::job_directory(directory, record.id)),
             patience,
+        }
+    }
+
+    /// What it runs in.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        Layout { graph: Arc::clone(&self.graph), configuration: self.configuration.clone() }
+    }
+
+    /// The same job in another layout.
+    #[must_use]
+    pub fn with_layout(&self, layout: &Layout) -> Self {
+        Self {
+            configuration: layout.configuration.clone(),
+            graph: Arc::clone(&layout.graph),
+            fingerprint: layout.graph.fingerprint(),
+            subtasks: layout.graph.subtasks().collect(),
+            ..self.clone()
         }
     }
 

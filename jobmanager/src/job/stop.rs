@@ -33,7 +33,12 @@ impl JobCore {
         let ran_ms = self.running_since_ms.take().map(|since_ms| now.elapsed_ms.saturating_sub(since_ms));
         let had_run_well = ran_ms.is_some_and(|ran_ms| ran_ms >= self.spec.patience.immediate_restart_ms);
         let moment = Moment { now_ms: now.wall_ms, jitter: now.jitter, had_run_well };
-        let decision = restart::decide(strategy, &self.restarts, &failure, moment);
+        // A layout that a user asked for must not cost the job its life: it goes back, whatever the strategy says.
+        let goes_back = self.layouts.previous.is_some();
+        let decision = match goes_back {
+            true => Decision::Restart { delay_ms: 0, record: self.restarts.clone() },
+            false => restart::decide(strategy, &self.restarts, &failure, moment),
+        };
         let reason = failure.message.clone();
         let record = FailureRecord {
             time_ms: now.wall_ms,
@@ -45,7 +50,8 @@ impl JobCore {
         match decision {
             Decision::Restart { delay_ms, record: restarts } => {
                 self.restarts = restarts;
-                self.switch(JobStatus::Restarting, reason, Some(record), now, out);
+                self.switch(JobStatus::Restarting, reason.clone(), Some(record), now, out);
+                self.roll_back(&reason, now, out);
                 self.stop_tasks(
                     Next::Restart { until_ms: now.elapsed_ms.saturating_add(delay_ms) },
                     now,
@@ -93,8 +99,8 @@ impl JobCore {
     }
 
     /// Cancels all tasks that may run, and waits until they have stopped.
-    fn stop_tasks(&mut self, next: Next, now: Now, out: &mut Vec<Action>) {
-        self.stop_coordinator(out);
+    pub(super) fn stop_tasks(&mut self, next: Next, now: Now, out: &mut Vec<Action>) {
+        self.stop_coordinator(now, out);
         let waiting: BTreeSet<TaskManagerId> = match self.phase {
             Phase::Deploying { .. } | Phase::Running | Phase::Adopting { .. } => {
                 self.execution.connected().cloned().collect()
@@ -152,6 +158,7 @@ impl JobCore {
 
     fn end(&mut self, status: JobStatus, now: Now, out: &mut Vec<Action>) {
         self.phase = Phase::Ending;
+        self.rescale_ended(out);
         self.switch(status, "", None, now, out);
     }
 
@@ -163,6 +170,9 @@ impl JobCore {
                 self.spec.job_id
             )));
             return;
+        }
+        if to == JobStatus::Running {
+            self.rescale_succeeded(out);
         }
         if !to.is_terminal() || self.phase != Phase::Ending {
             return;

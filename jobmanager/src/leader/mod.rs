@@ -11,8 +11,8 @@
 mod actor;
 mod connections;
 mod logs;
+mod requests;
 mod samples;
-mod savepoints;
 mod term;
 mod views;
 mod wire;
@@ -32,13 +32,15 @@ use thalweg_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
+pub(crate) use requests::News;
 pub(crate) use views::{LiveJob, LogPiece, TaskManagerView};
 
 use crate::checkpoint::Statistics;
-use crate::cluster::JobRecord;
+use crate::cluster::{JobRecord, Layout};
 use crate::consensus::{Consensus, Leadership};
-use crate::job::{Patience, SavepointNews};
-use crate::submission::Replicator;
+use crate::job::{Patience, RescaleNews, SavepointNews};
+use crate::scheduler::adaptive::AdaptiveSettings;
+use crate::submission::{Planner, Replicator};
 
 /// One connection of a task manager; never used again.
 pub(crate) type ConnectionId = u64;
@@ -69,6 +71,12 @@ pub(crate) enum Mail {
         directory: String,
         mode: SavepointMode,
         reply: oneshot::Sender<Result<watch::Receiver<SavepointNews>, NotLeading>>,
+    },
+    /// A user wants a job to run in this layout: the answer is where its news will come from.
+    Rescale {
+        job_id: JobId,
+        layout: Layout,
+        reply: oneshot::Sender<Result<watch::Receiver<RescaleNews>, NotLeading>>,
     },
     /// What is known of running jobs beside the replicated state: one or all.
     View { job_id: Option<JobId>, reply: oneshot::Sender<Result<BTreeMap<JobId, LiveJob>, NotLeading>> },
@@ -141,8 +149,18 @@ impl Settings {
             adoption_ms: self.heartbeat_timeout_ms.min(MAX_ADOPTION_MS),
             cancellation_ms: milliseconds(&configuration, &keys::TASK_CANCELLATION_TIMEOUT),
             immediate_restart_ms: milliseconds(&configuration, &keys::IMMEDIATE_RESTART_AFTER),
+            adaptive: adaptive(&configuration),
         }
     }
+}
+
+/// How patient the adaptive scheduler is, if it is in charge.
+fn adaptive(configuration: &Configuration) -> Option<AdaptiveSettings> {
+    (configuration.text(&keys::SCHEDULER) == Some("adaptive")).then(|| AdaptiveSettings {
+        resource_wait_ms: milliseconds(configuration, &keys::ADAPTIVE_RESOURCE_WAIT),
+        stabilization_ms: milliseconds(configuration, &keys::ADAPTIVE_STABILIZATION),
+        scaling_interval_ms: milliseconds(configuration, &keys::ADAPTIVE_SCALING_INTERVAL),
+    })
 }
 
 /// The duration under `key`, which has a default.
@@ -157,6 +175,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// This node's binaries, to hold those of the jobs it leads.
     pub(crate) replicator: Replicator,
+    /// Finds out what jobs look like at other parallelisms; absent in local mode.
+    pub(crate) planner: Option<Planner>,
     /// Opens where checkpoints are stored.
     pub(crate) storages: StorageFactory,
 }

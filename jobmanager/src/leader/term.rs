@@ -3,6 +3,8 @@
 //! Everything here is synchronous; what takes time goes into `work`. A core's step may cause steps of others (slots that
 //! are freed, a task manager that is lost), so inputs are queued and worked off one after the other.
 
+mod actions;
+mod requests;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,26 +14,24 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use thalweg_common::id::{JobId, SubtaskId, TaskManagerId, Term as TermNumber};
 use thalweg_common::limits::{MAX_TASK_MANAGERS, MAX_TASK_SLOTS};
-use thalweg_common::status::JobStatus;
 use thalweg_proto::convert::{Malformed, WireId, subtask};
-use thalweg_proto::model::SavepointMode;
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 use super::connections::{Connections, TaskManager};
 use super::logs::LogRequests;
+use super::requests::Requests;
 use super::samples::Samples;
-use super::savepoints::SavepointRequests;
 use super::views::{LiveJob, LogPiece, TaskManagerView};
 use super::wire::{self, Said};
-use super::work::{self, Done, JobFiles, Work};
+use super::work::{self, Done, Work};
 use super::{ConnectionId, Context, Outbound};
 use crate::checkpoint::Statistics;
 use crate::cluster::{Command, Slot};
-use crate::job::{Action, Input, JobCore, JobSpec, Now, Origin, Report, SavepointNews};
+use crate::job::{Input, JobCore, JobSpec, Now, Origin, Report, RescaleNews, SavepointNews};
 
 /// Ended jobs whose last counters are remembered.
 const REMEMBERED_VIEWS: usize = 100;
@@ -62,7 +62,8 @@ pub(super) struct Term {
     inputs: VecDeque<(JobId, Input)>,
     allocate: bool,
     logs: LogRequests,
-    savepoints: SavepointRequests,
+    savepoints: Requests<SavepointNews>,
+    rescalings: Requests<RescaleNews>,
     pub(super) work: FuturesUnordered<Work>,
 }
 
@@ -79,7 +80,8 @@ impl Term {
             inputs: VecDeque::new(),
             allocate: false,
             logs: LogRequests::default(),
-            savepoints: SavepointRequests::default(),
+            savepoints: Requests::default(),
+            rescalings: Requests::default(),
             work: FuturesUnordered::new(),
         };
         term.take_jobs(Origin::Adopted);
@@ -161,17 +163,17 @@ impl Term {
         self.forget_ended();
     }
 
-    /// Offers free slots to the jobs that wait, the oldest first.
+    /// Offers free slots to the jobs that wait, the oldest first, then to those that run and could use more.
     fn offer_slots(&mut self) {
         let mut waiting: Vec<_> = self
             .jobs
             .iter()
             .filter(|(_, job)| job.core.wants_slots())
-            .map(|(job_id, job)| (job.submitted_ms, *job_id))
+            .map(|(job_id, job)| (job.core.is_running(), job.submitted_ms, *job_id))
             .collect();
         waiting.sort_unstable();
-        for (_, job_id) in waiting {
-            let offers = self.connections.offers(&self.held_slots());
+        for (.., job_id) in waiting {
+            let offers = self.connections.offers(&self.slots_of_others(job_id));
             let now = self.now();
             if let Some(job) = self.jobs.get_mut(&job_id) {
                 let actions = job.core.step(Input::Slots(offers), now);
@@ -180,77 +182,13 @@ impl Term {
         }
     }
 
+    fn slots_of_others(&self, job_id: JobId) -> BTreeSet<&Slot> {
+        let others = self.jobs.iter().filter(|(other, _)| **other != job_id);
+        others.flat_map(|(_, job)| job.core.slots()).collect()
+    }
+
     fn held_slots(&self) -> BTreeSet<&Slot> {
         self.jobs.values().flat_map(|job| job.core.slots()).collect()
-    }
-
-    /// Does what a core asks for.
-    fn execute(&mut self, job_id: JobId, actions: Vec<Action>) {
-        for action in actions {
-            let Some(job) = self.jobs.get_mut(&job_id) else { return };
-            let spec = Arc::clone(job.core.spec());
-            let files = JobFiles { spec: Arc::clone(&spec), storages: self.context.storages.clone() };
-            match action {
-                Action::Propose(command) => {
-                    if let Command::StartAttempt { .. } = command {
-                        job.counters.clear();
-                        // Task managers ask this node first.
-                        if let Some(binary) = spec.binary {
-                            self.work.push(work::hold_binary(Arc::clone(&self.context), job_id, binary));
-                        }
-                    }
-                    let runs = matches!(&command, Command::ChangeJobStatus(change) if change.to == JobStatus::Running);
-                    job.proposals.push_back(command.clone());
-                    if job.proposals.len() == 1 {
-                        self.work.push(work::propose(Arc::clone(&self.context.consensus), job_id, command));
-                    }
-                    if runs {
-                        self.choose_standby(job_id);
-                    }
-                }
-                Action::Send { task_manager, message } => {
-                    self.send(&task_manager, wire::write(self.number, &spec, message));
-                }
-                Action::AllocateSlots => self.allocate = true,
-                Action::WriteMetadata { metadata, known } => {
-                    self.work.push(work::write_metadata(files, metadata, known));
-                }
-                Action::ReadMetadata { attempt, checkpoint_id, as_a_whole } => {
-                    self.work.push(work::read_metadata(files, attempt, checkpoint_id, as_a_whole));
-                }
-                Action::ReadShared(checkpoint_id) => self.work.push(work::read_shared(files, checkpoint_id)),
-                Action::DeleteShared(paths) => self.work.push(work::delete_shared(files, paths)),
-                Action::ListFiles => self.work.push(work::list_files(files)),
-                Action::DeleteCheckpoint(checkpoint_id) => {
-                    self.work.push(work::delete_checkpoints(files, Some(checkpoint_id)));
-                }
-                Action::WriteSavepoint { attempt, directory, metadata } => {
-                    self.work.push(work::write_savepoint(files, attempt, directory, metadata));
-                }
-                Action::DeleteSavepoint(directory) => {
-                    self.work.push(work::delete_savepoint(files, directory));
-                }
-                Action::Savepoint { request, news } => self.savepoints.tell(request, news),
-                Action::DeleteAllCheckpoints => self.work.push(work::delete_checkpoints(files, None)),
-                Action::Disconnect { task_manager, reason } => self.lose(&task_manager, &reason),
-                Action::RefuseStale { task_manager, attempt } => {
-                    job.refused += 1;
-                    let (present, count) = (job.core.attempt(), job.refused);
-                    debug!(
-                        "Refused a report of task manager {task_manager} about attempt {attempt} of job {job_id}, which \
-                         is at attempt {present} ({count} so far)."
-                    );
-                }
-                Action::Log(line) => info!("{line}"),
-                Action::Warn(line) => warn!("{line}"),
-            }
-        }
-    }
-
-    fn send(&mut self, task_manager: &TaskManagerId, message: v1::JobManagerMessage) {
-        if let Err(reason) = self.connections.send(task_manager, message) {
-            self.lose(task_manager, reason);
-        }
     }
 
     /// Something that took time is done.
@@ -448,29 +386,6 @@ impl Term {
         let deadlines = self.jobs.values().filter_map(|job| job.core.deadline()).chain(silence);
         // One more, because deadlines are whole milliseconds and the clock is finer.
         deadlines.min().map(|at_ms| Duration::from_millis((at_ms + 1).saturating_sub(now_ms)))
-    }
-
-    pub(super) fn cancel(&mut self, job_id: JobId) {
-        self.take_new_jobs();
-        self.feed(job_id, Input::Cancel);
-    }
-
-    /// Asks for a savepoint; what comes of it is told through the receiver, whose sender is dropped behind the last news.
-    pub(super) fn savepoint(
-        &mut self,
-        job_id: JobId,
-        directory: String,
-        mode: SavepointMode,
-    ) -> watch::Receiver<SavepointNews> {
-        self.take_new_jobs();
-        let (request, news) = self.savepoints.begin();
-        if self.jobs.contains_key(&job_id) {
-            self.feed(job_id, Input::Savepoint { request, directory, mode });
-        } else {
-            let reason = "the job has ended; a savepoint can be taken while it runs".to_string();
-            self.savepoints.tell(request, SavepointNews::Failed(reason));
-        }
-        news
     }
 
     pub(super) fn views(&self, wanted: Option<JobId>) -> BTreeMap<JobId, LiveJob> {

@@ -241,6 +241,22 @@ pub(super) fn delete_checkpoints(files: JobFiles, checkpoint_id: Option<Checkpoi
     .boxed()
 }
 
+/// Finds out what a job looks like at another parallelism.
+pub(super) fn plan(context: Arc<Context>, spec: Arc<JobSpec>, parallelism: u32) -> Work {
+    async move {
+        let result = match context.planner.as_ref().zip(spec.binary) {
+            Some((planner, binary)) => {
+                let (present, consensus) = (spec.layout(), &*context.consensus);
+                planner.layout(consensus, binary, &spec.arguments, &present, parallelism).await
+            }
+            None => Err(Failure::internal("a job without a program cannot be planned again")),
+        };
+        let result = result.map_err(|failure| failure.message);
+        Done { job_id: spec.job_id, input: Some(Input::Planned { parallelism, result }) }
+    }
+    .boxed()
+}
+
 /// Fetches a job's binary to this node if it is not here: the leader is asked for it first.
 pub(super) fn hold_binary(context: Arc<Context>, job_id: JobId, binary: Binary) -> Work {
     async move {

@@ -1,4 +1,7 @@
-//! Where a job's tasks run ([`place`]) and what happens after a failure ([`restart`]): pure decisions.
+//! Where a job's tasks run ([`place`]), at which parallelism ([`adaptive`], [`rescale`]), and what happens after a failure
+//! ([`restart`]): pure decisions.
 
+pub mod adaptive;
 pub mod place;
+pub mod rescale;
 pub mod restart;

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::submit::Submitter;
 use super::watch::JobWatch;
-use super::{checkpoints, describe, propose_status, savepoints};
+use super::{checkpoints, describe, news, propose_status, rescale, savepoints};
 use crate::cluster::{Command, JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
 use crate::leader::{Leader, Mail, NotLeading};
@@ -145,6 +145,7 @@ impl JobServer {
 impl JobService for JobServer {
     type SubmitJobStream = BoxStream<'static, Result<v1::SubmitJobResponse, Status>>;
     type TriggerSavepointStream = BoxStream<'static, Result<v1::SavepointEvent, Status>>;
+    type RescaleJobStream = BoxStream<'static, Result<v1::RescaleEvent, Status>>;
     type WatchJobStream = BoxStream<'static, Result<v1::JobEvent, Status>>;
     type GetLogsStream = BoxStream<'static, Result<v1::LogChunk, Status>>;
 
@@ -235,7 +236,33 @@ impl JobService for JobServer {
         let (events, stream) = mpsc::channel(WATCH_BACKLOG);
         let stopped = self.inner.scope.token();
         self.inner.scope.spawn("savepoint", async move {
-            stopped.run_until_cancelled_owned(savepoints::tell(news, events)).await;
+            let unknown = "another job manager leads now; it knows nothing of the savepoint";
+            let telling = news::tell(news, events, savepoints::event, unknown);
+            stopped.run_until_cancelled_owned(telling).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream).boxed()))
+    }
+
+    async fn rescale_job(
+        &self,
+        request: Request<v1::RescaleJobRequest>,
+    ) -> Result<Response<Self::RescaleJobStream>, Status> {
+        let v1::RescaleJobRequest { job_id, parallelism } = request.into_inner();
+        let job_id = JobId::from_wire("job_id", &job_id)?;
+        self.check_leading()?;
+        let layout = rescale::layout(&self.inner.submitter, &self.record(job_id)?, parallelism).await?;
+        let news = self
+            .inner
+            .leader
+            .ask(|reply| Mail::Rescale { job_id, layout, reply })
+            .await
+            .map_err(NotLeading::into_status)?;
+        let (events, stream) = mpsc::channel(WATCH_BACKLOG);
+        let stopped = self.inner.scope.token();
+        self.inner.scope.spawn("rescale", async move {
+            let unknown = "another job manager leads now; it knows nothing of whoever asked";
+            let telling = news::tell(news, events, rescale::event, unknown);
+            stopped.run_until_cancelled_owned(telling).await;
         });
         Ok(Response::new(ReceiverStream::new(stream).boxed()))
     }

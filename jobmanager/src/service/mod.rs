@@ -6,6 +6,8 @@
 mod checkpoints;
 mod describe;
 mod jobs;
+mod news;
+mod rescale;
 mod savepoints;
 mod submit;
 mod task_managers;

@@ -12,7 +12,6 @@ use thalweg_proto::model::SavepointMode;
 use thalweg_proto::v1;
 use thalweg_proto::v1::savepoint_event::Message;
 use thalweg_savepoint::{Metadata, Savepoint};
-use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use crate::cluster::{Base, CompletedCheckpoint, JobRecord};
@@ -54,34 +53,7 @@ pub(super) fn mode(mode: v1::SavepointMode) -> Result<SavepointMode, Status> {
     }
 }
 
-/// Tells a client the news of a savepoint, to the last.
-pub(super) async fn tell(
-    mut news: watch::Receiver<SavepointNews>,
-    events: mpsc::Sender<Result<v1::SavepointEvent, Status>>,
-) {
-    loop {
-        let now = news.borrow_and_update().clone();
-        let is_last = !matches!(now, SavepointNews::Progress { .. });
-        if events.send(event(now)).await.is_err() || is_last {
-            return;
-        }
-        if news.changed().await.is_err() {
-            // The last news may have come just before the end.
-            let now = news.borrow().clone();
-            let last = match now {
-                SavepointNews::Progress { .. } => Err(Status::unavailable(
-                    "another job manager leads now; it knows nothing of the savepoint",
-                )),
-                now => event(now),
-            };
-            // The client may have gone.
-            let _ = events.send(last).await;
-            return;
-        }
-    }
-}
-
-fn event(news: SavepointNews) -> Result<v1::SavepointEvent, Status> {
+pub(super) fn event(news: SavepointNews) -> Result<v1::SavepointEvent, Status> {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let message = match news {
         SavepointNews::Progress { id, acknowledged, subtasks } => Message::Progress(v1::SavepointProgress {
@@ -203,8 +175,7 @@ fn check_parts(metadata: &Metadata, graph: &JobGraph) -> Result<(), Failure> {
     for operator in metadata.manifest.operators.iter().filter(|operator| !operator.is_keyed()) {
         let is_whole =
             metadata.files_of(operator.id).any(|file| file.item_bytes > 0 && file.items > file.parts);
-        let has_it =
-            |vertex: &&Vertex| vertex.operators.iter().any(|candidate| candidate.id == operator.id);
+        let has_it = |vertex: &&Vertex| vertex.operators.iter().any(|candidate| candidate.id == operator.id);
         let declared = graph.vertices.iter().find(has_it);
         let Some(vertex) = declared.filter(|vertex| is_whole && vertex.parallelism != operator.parallelism)
         else {
@@ -249,10 +220,7 @@ mod tests {
     fn what_has_parts_may_change_its_parallelism_and_what_has_none_may_not() {
         let graph = |parallelism| {
             let mut source = vertex("numbers", parallelism, "default");
-            let schema = Schema::primitive("bytes");
-            let fingerprint = schema.fingerprint();
-            let position =
-                StateDescriptor { name: "position".into(), kind: StateKind::Source, schema, fingerprint };
+            let position = StateDescriptor::new("position", StateKind::Source, Schema::primitive("bytes"));
             source.operators[0].states.push(position);
             graph_of(vec![source])
         };

@@ -29,7 +29,7 @@ use super::savepoints::{Beginning, refuse_misfits};
 use super::{failure_status, propose_status};
 use crate::cluster::{Base, Binary, Command, Outcome, Refusal, SubmitJob};
 use crate::consensus::{Consensus, ProposeError};
-use crate::submission::{BlobError, BlobStore, PlanRequest, PlanRunner, Replicator, check, tidy};
+use crate::submission::{BlobError, BlobStore, PlanRequest, PlanRunner, Planner, Replicator, check, tidy};
 
 /// How long a client may take to send its next chunk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -90,6 +90,8 @@ pub(crate) struct Submitter {
     pub(crate) replicator: Replicator,
     /// Absent in local mode: only graphs are accepted.
     pub(crate) runner: Option<PlanRunner>,
+    /// Present where `runner` is: for jobs that run already.
+    pub(crate) planner: Option<Planner>,
     /// The cluster's.
     pub(crate) configuration: Configuration,
     /// Opens where checkpoints are stored.

@@ -2,12 +2,14 @@
 //!
 //! On a command's way this stands between the upload and the replicated log. A binary is verified by its SHA-256 as it
 //! arrives ([`blob_store`]), must be an executable for this machine ([`elf`]), must print a plan in a short-lived process
-//! with limits ([`plan`]), and must be on the disks of a majority ([`replication`]) before the job is proposed.
+//! with limits ([`plan`]), and must be on the disks of a majority ([`replication`]) before the job is proposed. When it is to run at
+//! another parallelism, it is planned once more ([`planner`]).
 
 mod blob_server;
 mod blob_store;
 mod elf;
 mod plan;
+mod planner;
 mod replication;
 mod tidy;
 
@@ -15,6 +17,7 @@ pub(crate) use blob_server::BlobServer;
 pub(crate) use blob_store::{BlobError, BlobStore};
 pub use plan::exec_plan;
 pub(crate) use plan::{PlanRequest, PlanRunner};
+pub(crate) use planner::Planner;
 pub(crate) use replication::Replicator;
 pub(crate) use tidy::tidy;
 

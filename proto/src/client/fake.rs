@@ -81,6 +81,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl JobService for JobManager {
     type SubmitJobStream = Answers<v1::SubmitJobResponse>;
     type TriggerSavepointStream = Answers<v1::SavepointEvent>;
+    type RescaleJobStream = Answers<v1::RescaleEvent>;
     type WatchJobStream = Answers<v1::JobEvent>;
     type GetLogsStream = Answers<v1::LogChunk>;
 
@@ -138,6 +139,13 @@ impl JobService for JobManager {
         _: Request<v1::TriggerSavepointRequest>,
     ) -> Result<Response<Self::TriggerSavepointStream>, Status> {
         Err(Status::aborted("the job is RESTARTING; a savepoint can be taken while all its tasks run"))
+    }
+
+    async fn rescale_job(
+        &self,
+        _: Request<v1::RescaleJobRequest>,
+    ) -> Result<Response<Self::RescaleJobStream>, Status> {
+        Err(Status::aborted("the job is RESTARTING; it can be rescaled while all its tasks run"))
     }
 
     async fn list_savepoints(

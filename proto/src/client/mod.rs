@@ -6,6 +6,7 @@
 //! shall be.
 
 mod error;
+mod rescale;
 mod savepoint;
 mod submit;
 mod watch;
@@ -28,6 +29,7 @@ use crate::transport::{check_address, endpoint, job_service};
 use crate::v1::{self, job_service_client::JobServiceClient};
 
 pub use error::ClientError;
+pub use rescale::Rescaled;
 pub use submit::{Begin, KnownBinary, SubmitOptions};
 pub use watch::JobWatch;
 

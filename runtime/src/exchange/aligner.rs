@@ -109,6 +109,19 @@ impl Aligner {
         Ok(if is_first { Alignment::Started } else { Alignment::Continued })
     }
 
+    /// The barrier overtakes what is in front of it: its checkpoint's cut is here, and nothing waits for it any more. Returns the
+    /// channels that had delivered it; nothing if the checkpoint is already dead or done.
+    pub(super) fn overtake(&mut self, barrier: Barrier) -> Option<ChannelSet> {
+        let is_over = barrier.id <= self.settled || self.dead.contains(&barrier.id);
+        if is_over || self.current.is_some_and(|current| current.id > barrier.id) {
+            return None;
+        }
+        let is_current = self.current.is_some_and(|current| current.id == barrier.id);
+        let arrived = if is_current { self.arrived.clone() } else { ChannelSet::new(self.channels) };
+        self.settle(barrier.id);
+        Some(arrived)
+    }
+
     /// `channel` delivers the end of its input. True if it was the last one.
     pub(super) fn on_end(&mut self, channel: usize) -> Result<bool, AlignmentViolation> {
         if !self.ended.insert(channel) {

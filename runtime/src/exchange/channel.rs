@@ -16,6 +16,7 @@ use thalweg_common::record::Record;
 use super::local::{self, LocalReceiver, LocalSender, Room};
 use super::queue::Message;
 use super::ready::ReadySignal;
+use super::remote::Payload;
 use super::remote::receiver::RemoteReceiver;
 use super::remote::sender::RemoteSender;
 use super::traffic::Queue;
@@ -203,6 +204,17 @@ pub struct Receiver<T> {
     end: ReceivingEnd<T>,
 }
 
+/// Something that waits in a channel.
+#[derive(Debug)]
+pub(super) enum Waiting<'a, T> {
+    /// Records of this process.
+    Batch(&'a Batch<T>),
+    /// Records of another one, not decoded yet.
+    Frame(&'a Payload),
+    /// An event.
+    Event(Event),
+}
+
 enum ReceivingEnd<T> {
     Local(LocalReceiver<T>),
     Remote(RemoteReceiver<T>),
@@ -234,6 +246,24 @@ impl<T> Receiver<T> {
         match &self.end {
             ReceivingEnd::Local(receiver) => receiver.queue(),
             ReceivingEnd::Remote(receiver) => receiver.queue(),
+        }
+    }
+
+    /// Looks at what waits, oldest first, as long as `look` wants to see more. Nothing is taken out, no credit given back.
+    pub(super) fn look(&mut self, mut look: impl FnMut(Waiting<'_, T>) -> bool) {
+        match &mut self.end {
+            ReceivingEnd::Local(receiver) => receiver.look(|message| {
+                look(match message {
+                    Message::Batch(batch) => Waiting::Batch(batch),
+                    Message::Event(event) => Waiting::Event(*event),
+                })
+            }),
+            ReceivingEnd::Remote(receiver) => receiver.look(|message| {
+                look(match message {
+                    Message::Batch(payload) => Waiting::Frame(payload),
+                    Message::Event(event) => Waiting::Event(*event),
+                })
+            }),
         }
     }
 
@@ -419,7 +449,7 @@ mod tests {
 
             close(&mut sender);
             assert!(parker.park(Duration::ZERO), "the receiver hears of it at once");
-            assert!(ready.take_failed());
+            assert!(ready.take_alarms().has_failure());
             let failure = poll(&mut receiver).expect_err("the channel has failed");
             assert_eq!(receiver.check(), Err(failure.clone()));
             assert!(failure.message.contains("edge 3 from subtask 1 to subtask 2"), "{failure}");

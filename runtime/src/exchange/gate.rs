@@ -1,10 +1,14 @@
 //! The input gate: all channels of a task as one input.
 //!
 //! On a record's way this is the first step of a task: it takes batches from its channels in turn, returns their credit,
-//! and turns the barriers of many channels into one. Invariants: no channel is served twice while another one that may be
+//! and turns the barriers of many channels into one. Where barriers overtake (`overtaking`), it looks for them in the queues too.
+//! Invariants: no channel is served twice while another one that may be
 //! read waits; in exactly-once mode the records delivered before [`Input::Barrier`] are exactly those before the barrier
-//! on every channel; a channel that has failed fails the gate, even while it is blocked.
+//! on every channel, or in unaligned checkpoints together with those that are recorded; a channel that has failed fails the gate, even while it is blocked.
 
+mod overtaking;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +19,14 @@ use thalweg_common::id::CheckpointId;
 use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
 use thalweg_common::record::Record;
 
+use self::overtaking::Overtaking;
 use super::MAX_SPARE_RECORDS;
 use super::aligner::{Aligner, Alignment, AlignmentViolation};
 use super::channel::Receiver;
 use super::pace::Pace;
 use super::queue::Message;
 use super::ready::{ChannelSet, ReadySet};
+use super::stored::StoredBatch;
 use super::traffic::Traffic;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
@@ -31,7 +37,7 @@ use crate::event::{Aligned, Barrier, Event};
 pub enum Input<T> {
     /// Records, at least one.
     Batch(Batch<T>),
-    /// A barrier has arrived on all channels: the task takes its snapshot now.
+    /// A barrier has arrived on all channels, or overtakes: the task takes its snapshot now.
     Barrier {
         /// The barrier, as it goes on.
         barrier: Barrier,
@@ -53,6 +59,10 @@ pub struct InputGate<T> {
     /// The channel that is next in turn.
     next: usize,
     aligner: Aligner,
+    /// Where barriers overtake.
+    overtaking: Option<Box<Overtaking>>,
+    /// What was on its way when the checkpoint was taken that is restored, by channel. It comes before everything else.
+    restored: VecDeque<(usize, StoredBatch)>,
     clock: SharedClock,
     /// While an alignment is under way: its time, and the bytes that had come before it.
     alignment: Option<(Stopwatch, u64)>,
@@ -93,6 +103,8 @@ impl<T: Record> InputGate<T> {
             ready: ChannelSet::all(channels),
             next: 0,
             aligner: Aligner::new(channels, mode),
+            overtaking: None,
+            restored: VecDeque::new(),
             clock,
             alignment: None,
             pace: None,
@@ -120,8 +132,11 @@ impl<T: Record> InputGate<T> {
     /// When a channel has failed: closed without an end, its connection lost, or its sender broke the protocol.
     pub fn poll(&mut self) -> Result<Input<T>, Failure> {
         let batch_ended = self.end_batch();
-        if self.arrivals.take_failed() {
-            self.receivers.iter().try_for_each(Receiver::check)?;
+        if let Some(barrier) = self.attend()? {
+            return Ok(barrier);
+        }
+        if let Some((channel, batch)) = self.restored.pop_front() {
+            return Ok(self.deliver(channel, batch.decode()?, 0, batch_ended));
         }
         loop {
             self.arrivals.take(&mut self.ready, self.aligner.blocked());
@@ -138,14 +153,10 @@ impl<T: Record> InputGate<T> {
             match message {
                 Message::Batch(batch) if batch.is_empty() => {}
                 Message::Batch(batch) => {
-                    self.last = channel;
-                    self.traffic.add(batch.len() as u64, bytes);
-                    if let Some(pace) = &mut self.pace {
-                        // Between two batches in a row one look at the clock is enough.
-                        let now = batch_ended.unwrap_or_else(|| self.clock.monotonic());
-                        pace.begin(batch.len(), now);
+                    if let Some(overtaking) = &self.overtaking {
+                        overtaking.on_batch(channel, self.receivers[channel].id(), &batch);
                     }
-                    return Ok(Input::Batch(batch));
+                    return Ok(self.deliver(channel, batch, bytes, batch_ended));
                 }
                 Message::Event(Event::Barrier(barrier)) => {
                     if let Some(input) = self.on_barrier(channel, barrier)? {
@@ -161,9 +172,41 @@ impl<T: Record> InputGate<T> {
         }
     }
 
+    fn deliver(
+        &mut self,
+        channel: usize,
+        batch: Batch<T>,
+        bytes: u64,
+        batch_ended: Option<Duration>,
+    ) -> Input<T> {
+        self.last = channel;
+        self.traffic.add(batch.len() as u64, bytes);
+        if let Some(pace) = &mut self.pace {
+            // Between two batches in a row one look at the clock is enough.
+            let now = batch_ended.unwrap_or_else(|| self.clock.monotonic());
+            pace.begin(batch.len(), now);
+        }
+        Input::Batch(batch)
+    }
+
+    /// What must not wait behind batches: channels that have failed, and barriers that overtake.
+    fn attend(&mut self) -> Result<Option<Input<T>>, Failure> {
+        let alarms = self.arrivals.take_alarms();
+        if alarms.has_failure() {
+            self.receivers.iter().try_for_each(Receiver::check)?;
+        }
+        if self.overtaking.is_none() {
+            return Ok(None);
+        }
+        Ok(self.attend_to_barriers(alarms.has_barrier()))
+    }
+
     /// The checkpoint will never complete: channels that wait for it go on.
     pub fn abort(&mut self, checkpoint: CheckpointId) {
         self.aligner.abort(checkpoint);
+        if let Some(overtaking) = &mut self.overtaking {
+            overtaking.abort(checkpoint);
+        }
     }
 
     /// Takes back the buffer of the batch that was delivered last, or the one that the chain has given in exchange, once it
@@ -202,6 +245,9 @@ impl<T: Record> InputGate<T> {
     fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Result<Option<Input<T>>, Failure> {
         let alignment =
             self.aligner.on_barrier(channel, barrier).map_err(|error| self.violation(channel, error))?;
+        if let Some(overtaking) = &mut self.overtaking {
+            overtaking.on_barrier(channel, barrier, alignment);
+        }
         match alignment {
             Alignment::Ignored | Alignment::Continued => Ok(None),
             Alignment::Started => {
@@ -209,14 +255,18 @@ impl<T: Record> InputGate<T> {
                 Ok(None)
             }
             Alignment::Completed(barrier) => {
-                let aligned = |(since, bytes): (Stopwatch, u64)| Aligned {
-                    duration: since.elapsed(),
-                    bytes: self.traffic.bytes() - bytes,
-                };
-                let alignment = self.alignment.take().map(aligned).unwrap_or_default();
+                let alignment = self.end_alignment();
                 Ok(Some(Input::Barrier { barrier, alignment }))
             }
         }
+    }
+
+    fn end_alignment(&mut self) -> Aligned {
+        let aligned = |(since, bytes): (Stopwatch, u64)| Aligned {
+            duration: since.elapsed(),
+            bytes: self.traffic.bytes() - bytes,
+        };
+        self.alignment.take().map(aligned).unwrap_or_default()
     }
 
     fn violation(&self, channel: usize, error: AlignmentViolation) -> Failure {

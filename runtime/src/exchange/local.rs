@@ -22,7 +22,7 @@ use super::channel::{closed_without_end, receiver_gone};
 use super::memory::{AtomicBool, AtomicU64, Mutex, MutexGuard, OnceLock, Ordering, fence};
 use super::queue::{Message, MessageQueue};
 use super::ready::ReadySignal;
-use super::ring::{Consumer, Producer, PushError, RingBuffer};
+use super::ring::{Consumer, Producer, PushError, RingBuffer, look_at};
 use super::traffic::Queue;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
@@ -147,6 +147,11 @@ impl<T> LocalSender<T> {
         }
         self.has_ended |= event == Event::EndOfInput;
         self.announce();
+        if matches!(event, Event::Barrier(_))
+            && let Some(signal) = self.signal()
+        {
+            signal.announce();
+        }
         Ok(())
     }
 
@@ -229,6 +234,20 @@ impl<T> LocalReceiver<T> {
             self.tell_of_room();
         }
         Ok(message)
+    }
+
+    /// Looks at what waits, oldest first, as long as `look` wants to see more. Nothing is taken out.
+    pub(super) fn look(&mut self, mut look: impl FnMut(&Message<Batch<T>>) -> bool) {
+        // Acquire, and first: when something is late, all that was sent before it is in the ring.
+        let has_late = self.shared.has_late.load(Ordering::Acquire);
+        if look_at(&mut self.messages, &mut look) && has_late {
+            let late = self.shared.late();
+            let events = late.iter().map(|message| match message {
+                Message::Event(event) => Message::Event(*event),
+                Message::Batch(never) => match *never {},
+            });
+            events.into_iter().all(|event| look(&event));
+        }
     }
 
     /// Gives an emptied buffer back to the sender.

@@ -159,6 +159,13 @@ mod ring {
             tail - self.0.head.load(Ordering::Relaxed)
         }
     }
+
+    pub(super) fn look_at<T>(ring: &mut Consumer<T>, mut look: impl FnMut(&T) -> bool) -> bool {
+        let slots = ring.slots();
+        let head = ring.0.head.load(Ordering::Relaxed);
+        (head..head + slots)
+            .all(|position| look(ring.0.cell(position).as_ref().expect("what is counted is there")))
+    }
 }
 
 const ID: ChannelId = ChannelId { edge: 0, from: 0, to: 0 };
@@ -213,7 +220,7 @@ impl Gate {
         let mut messages = Vec::new();
         let none = ChannelSet::new(1);
         loop {
-            if self.arrivals.take_failed() {
+            if self.arrivals.take_alarms().has_failure() {
                 self.receiver.check().map_err(drop)?;
             }
             self.arrivals.take(&mut self.ready, &none);
@@ -266,6 +273,66 @@ fn nothing_overtakes_a_late_event() {
         let barrier = Message::Event(barrier(1));
         let expected = vec![Message::Batch(batch(1)), barrier, Message::Event(Event::EndOfInput)];
         assert_eq!(gate.read(3), Ok(expected));
+        sending.join().unwrap();
+    });
+}
+
+/// What is in front of a barrier, as soon as the gate can know of the barrier. Nothing is taken out.
+fn seen(mut gate: Gate) -> Vec<Message<Batch<u64>>> {
+    let mut barriers = ChannelSet::all(1);
+    loop {
+        if gate.arrivals.take_alarms().has_barrier() {
+            gate.arrivals.take_barriers(&mut barriers);
+        }
+        let mut in_front = Vec::new();
+        if barriers.contains(0) {
+            barriers.remove(0);
+            let mut has_come = false;
+            gate.receiver.look(|message| {
+                has_come = matches!(message, Message::Event(Event::Barrier(_)));
+                if let Message::Batch(batch) = message {
+                    in_front.push(Message::Batch(batch.clone()));
+                }
+                !has_come
+            });
+            if has_come {
+                return in_front;
+            }
+        }
+        gate.parker.park();
+    }
+}
+
+#[test]
+fn a_barrier_is_seen_before_its_turn_with_all_that_is_in_front_of_it() {
+    // In the ring, and behind it.
+    for room in [TINY, Room { batches: 2, events: 1 }] {
+        check(2, move || {
+            let (mut sender, receiver) = local_channel(ID, room);
+            let gate = Gate::new(receiver);
+            let sending = loom::thread::spawn(move || {
+                assert_eq!(sender.try_send(batch(1)), Ok(None));
+                sender.send_event(barrier(1)).unwrap();
+                // Behind the barrier: not to be seen.
+                let _ = sender.try_send(batch(2));
+                sender
+            });
+            assert_eq!(seen(gate), [Message::Batch(batch(1))]);
+            sending.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_gate_that_comes_while_a_barrier_does_sees_it() {
+    check(2, || {
+        let (mut sender, receiver) = local_channel(ID, TINY);
+        let sending = loom::thread::spawn(move || {
+            assert_eq!(sender.try_send(batch(1)), Ok(None));
+            sender.send_event(barrier(1)).unwrap();
+            sender
+        });
+        assert_eq!(seen(Gate::new(receiver)), [Message::Batch(batch(1))]);
         sending.join().unwrap();
     });
 }

@@ -15,6 +15,8 @@
 //! - `ready.rs` marks the channel as readable and `waker/` wakes the receiving task.
 //! - `gate.rs` takes batches from all channels of a task in turn and returns their credit; `aligner.rs` decides which
 //!   channels must wait for a barrier. The gate's batches enter the next chain. `traffic.rs` counts them.
+//! - An unaligned barrier is seen where it waits (`ready.rs` tells of it, `gate/overtaking.rs` looks), and what is in front of it is
+//!   recorded as `stored.rs` writes it; the output records what it keeps.
 //!
 //! Invariants: tasks run on plain threads and never wait for the network; everything that queues is bounded, by batches
 //! inside a process and by bytes of credit between processes; one slow channel holds up no other; order is kept in
@@ -32,6 +34,7 @@ mod partitioner;
 mod queue;
 mod ready;
 mod remote;
+mod stored;
 mod traffic;
 mod waker;
 mod window;
@@ -43,7 +46,6 @@ mod ready_tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rtrb as ring;
 use thalweg_common::limits::BATCH_RECORDS;
 
 #[cfg(test)]
@@ -55,9 +57,22 @@ pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin};
 #[cfg(test)]
 pub(crate) use remote::simulated::{Move, SimulatedConnection, SimulatedWorker};
 pub use remote::{Compression, ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};
+pub use stored::StoredBatch;
 pub use traffic::Traffic;
 pub(crate) use waker::{Called, SlotParker};
 pub use waker::{TaskParker, TaskWaker};
+
+/// The ring of local channels. Tests put a model in its place.
+mod ring {
+    pub(super) use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+    /// Looks at what is in a ring, oldest first, as long as `look` wants to see more. Whether it wanted to until the end.
+    pub(super) fn look_at<T>(ring: &mut Consumer<T>, look: impl FnMut(&T) -> bool) -> bool {
+        let Ok(chunk) = ring.read_chunk(ring.slots()) else { return true };
+        let (first, second) = chunk.as_slices();
+        first.iter().chain(second).all(look)
+    }
+}
 
 /// What the parts of this folder that share memory between threads without a lock are made of. Tests put loom's in its place.
 mod memory {

@@ -1,23 +1,26 @@
 //! The output of a chain to one edge: partitions batches over channels, keeps what a full channel does not take.
 //!
 //! On a record's way this is the last step of a task. Invariants: records and events of one channel leave in the order
-//! in which they came; no record is ever dropped; a barrier is behind every record that was processed before it.
-//! What is kept is bounded by its caller, who reads no more input while [`flush`](Link::flush) says `Blocked`.
+//! in which they came; no record is ever dropped; a barrier is behind every record that was processed before it, or those in front
+//! of which it has left are recorded in the snapshot (see `in_flight`). What is kept is bounded by its caller, who reads no more input while [`flush`](Link::flush) says `Blocked`.
 
 use std::sync::Arc;
 
+use thalweg_common::clock::{Deadline, deadline_in};
 use thalweg_common::failure::Failure;
-use thalweg_common::id::CheckpointId;
+use thalweg_common::id::{ChannelId, CheckpointId};
 use thalweg_common::record::Record;
 
 use super::MAX_SPARE_RECORDS;
 use super::channel::{Sender, Sent};
 use super::partitioner::Partitioner;
 use super::queue::{Message, MessageQueue};
+use super::stored::StoredBatch;
 use super::traffic::Traffic;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
 use crate::event::{Barrier, Event};
+use crate::in_flight::{Overtakes, Part, Route};
 use crate::link::{Flushed, Link};
 use crate::snapshot::SnapshotBuilder;
 
@@ -30,6 +33,17 @@ pub struct Output<T> {
     /// Scratch of the partitioner.
     targets: Vec<u32>,
     traffic: Arc<Traffic>,
+    /// Where barriers overtake.
+    overtakes: Option<Overtakes>,
+    /// A barrier that waits behind records in some channels, and will overtake them if that takes long.
+    held: Option<Held>,
+}
+
+/// A barrier that is not in all channels yet.
+struct Held {
+    barrier: Barrier,
+    overtakes_at: Deadline,
+    part: Part,
 }
 
 enum Routing<T> {
@@ -68,6 +82,8 @@ impl<T: Record> Output<T> {
             channels: senders.into_iter().map(Channel::new).collect(),
             targets: Vec::new(),
             traffic: Arc::default(),
+            overtakes: None,
+            held: None,
         }
     }
 
@@ -82,6 +98,69 @@ impl<T: Record> Output<T> {
     #[must_use]
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
+    }
+
+    /// Lets barriers overtake what is kept here.
+    #[must_use]
+    pub(crate) fn overtaking(mut self, overtakes: Option<Overtakes>) -> Self {
+        self.overtakes = overtakes;
+        self
+    }
+
+    /// Sends this batch before everything else. Called in order, before the first record.
+    ///
+    /// # Errors
+    /// When there is no such channel, or the batch has records of another type.
+    pub(crate) fn restore(&mut self, route: Route, batch: &StoredBatch) -> Result<(), Failure> {
+        let Route::Channel(id) = route else { return self.process(&mut batch.decode()?) };
+        let Some(channel) = self.channels.iter_mut().find(|channel| channel.sender.id() == id) else {
+            return Err(no_such_channel(id));
+        };
+        channel.pending.push_batch(batch.decode()?);
+        Ok(())
+    }
+
+    /// Passes a barrier on that may overtake: at once, or in its place until its time has come.
+    fn send_overtaking(
+        &mut self,
+        overtakes: &Overtakes,
+        barrier: Barrier,
+        snapshot: &mut SnapshotBuilder,
+    ) -> Result<(), Failure> {
+        let due_in = overtakes.due_in(&barrier);
+        if !due_in.is_zero() {
+            self.send_event(Event::Barrier(barrier))?;
+            if self.channels.iter().all(|channel| !channel.pending.has_barrier_of(barrier.id)) {
+                return Ok(());
+            }
+            snapshot.overtakes_in(due_in);
+            let overtakes_at = deadline_in(&overtakes.clock, due_in);
+            self.held = Some(Held { barrier, overtakes_at, part: snapshot.part() });
+            return Ok(());
+        }
+        self.send_all_buffers()?;
+        let part = snapshot.part();
+        let channels = self.channels.len();
+        self.channels.iter_mut().try_for_each(|channel| channel.overtake(barrier, channels, &part))?;
+        part.done();
+        self.count(0);
+        Ok(())
+    }
+
+    /// Lets the barrier that is held overtake if its time has come.
+    fn settle_held(&mut self) -> Result<(), Failure> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        let (id, channels) = (held.barrier.id, self.channels.len());
+        let mut waiting: Vec<_> =
+            self.channels.iter_mut().filter(|channel| channel.pending.has_barrier_of(id)).collect();
+        if !waiting.is_empty() && !held.overtakes_at.is_over() {
+            self.held = Some(held);
+            return Ok(());
+        }
+        let Held { barrier, part, .. } = held;
+        waiting.iter_mut().try_for_each(|channel| channel.overtake(barrier, channels, &part))?;
+        part.done();
+        Ok(())
     }
 
     /// Puts each record into the buffer of its channel and sends the buffers that are full.
@@ -174,21 +253,30 @@ impl<T: Record> Link<T> for Output<T> {
         self.send_event(Event::EndOfInput)
     }
 
-    fn snapshot(&mut self, barrier: Barrier, _snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
-        self.send_event(Event::Barrier(barrier))
+    fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
+        // The checkpoint of one that is still held is dead, and so is its snapshot.
+        self.held = None;
+        match self.overtakes.clone().filter(|_| barrier.may_overtake()) {
+            Some(overtakes) => self.send_overtaking(&overtakes, barrier, snapshot),
+            None => self.send_event(Event::Barrier(barrier)),
+        }
     }
 
     fn completed(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn aborted(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.held.take_if(|held| held.barrier.id == checkpoint);
         Ok(())
     }
 
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
         for channel in self.channels.iter_mut().filter(|channel| channel.is_blocked()) {
             channel.retry()?;
+        }
+        if self.held.is_some() {
+            self.settle_held()?;
         }
         if partial {
             self.send_all_buffers()?;
@@ -262,6 +350,17 @@ impl<T: Record> Channel<T> {
         self.sender.send_event(event)
     }
 
+    /// Sends the barrier in front of what is pending, which is recorded as far as the barrier had been behind it.
+    /// `channels` is how many there are beside this one, and this one.
+    fn overtake(&mut self, barrier: Barrier, channels: usize, part: &Part) -> Result<(), Failure> {
+        let id = self.sender.id();
+        for batch in self.pending.in_front_of(barrier.id) {
+            part.output(id, channels, StoredBatch::of(batch));
+        }
+        self.pending.remove_barrier_of(barrier.id);
+        self.sender.send_event(Event::Barrier(barrier))
+    }
+
     /// Sends what is pending, as far as there is room.
     fn retry(&mut self) -> Result<(), Failure> {
         while let Some(message) = self.pending.pop() {
@@ -277,6 +376,12 @@ impl<T: Record> Channel<T> {
         }
         Ok(())
     }
+}
+
+fn no_such_channel(id: ChannelId) -> Failure {
+    let message =
+        format!("the checkpoint holds records that were to be sent over {id}, where there is no channel");
+    Failure::internal(message).permanent()
 }
 
 #[cfg(test)]

@@ -414,3 +414,6 @@ fn timestamps_wait_with_their_records_behind_a_full_channel_and_pass_in_pieces()
     }
     assert_eq!(seen, pairs);
 }
+
+#[path = "output_overtaking_tests.rs"]
+mod overtaking;

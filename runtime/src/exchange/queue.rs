@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use thalweg_common::id::CheckpointId;
+
 use crate::event::Event;
 
 /// What a channel carries. `B` is a typed batch, or the payload of a frame.
@@ -16,6 +18,13 @@ pub(super) enum Message<B> {
     Batch(B),
     /// Something that keeps its place among them.
     Event(Event),
+}
+
+impl<B> Message<B> {
+    /// Whether it is the barrier of this checkpoint.
+    pub(super) fn is_barrier_of(&self, checkpoint: CheckpointId) -> bool {
+        matches!(self, Self::Event(Event::Barrier(barrier)) if barrier.id == checkpoint)
+    }
 }
 
 /// Messages in order.
@@ -50,6 +59,30 @@ impl<B> MessageQueue<B> {
     /// Takes the oldest message.
     pub(super) fn pop(&mut self) -> Option<Message<B>> {
         self.messages.pop_front()
+    }
+
+    /// What waits, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Message<B>> {
+        self.messages.iter()
+    }
+
+    /// The batches in front of the barrier of this checkpoint; all of them if it is not here.
+    pub(super) fn in_front_of(&self, checkpoint: CheckpointId) -> impl Iterator<Item = &B> {
+        let messages = self.messages.iter().take_while(move |message| !message.is_barrier_of(checkpoint));
+        messages.filter_map(|message| match message {
+            Message::Batch(batch) => Some(batch),
+            Message::Event(_) => None,
+        })
+    }
+
+    /// Whether the barrier of this checkpoint is here.
+    pub(super) fn has_barrier_of(&self, checkpoint: CheckpointId) -> bool {
+        self.messages.iter().any(|message| message.is_barrier_of(checkpoint))
+    }
+
+    /// Takes the barrier of this checkpoint out, if it is here.
+    pub(super) fn remove_barrier_of(&mut self, checkpoint: CheckpointId) {
+        self.messages.retain(|message| !message.is_barrier_of(checkpoint));
     }
 
     /// Puts a batch, or what is left of it, back to where it was taken from.
@@ -89,6 +122,9 @@ mod tests {
         queue.push_event(Event::EndOfInput);
         queue.push_event(barrier(4));
         assert_eq!(queue.len(), 5);
+        assert_eq!(queue.in_front_of(1).count(), 0);
+        assert_eq!(queue.in_front_of(3).collect::<Vec<_>>(), [&'a']);
+        assert!(!queue.has_barrier_of(2) && queue.has_barrier_of(3));
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         let expected = [
             Message::Event(barrier(1)),
@@ -99,5 +135,16 @@ mod tests {
         ];
         assert_eq!(order, expected);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_barrier_that_overtakes_is_taken_out_of_its_place() {
+        let mut queue = MessageQueue::new();
+        queue.push_batch('a');
+        queue.push_event(barrier(1));
+        queue.push_batch('b');
+        queue.remove_barrier_of(2);
+        queue.remove_barrier_of(1);
+        assert_eq!(queue.iter().collect::<Vec<_>>(), [&Message::Batch('a'), &Message::Batch('b')]);
     }
 }

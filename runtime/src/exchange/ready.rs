@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::memory::{AtomicBool, AtomicU64, Ordering};
+use super::memory::{AtomicU64, Ordering};
 use super::waker::TaskWaker;
 
 const WORD_BITS: usize = u64::BITS as usize;
@@ -49,6 +49,11 @@ impl ChannelSet {
         *word &= !bit;
     }
 
+    /// Whether a channel is in it.
+    pub(super) fn contains(&self, channel: usize) -> bool {
+        self.words[channel / WORD_BITS] & (1 << (channel % WORD_BITS)) != 0
+    }
+
     /// Takes all out.
     pub(super) fn clear(&mut self) {
         self.words.fill(0);
@@ -57,6 +62,12 @@ impl ChannelSet {
     /// How many are in it. Counted, not kept: it is asked for at barriers and ends only.
     pub(super) fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// The first channel in it.
+    pub(super) fn first(&self) -> Option<usize> {
+        let index = self.words.iter().position(|word| *word != 0)?;
+        Some(index * WORD_BITS + self.words[index].trailing_zeros() as usize)
     }
 
     /// The first channel at or behind `start`, then from the beginning, that is in this set and not in `without`.
@@ -79,10 +90,19 @@ impl ChannelSet {
     }
 }
 
+/// What a gate looks at before it reads: a channel has failed.
+const FAILED: u64 = 1;
+
+/// There is a barrier in a queue.
+const BARRIER: u64 = 2;
+
 /// The bits of one gate, shared with the sending sides of its channels.
 pub(super) struct ReadySet {
     words: Box<[AtomicU64]>,
-    failed: AtomicBool,
+    /// Channels in whose queues a barrier may be that the gate has not seen.
+    barriers: Box<[AtomicU64]>,
+    /// What has happened since the gate asked.
+    alarms: AtomicU64,
     /// How many records a batch for this gate may hold.
     batch_records: AtomicU64,
     waker: TaskWaker,
@@ -91,9 +111,9 @@ pub(super) struct ReadySet {
 impl ReadySet {
     /// The bits of a gate with this many channels, all clear.
     pub(super) fn new(channels: usize, waker: TaskWaker) -> Arc<Self> {
-        let words = (0..channels.div_ceil(WORD_BITS)).map(|_| AtomicU64::new(0)).collect();
-        let (failed, batch_records) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        Arc::new(Self { words, failed, batch_records, waker })
+        let zeros = || (0..channels.div_ceil(WORD_BITS)).map(|_| AtomicU64::new(0)).collect();
+        let (alarms, batch_records) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        Arc::new(Self { words: zeros(), barriers: zeros(), alarms, batch_records, waker })
     }
 
     /// What the sending side of `channel` holds.
@@ -121,9 +141,37 @@ impl ReadySet {
         self.batch_records.store(records as u64, Ordering::Relaxed);
     }
 
-    /// Whether a channel has failed since the last call.
-    pub(super) fn take_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) && self.failed.swap(false, Ordering::Acquire)
+    /// What has happened since the last call that must not wait behind batches.
+    pub(super) fn take_alarms(&self) -> Alarms {
+        // Nothing, nearly always.
+        let is_calm = self.alarms.load(Ordering::Relaxed) == 0;
+        Alarms(if is_calm { 0 } else { self.alarms.swap(0, Ordering::Acquire) })
+    }
+
+    /// Adds the channels in which a barrier has come to `barriers`. Behind [`take_alarms`](Self::take_alarms).
+    pub(super) fn take_barriers(&self, barriers: &mut ChannelSet) {
+        for (index, word) in self.barriers.iter().enumerate() {
+            if word.load(Ordering::Relaxed) != 0 {
+                // Acquire pairs with the release of `announce`: the queue is looked at after its bit was taken.
+                barriers.words[index] |= word.swap(0, Ordering::Acquire);
+            }
+        }
+    }
+}
+
+/// What a gate looks at before it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Alarms(u64);
+
+impl Alarms {
+    /// Whether a channel has failed.
+    pub(super) fn has_failure(self) -> bool {
+        self.0 & FAILED != 0
+    }
+
+    /// Whether a barrier has come into a queue.
+    pub(super) fn has_barrier(self) -> bool {
+        self.0 & BARRIER != 0
     }
 }
 
@@ -149,7 +197,16 @@ impl ReadySignal {
 
     /// The channel has failed: the gate looks at it even if it is blocked by an alignment.
     pub(super) fn fail(&self) {
-        self.set.failed.store(true, Ordering::Release);
+        self.set.alarms.fetch_or(FAILED, Ordering::Release);
+        self.set.waker.wake();
+    }
+
+    /// There is a barrier in the queue: the gate may look at it before it has read what is in front. Its task is woken also if it
+    /// had more to read already, because that may not be what it waits for.
+    pub(super) fn announce(&self) {
+        let bit = 1 << (self.channel % WORD_BITS);
+        self.set.barriers[self.channel / WORD_BITS].fetch_or(bit, Ordering::Release);
+        self.set.alarms.fetch_or(BARRIER, Ordering::Release);
         self.set.waker.wake();
     }
 }

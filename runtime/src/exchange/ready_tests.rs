@@ -39,8 +39,8 @@ fn a_failure_wakes_even_if_the_bit_is_set() {
     assert!(parker.park(Duration::ZERO));
     set.signal(0).fail();
     assert!(parker.park(Duration::ZERO));
-    assert!(set.take_failed());
-    assert!(!set.take_failed());
+    assert!(set.take_alarms().has_failure());
+    assert!(!set.take_alarms().has_failure());
 }
 
 proptest! {

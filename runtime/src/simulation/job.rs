@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::{CheckpointConfig, RestartStrategy};
 use thalweg_common::graph::{self, JobGraph, PROTOCOL_VERSION, Partitioning};
@@ -30,6 +31,9 @@ use crate::task::{Report, Reporter, Task};
 
 /// Reports that wait to be read. They are read after every turn.
 const REPORTS: usize = 1_024;
+
+/// The snapshots of all tasks at one checkpoint, as they are stored.
+pub(super) type Snapshots = BTreeMap<SubtaskId, Bytes>;
 
 /// A job that is deployed and has not begun.
 pub(super) struct Job {
@@ -62,16 +66,16 @@ pub(super) struct SimulatedTask {
 }
 
 impl Job {
-    /// Deploys a scenario.
-    pub(super) fn deploy(scenario: &Scenario) -> Self {
+    /// Deploys a scenario, from the snapshots of its tasks if it has some.
+    pub(super) fn deploy(scenario: &Scenario, restored: &Snapshots) -> Self {
         match scenario.weight {
-            Weight::Light => Self::with_items::<0>(scenario),
-            Weight::Medium => Self::with_items::<32>(scenario),
-            Weight::Heavy => Self::with_items::<125>(scenario),
+            Weight::Light => Self::with_items::<0>(scenario, restored),
+            Weight::Medium => Self::with_items::<32>(scenario, restored),
+            Weight::Heavy => Self::with_items::<125>(scenario, restored),
         }
     }
 
-    fn with_items<const PADDING: usize>(scenario: &Scenario) -> Self {
+    fn with_items<const PADDING: usize>(scenario: &Scenario, restored: &Snapshots) -> Self {
         let ledger = Ledger::new(scenario);
         let clock: SharedClock = ledger.clock.clone();
         let program = Arc::new(program::<PADDING>(scenario, &ledger));
@@ -95,7 +99,8 @@ impl Job {
             for (subtask, (number, seat)) in subtasks.iter().zip(seats.into_iter().enumerate()) {
                 let ends = wires.remove(subtask).unwrap_or_default();
                 let reporter = Reporter { attempt: 1, subtask: *subtask, reports: reporter.clone() };
-                let task = job.seat(seat, number, worker, &program, reporter, ends);
+                let restored = restored.get(subtask).cloned().into_iter().collect();
+                let task = job.seat(seat, number, worker, &program, reporter, ends, restored);
                 job.tasks.insert(*subtask, task);
             }
             job.slots.push(SimulatedSlot { slot, seats: subtasks, has_ended: false });
@@ -104,6 +109,7 @@ impl Job {
     }
 
     /// Puts a task on its seat.
+    #[expect(clippy::too_many_arguments, reason = "what a task is made of, once")]
     fn seat(
         &self,
         seat: Seat,
@@ -112,6 +118,7 @@ impl Job {
         program: &Arc<Program>,
         reporter: Reporter,
         ends: Ends,
+        restored: Vec<Bytes>,
     ) -> SimulatedTask {
         let counters = Counters::default();
         let parts = ChainParts {
@@ -130,7 +137,7 @@ impl Job {
         };
         let (mailbox, inbox) = mailbox(seat.waker(), self.cancellations[worker].clone());
         // Its end is seen in its reports.
-        drop(seat.take(Task::new(inbox, reporter, Arc::clone(program), parts, Vec::new())));
+        drop(seat.take(Task::new(inbox, reporter, Arc::clone(program), parts, restored)));
         SimulatedTask { mailbox, counters, worker, slot: self.slots.len(), seat: number }
     }
 }
@@ -222,7 +229,12 @@ fn program<const PADDING: usize>(scenario: &Scenario, ledger: &Arc<Ledger>) -> P
         name: format!("seed {}", scenario.seed),
         vertices,
         edges: scenario.edges.iter().enumerate().map(edge).collect(),
-        checkpointing: CheckpointConfig { mode: scenario.mode, ..CheckpointConfig::default() },
+        checkpointing: CheckpointConfig {
+            mode: scenario.mode,
+            unaligned: scenario.overtakes_after.is_some(),
+            aligned_timeout_ms: scenario.overtakes_after.map_or(0, |after| after.as_millis() as u64),
+            ..CheckpointConfig::default()
+        },
         restart_strategy: RestartStrategy::None,
         warnings: Vec::new(),
     };

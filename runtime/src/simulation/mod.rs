@@ -1,14 +1,15 @@
 //! Whole jobs, simulated: random topologies of real tasks, slots and channels on one thread, which must never deadlock.
 //!
 //! A seed decides the job (vertices, edges, operators, parallelism), its bounds (credit, windows, rooms, batch sizes), who is slow,
-//! in which order things happen, which checkpoints are taken and given up, and whether the attempt is cancelled. What is
+//! in which order things happen, which checkpoints are taken and given up, whether barriers overtake and when, when all tasks are
+//! lost and the job goes on from its last checkpoint, and whether the attempt is cancelled. What is
 //! real: everything that a worker runs from the slot's thread down ([`slot`](crate::slot), [`task`](crate::task), chains,
 //! [`exchange`](crate::exchange)). What is simulated: the thread of a slot, which takes a step when it is told to; the
 //! network, which moves one frame or grant at a time; the clock; the job manager.
 //!
 //! What is checked: something can happen until the job has ended, and it ends; no channel changes the order of its
-//! records; at every checkpoint each sink has read exactly what the sources had sent before their barriers; what is
-//! on its way is bounded; borrowed credit is given back. A finding prints its seed. To run one seed, or many:
+//! records; at every aligned checkpoint each sink has read exactly what the sources had sent before their barriers; a job that was
+//! restored, also with records on their way, ends with each record counted once; what is on its way is bounded; borrowed credit is given back. A finding prints its seed. To run one seed, or many:
 //! `cargo xtask chaos topologies --from SEED --seeds 1`.
 
 mod expectation;
@@ -57,6 +58,11 @@ fn random_topologies_never_deadlock() {
     let cancelled = sum(|outcome| u64::from(outcome.was_cancelled));
     let back_pressured = sum(|outcome| u64::from(outcome.was_back_pressured));
     let checkpoints = sum(|outcome| outcome.checkpoints);
+    let (overtaken, crashes) = (sum(|outcome| outcome.overtaken), sum(|outcome| outcome.crashes));
+    println!(
+        "{crashes} times restored, {overtaken} checkpoints with {} batches on their way",
+        sum(|outcome| outcome.overtaken_batches)
+    );
     println!(
         "{seeds} topologies from seed {from}: {} steps (at most {} in one), {checkpoints} checkpoints, {cancelled} \
          cancelled, {back_pressured} with full channels, at most {} % of what may be on its way was",
@@ -67,6 +73,7 @@ fn random_topologies_never_deadlock() {
     // A simulation in which nothing happens would find nothing.
     if seeds >= SEEDS {
         assert!(checkpoints > seeds, "{checkpoints} checkpoints");
+        assert!(overtaken > seeds && crashes > seeds / 2, "{overtaken} overtaken, {crashes} crashes");
         assert!(back_pressured > seeds / 4, "{back_pressured} with full channels");
         assert!(cancelled > seeds / 20 && cancelled < seeds / 2, "{cancelled} cancelled");
     }

@@ -132,7 +132,10 @@ pub(super) struct Reader<const PADDING: usize> {
 impl<const PADDING: usize> Source for Reader<PADDING> {
     type Out = Item<PADDING>;
 
-    fn open(&mut self, context: &SourceContext, _: Option<&[u8]>) -> Result<(), Failure> {
+    fn open(&mut self, context: &SourceContext, restored: Option<&[u8]>) -> Result<(), Failure> {
+        if let Some(mut position) = restored {
+            self.next = u64::decode(&mut position).map_err(|error| Failure::internal(error.to_string()))?;
+        }
         self.subtask = context.subtask_index;
         self.random = Random::new(mix(self.seed, u64::from(self.vertex * 100 + self.subtask)));
         Ok(())
@@ -288,6 +291,13 @@ impl<const PADDING: usize> Sink<Item<PADDING>> for Counter {
     type Committable = (u64, u64);
 
     fn open(&mut self, _: &SinkContext) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn recover(&mut self, prepared: &[(u64, u64)]) -> Result<(), Failure> {
+        if let Some(&(count, digest)) = prepared.last() {
+            self.tally = Tally { count, digest };
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use thalweg_common::clock::Clock;
 use thalweg_common::id::SubtaskId;
 
 use super::expectation;
-use super::job::Job;
+use super::job::{Job, Snapshots};
 use super::manager::{Finding, Manager, Order};
 use super::random::{Random, mix};
 use super::scenario::Scenario;
@@ -39,6 +39,11 @@ pub(super) struct Outcome {
     pub(super) fullest_percent: u64,
     /// Whether a channel was full.
     pub(super) was_back_pressured: bool,
+    /// Checkpoints whose barriers had overtaken records, and how many batches that were.
+    pub(super) overtaken: u64,
+    pub(super) overtaken_batches: u64,
+    /// How often the job went on from a checkpoint.
+    pub(super) crashes: u64,
     /// Of everything that happened, in order.
     pub(super) digest: u64,
 }
@@ -63,7 +68,7 @@ struct Run<'a> {
 
 /// Runs a scenario to its end.
 pub(super) fn run(scenario: &Scenario) -> Result<Outcome, Finding> {
-    let job = Job::deploy(scenario);
+    let job = Job::deploy(scenario, &Snapshots::new());
     let mut run = Run {
         scenario,
         random: Random::new(mix(scenario.seed, 0xD1CE)),
@@ -77,13 +82,21 @@ pub(super) fn run(scenario: &Scenario) -> Result<Outcome, Finding> {
     ended.map_err(|finding| format!("{finding}\n{}", run.describe()))?;
     let Run { job, mut outcome, manager, .. } = run;
     outcome.checkpoints = manager.completed;
+    (outcome.overtaken, outcome.overtaken_batches) = (manager.overtaken, manager.overtaken_batches);
+    outcome.crashes = manager.crashes;
+    end(job)?;
+    Ok(outcome)
+}
+
+/// Nothing is left of an attempt.
+fn end(job: Job) -> Result<(), Finding> {
     let Job { slots, tasks, connections, workers, .. } = job;
     // Whoever counts for a task keeps its channels.
     drop((slots, tasks, connections));
     if !workers.iter().all(super::SimulatedWorker::has_lent_nothing) {
         return Err("floating credit was not given back".to_owned());
     }
-    Ok(outcome)
+    Ok(())
 }
 
 impl Run<'_> {
@@ -116,18 +129,32 @@ impl Run<'_> {
                 letters.push_back(Letter::Cancel(worker));
             }
         }
+        if self.manager.may_crash() && self.random.next() % 10_000 < self.scenario.crash_chance {
+            self.crash()?;
+        }
+        let now_ms = self.job.ledger.clock.now_ms();
         let (trigger, abort) = (self.scenario.trigger_chance, self.scenario.abort_chance);
         let is_quiet = self.letters.iter().all(VecDeque::is_empty);
         let order = if is_quiet && self.manager.pending.is_none() && self.random.next() % 10_000 < trigger {
-            self.manager.trigger()
+            self.manager.trigger(now_ms)
         } else if self.manager.pending.is_some() && self.random.next() % 10_000 < abort {
             self.manager.abort()
         } else {
             None
         };
         order.into_iter().for_each(|order| self.post(order));
-        self.manager.finish().into_iter().for_each(|order| self.post(order));
+        self.manager.finish(now_ms).into_iter().for_each(|order| self.post(order));
+        self.manager.complete()?.into_iter().for_each(|order| self.post(order));
         Ok(())
+    }
+
+    /// All tasks are gone, and new ones go on from the last checkpoint.
+    fn crash(&mut self) -> Result<(), Finding> {
+        let Some(restored) = self.manager.crash() else { return Ok(()) };
+        let job = Job::deploy(self.scenario, restored);
+        self.letters.iter_mut().for_each(VecDeque::clear);
+        self.note(5, 0, 0);
+        end(std::mem::replace(&mut self.job, job))
     }
 
     fn post(&mut self, order: Order) {
@@ -189,8 +216,7 @@ impl Run<'_> {
             }
         }
         while let Ok(report) = self.job.reports.try_recv() {
-            let order = self.manager.on_report(report)?;
-            order.into_iter().for_each(|order| self.post(order));
+            self.manager.on_report(report)?;
         }
         Ok(true)
     }

@@ -36,6 +36,10 @@ pub(super) struct Scenario {
     pub(super) abort_chance: u64,
     /// The step in which the attempt is cancelled.
     pub(super) cancel_at: Option<u64>,
+    /// Whether barriers overtake, and how long after their trigger.
+    pub(super) overtakes_after: Option<Duration>,
+    /// In how many of 10,000 steps all tasks are lost, and the job goes on from its last checkpoint.
+    pub(super) crash_chance: u64,
 }
 
 /// How large a record is in memory, which decides how many make a full batch.
@@ -136,6 +140,12 @@ impl Scenario {
             trigger_chance: random.pick(&[0, 10, 100, 1_000, 10_000]),
             abort_chance: random.pick(&[0, 1, 10, 100, 1_000]),
             cancel_at: random.chance(30).then(|| random.magnitude(1..=8_192)),
+            overtakes_after: match random.within(0..=9) {
+                0..4 => None,
+                4..7 => Some(Duration::ZERO),
+                _ => Some(Duration::from_millis(random.magnitude(1..=1_024))),
+            },
+            crash_chance: random.pick(&[0, 1, 10, 100]),
             vertices,
             edges,
         }
@@ -242,8 +252,15 @@ impl fmt::Display for Scenario {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "seed {}: {:?}, {} workers, {:?}, {} frames on a wire, {:?} records, cancelled at step {:?}",
-            self.seed, self.mode, self.workers, self.local, self.wire_frames, self.weight, self.cancel_at
+            "seed {}: {:?}, {} workers, {:?}, {} frames on a wire, {:?} records, cancelled at step {:?}, barriers overtake after {:?}",
+            self.seed,
+            self.mode,
+            self.workers,
+            self.local,
+            self.wire_frames,
+            self.weight,
+            self.cancel_at,
+            self.overtakes_after
         )?;
         writeln!(formatter, "{:?}", self.exchange)?;
         for (number, vertex) in self.vertices.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Stores on RocksDB: opened empty, or from the files of a checkpoint.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -76,10 +77,12 @@ impl TaskStores {
             .collect();
         let sources = sources.map_err(unusable)?;
         let backend = RocksDb::restore(&options, &wanted, &sources)?;
-        let files = sources.iter().flat_map(|source| &source.files);
-        for file in files.filter(|file| file.path.starts_with(&self.directory)) {
+        // Stores that came from one another name the same files.
+        let files: BTreeSet<_> =
+            sources.iter().flat_map(|source| &source.files).map(|file| file.path.as_path()).collect();
+        for path in files.into_iter().filter(|path| path.starts_with(&self.directory)) {
             // The store has its own links to what it needs.
-            fs::remove_file(&file.path).map_err(unusable)?;
+            fs::remove_file(path).map_err(unusable)?;
         }
         self.uploads().restored(known_files(context, &manifests));
         let cache = CacheOptions::with_budget(disk.rocksdb.cache_bytes);

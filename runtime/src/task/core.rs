@@ -28,6 +28,8 @@ pub(crate) enum Step {
     Flush { partial: bool },
     /// Sleep until woken, or this long: there is nothing to read.
     Park(Option<Duration>),
+    /// A channel is full: look for a barrier that overtakes, and tell [`TaskCore::looked`].
+    Look,
     /// Sleep until woken, or this long: a channel is full.
     AwaitRoom(Option<Duration>),
     /// Take the snapshot of the chain and pass the barrier on.
@@ -48,6 +50,8 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct TaskCore {
     is_source: bool,
+    /// Whether a barrier may overtake what the task cannot read because a channel is full.
+    overtakes: bool,
     phase: Phase,
     turn: Turn,
     /// A trigger that came while the input was ending.
@@ -82,6 +86,7 @@ enum Turn {
     /// there is no second one.
     Blocked {
         partial: bool,
+        look: Look,
     },
     Idle(Option<Duration>),
     Snapshot {
@@ -92,6 +97,15 @@ enum Turn {
     ReportDrained,
 }
 
+/// Whether a task that must not read has looked at what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is to look.
+    Due,
+    /// It has looked, and goes on at the latest after this time.
+    Done(Option<Duration>),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     Poll,
@@ -99,9 +113,10 @@ enum Then {
 }
 
 impl TaskCore {
-    pub(crate) fn new(is_source: bool) -> Self {
+    /// A new task. `overtakes` says whether barriers may.
+    pub(crate) fn new(is_source: bool, overtakes: bool) -> Self {
         let (drained, stopping) = (Drained::All, None);
-        Self { is_source, phase: Phase::Open, turn: Turn::Poll, deferred: None, drained, stopping }
+        Self { is_source, overtakes, phase: Phase::Open, turn: Turn::Poll, deferred: None, drained, stopping }
     }
 
     /// The next step.
@@ -159,11 +174,27 @@ impl TaskCore {
         self.drained = drained;
         let Turn::Flush { partial, then } = self.turn else { return };
         self.turn = match (flushed, self.phase, then) {
-            (Flushed::Blocked, ..) => Turn::Blocked { partial },
+            (Flushed::Blocked, ..) => Turn::Blocked { partial, look: self.look() },
             (Flushed::All, Phase::Ending, _) => Turn::ReportDrained,
             (Flushed::All, _, Then::Poll) => Turn::Poll,
             (Flushed::All, _, Then::Idle(retry_after)) => Turn::Idle(retry_after),
         };
+    }
+
+    /// What there is for a task that must not read. Answers [`Step::Look`].
+    pub(crate) fn looked(&mut self, polled: Polled) {
+        let Turn::Blocked { partial, .. } = self.turn else { return };
+        self.turn = match polled {
+            Polled::Barrier { barrier, alignment } => Turn::Snapshot { barrier, alignment },
+            Polled::Idle { retry_after } => Turn::Blocked { partial, look: Look::Done(retry_after) },
+            Polled::Progress | Polled::EndOfInput => self.turn,
+        };
+    }
+
+    /// Whether to look for barriers while a channel is full. Not while operators tell their last records: see above.
+    fn look(&self) -> Look {
+        let looks = self.overtakes && !self.is_source && self.phase != Phase::Ending;
+        if looks { Look::Due } else { Look::Done(None) }
     }
 
     fn on_trigger(&mut self, barrier: Barrier) -> Step {
@@ -191,8 +222,11 @@ impl TaskCore {
             Turn::Poll if self.stopping.is_some() => self.rest_without_input(),
             Turn::Poll => (Step::Poll, Turn::Poll),
             Turn::Flush { partial, .. } => (Step::Flush { partial }, self.turn),
-            Turn::Blocked { partial } => {
-                (Step::AwaitRoom(self.rest(None)), Turn::Flush { partial, then: Then::Poll })
+            Turn::Blocked { partial, look: Look::Due } => {
+                (Step::Look, Turn::Blocked { partial, look: Look::Done(None) })
+            }
+            Turn::Blocked { partial, look: Look::Done(longest) } => {
+                (Step::AwaitRoom(self.rest(longest)), Turn::Flush { partial, then: Then::Poll })
             }
             Turn::Idle(retry_after) => (Step::Park(self.rest(retry_after)), Turn::Poll),
             Turn::Snapshot { barrier, alignment } => {
@@ -239,7 +273,7 @@ impl Turn {
     fn awake(self) -> Self {
         match self {
             Self::Poll | Self::Idle(_) => Self::Flush { partial: false, then: Then::Poll },
-            Self::Blocked { partial } | Self::Flush { partial, .. } => {
+            Self::Blocked { partial, .. } | Self::Flush { partial, .. } => {
                 Self::Flush { partial, then: Then::Poll }
             }
             other => other,

@@ -31,7 +31,7 @@ const FULL: Step = Step::Flush { partial: false };
 
 /// Runs a task through what happens to it and compares its steps.
 fn check(name: &str, is_source: bool, script: &[(Happens, Step)]) {
-    let mut core = TaskCore::new(is_source);
+    let mut core = TaskCore::new(is_source, false);
     for (number, (happens, expected)) in script.iter().enumerate() {
         let mail = match happens.clone() {
             Nothing => None,
@@ -190,7 +190,7 @@ fn a_gate_takes_its_snapshot_when_the_barrier_has_arrived() {
             (F(Flushed::All), Step::Poll),
         ],
     );
-    let mut gate = TaskCore::new(GATE);
+    let mut gate = TaskCore::new(GATE, false);
     assert!(matches!(gate.next(Some(Mail::Trigger(barrier(1)))), Step::Fail(_)));
 }
 
@@ -280,7 +280,7 @@ fn a_barrier_waits_for_the_end_to_be_told() {
             (F(Flushed::All), Step::Park(None)),
         ],
     );
-    let mut source = TaskCore::new(SOURCE);
+    let mut source = TaskCore::new(SOURCE, false);
     source.polled(Polled::EndOfInput);
     assert_eq!(
         source.next(Some(Mail::Trigger(barrier(1)))),
@@ -291,7 +291,7 @@ fn a_barrier_waits_for_the_end_to_be_told() {
 
 #[test]
 fn a_task_that_is_not_drained_cannot_finish() {
-    let mut core = TaskCore::new(GATE);
+    let mut core = TaskCore::new(GATE, false);
     let step = core.next(Some(Mail::Completed { checkpoint: 3, is_final: true }));
     assert!(matches!(step, Step::Fail(failure) if failure.message.contains("before the task was drained")));
 }
@@ -348,4 +348,47 @@ fn a_frozen_epoch_is_encoded_between_batches_and_to_its_end_without_input() {
             (F(Flushed::All), Step::Park(None)),
         ],
     );
+}
+
+#[test]
+fn a_task_that_is_blocked_looks_for_barriers_that_overtake() {
+    let found = Polled::Barrier { barrier: barrier(5), alignment: Aligned::default() };
+    let soon = Some(Duration::from_millis(7));
+    let mut core = TaskCore::new(GATE, true);
+    assert_eq!(core.next(None), Step::Poll);
+    core.polled(Polled::Progress);
+    assert_eq!(core.next(None), FULL);
+    core.flushed(Flushed::Blocked, Drained::All);
+    // There is none, there will be one, there is one.
+    assert_eq!(core.next(None), Step::Look);
+    core.looked(Polled::Idle { retry_after: None });
+    assert_eq!(core.next(None), Step::AwaitRoom(None));
+    assert_eq!(core.next(None), FULL);
+    core.flushed(Flushed::Blocked, Drained::All);
+    assert_eq!(core.next(None), Step::Look);
+    core.looked(Polled::Idle { retry_after: soon });
+    assert_eq!(core.next(None), Step::AwaitRoom(soon));
+    assert_eq!(core.next(None), FULL);
+    core.flushed(Flushed::Blocked, Drained::All);
+    assert_eq!(core.next(None), Step::Look);
+    core.looked(found);
+    assert_eq!(core.next(None), snapshot(5));
+    assert_eq!(core.next(None), FULL);
+
+    // Not while the operators tell their last records.
+    core.flushed(Flushed::All, Drained::All);
+    assert_eq!(core.next(None), Step::Poll);
+    core.polled(Polled::EndOfInput);
+    assert_eq!(core.next(None), Step::Finish);
+    assert_eq!(core.next(None), PARTIAL);
+    core.flushed(Flushed::Blocked, Drained::All);
+    assert_eq!(core.next(None), Step::AwaitRoom(None));
+
+    // Sources are told.
+    let mut source = TaskCore::new(SOURCE, true);
+    assert_eq!(source.next(None), Step::Poll);
+    source.polled(Polled::Progress);
+    assert_eq!(source.next(None), FULL);
+    source.flushed(Flushed::Blocked, Drained::All);
+    assert_eq!(source.next(None), Step::AwaitRoom(None));
 }

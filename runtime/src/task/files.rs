@@ -4,6 +4,7 @@
 //! that are new go to the storage, several at a time. Invariants: a frozen epoch is always written, also when its checkpoint is
 //! given up, because its store counts on that; nothing stays linked once it is stored.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -158,14 +159,16 @@ async fn upload_file(storage: Arc<dyn Storage>, local: PathBuf, shared: SharedFi
 /// # Errors
 /// When one is not there, or damaged.
 pub(crate) async fn fetch(
-    snapshot: &TaskSnapshot,
+    snapshots: &[TaskSnapshot],
     owned: KeyGroupRange,
     directory: &Directory,
     stores: &TaskStores,
 ) -> Result<Origins, Failure> {
-    let manifests = snapshot.operators.values().filter_map(|operator| operator.store.as_ref());
-    let files: Vec<SharedFile> =
-        manifests.filter(|manifest| manifest.overlaps(owned)).flat_map(StoreManifest::shared).collect();
+    let operators = snapshots.iter().flat_map(|snapshot| snapshot.operators.values());
+    let manifests = operators.filter_map(|operator| operator.store.as_ref());
+    let files = manifests.filter(|manifest| manifest.overlaps(owned)).flat_map(StoreManifest::shared);
+    // Stores that came from one another name the same files.
+    let files: BTreeMap<String, SharedFile> = files.map(|file| (file.path.clone(), file)).collect();
     // Without stores on disk the operator says what is wrong.
     if files.is_empty() || !stores.is_on_disk() {
         return Ok(Origins::default());
@@ -173,7 +176,7 @@ pub(crate) async fn fetch(
     let Some(storage) = directory else {
         return Err(Failure::internal("shared files are to be restored without a checkpoint directory"));
     };
-    let brought = files.into_iter().map(|file| bring(Arc::clone(storage), file, stores));
+    let brought = files.into_values().map(|file| bring(Arc::clone(storage), file, stores));
     stream::iter(brought)
         .buffer_unordered(SHARED_FILES_UNDER_WAY)
         .try_fold(Origins::default(), async |sum, one| Ok(sum + one))

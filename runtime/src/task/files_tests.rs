@@ -44,7 +44,7 @@ async fn store(
     let barrier = Barrier { id: checkpoint, timestamp_ms: 0, is_final: false, is_savepoint: false };
     let mut task = TaskSnapshot::default();
     task.operators.insert(crate::testing::OPERATOR, snapshot);
-    let storing = upload::store(barrier, task, frozen, OWNER, directory.clone(), stores);
+    let storing = upload::store(barrier, task, frozen, None, OWNER, directory.clone(), stores);
     let mut storing = std::pin::pin!(storing);
     loop {
         harness.flush().unwrap();
@@ -100,7 +100,7 @@ async fn files_travel_once_and_are_named_again_when_their_checkpoint_is_complete
     let snapshot = upload::decode(&[bytes]).unwrap().remove(0);
     let other = Setup::default().on_disk(&temporary.path().join("other"), 8 << 20);
     let restored = other.stores();
-    fetch(&snapshot, groups_of(0, 1, 128), &directory, &restored).await.unwrap();
+    fetch(std::slice::from_ref(&snapshot), groups_of(0, 1, 128), &directory, &restored).await.unwrap();
     let operator = snapshot.operators[&crate::testing::OPERATOR].clone();
     let mut harness = open(other.restoring(operator));
     harness.push(ones(0..50_000)).unwrap();
@@ -111,7 +111,9 @@ async fn files_travel_once_and_are_named_again_when_their_checkpoint_is_complete
 
     std::fs::remove_dir_all(temporary.path().join("storage")).unwrap();
     let third = Setup::default().on_disk(&temporary.path().join("third"), 8 << 20);
-    let missing = fetch(&snapshot, groups_of(0, 1, 128), &directory, &third.stores()).await.unwrap_err();
+    let missing = fetch(std::slice::from_ref(&snapshot), groups_of(0, 1, 128), &directory, &third.stores())
+        .await
+        .unwrap_err();
     assert!(missing.message.contains("shared/"), "{missing}");
 }
 
@@ -157,7 +159,9 @@ async fn a_restore_reads_copies_on_this_machine_and_fetches_what_is_missing_or_d
     let snapshot = upload::decode(&[bytes]).unwrap().remove(0);
     let shared_bytes: u64 = last.shared.iter().map(|file| file.size_bytes).sum();
     let setup = on_disk("two");
-    let origins = fetch(&snapshot, groups_of(0, 1, 128), &directory, &setup.stores()).await.unwrap();
+    let origins = fetch(std::slice::from_ref(&snapshot), groups_of(0, 1, 128), &directory, &setup.stores())
+        .await
+        .unwrap();
     assert_eq!(origins, Origins { copied_bytes: shared_bytes, fetched_bytes: 0 });
     let mut again = open(setup.restoring(snapshot.operators[&crate::testing::OPERATOR].clone()));
     again.push(ones([0, 20_000, 49_999])).unwrap();
@@ -171,7 +175,9 @@ async fn a_restore_reads_copies_on_this_machine_and_fetches_what_is_missing_or_d
     fs::write(copy(damaged), vec![0; damaged.size_bytes as usize]).unwrap();
     fs::remove_file(copy(missing)).unwrap();
     let setup = on_disk("three");
-    let origins = fetch(&snapshot, groups_of(0, 1, 128), &directory, &setup.stores()).await.unwrap();
+    let origins = fetch(std::slice::from_ref(&snapshot), groups_of(0, 1, 128), &directory, &setup.stores())
+        .await
+        .unwrap();
     let fetched_bytes = damaged.size_bytes + missing.size_bytes;
     assert_eq!(origins, Origins { copied_bytes: shared_bytes - fetched_bytes, fetched_bytes });
     let mut again = open(setup.restoring(snapshot.operators[&crate::testing::OPERATOR].clone()));

@@ -35,6 +35,7 @@ use self::counters::Counters;
 use self::mailbox::Inbox;
 use crate::chain::{self, ChainParts};
 use crate::event::{Aligned, Barrier};
+use crate::in_flight::Recorded;
 use crate::program::{Head, NodeCode, Program};
 use crate::snapshot::{SnapshotBuilder, TaskSnapshot};
 use crate::stores::{Draining, FrozenStore};
@@ -70,6 +71,8 @@ pub(crate) struct TakenSnapshot {
     pub(crate) snapshot: TaskSnapshot,
     /// What is yet to be written, of operators whose state is on disk.
     pub(crate) frozen: Vec<FrozenStore>,
+    /// What will have been recorded of records on their way, if the barrier overtakes any.
+    pub(crate) in_flight: Option<Recorded>,
     /// From the trigger at the job manager to the barrier's first arrival: by two clocks, so never exact.
     pub(crate) start_delay: Duration,
     /// What waiting for the barrier's last arrival took.
@@ -113,6 +116,10 @@ struct Running {
     draining: Draining,
     /// Whether the final checkpoint has completed: what is left is to commit.
     is_complete: bool,
+    /// How many subtasks the vertex has.
+    parallelism: u32,
+    /// When a barrier overtakes that an output holds.
+    held: Option<Deadline>,
 }
 
 /// How a turn has ended.
@@ -263,10 +270,20 @@ impl Running {
     ) -> Result<Self, Failure> {
         reporter.report(News::Status(TaskStatus::Initializing));
         parts.restored.extend(upload::decode(restored)?);
-        let core = TaskCore::new(is_source(program, parts.subtask));
+        let overtakes = program.graph.checkpointing.overtakes_after().is_some();
+        let core = TaskCore::new(is_source(program, parts.subtask), overtakes);
         let head = chain::build(program, parts)?;
+        let vertex = program.graph.vertices.get(parts.subtask.vertex as usize);
+        let parallelism = vertex.map_or(1, |vertex| vertex.parallelism);
         reporter.report(News::Status(TaskStatus::Running));
-        Ok(Self { core, head, draining: parts.stores.draining(), is_complete: false })
+        Ok(Self {
+            core,
+            head,
+            draining: parts.stores.draining(),
+            is_complete: false,
+            parallelism,
+            held: None,
+        })
     }
 
     /// Follows the core until it has read a batch and wants to read another one, or until there is nothing to do.
@@ -275,7 +292,7 @@ impl Running {
         if self.is_complete {
             return Ok(self.end_when_committed(clock));
         }
-        let Self { core, head, draining, .. } = self;
+        let Self { core, head, draining, parallelism, held, .. } = self;
         let mut has_polled = false;
         loop {
             if inbox.is_cancelled() {
@@ -294,18 +311,30 @@ impl Running {
                     core.flushed(flushed, draining.left());
                 }
                 Step::Park(timeout) => return Ok(parked(Wait::Input, timeout, draining, clock)),
-                Step::AwaitRoom(timeout) => return Ok(parked(Wait::Room, timeout, draining, clock)),
+                Step::Look => core.looked(head.look()?),
+                Step::AwaitRoom(longest) => {
+                    let timeout = until(held, longest);
+                    return Ok(parked(Wait::Room, timeout, draining, clock));
+                }
                 Step::Snapshot { barrier, alignment } => {
                     let stopwatch = Stopwatch::start(clock);
                     let since_trigger_ms = clock.now_ms().saturating_sub(barrier.timestamp_ms);
                     let since_trigger = Duration::from_millis(u64::try_from(since_trigger_ms).unwrap_or(0));
                     let start_delay = since_trigger.saturating_sub(alignment.duration);
-                    let mut builder = SnapshotBuilder::default();
+                    let mut builder = SnapshotBuilder::of(*parallelism);
                     head.snapshot(barrier, &mut builder)?;
-                    let frozen = builder.take_frozen();
+                    *held = builder.held_for().map(|time| deadline_in(clock, time));
+                    let (frozen, in_flight) = (builder.take_frozen(), builder.take_recorded());
                     let (snapshot, sync) = (builder.build(), stopwatch.elapsed());
-                    let taken = TakenSnapshot { barrier, snapshot, frozen, start_delay, alignment, sync };
-                    reporter.report(News::Snapshot(taken));
+                    reporter.report(News::Snapshot(TakenSnapshot {
+                        barrier,
+                        snapshot,
+                        frozen,
+                        in_flight,
+                        start_delay,
+                        alignment,
+                        sync,
+                    }));
                 }
                 Step::Finish => head.finish()?,
                 Step::ReportDrained => reporter.report(News::Status(TaskStatus::Drained)),
@@ -350,6 +379,14 @@ fn parked(wait: Wait, timeout: Option<Duration>, draining: &Draining, clock: &Sh
         (timeout, alarm) => timeout.or(alarm),
     };
     Turn::Parked { wait, timeout }
+}
+
+/// How long to wait for room at the most: a barrier that is held overtakes in time.
+fn until(held: &mut Option<Deadline>, longest: Option<Duration>) -> Option<Duration> {
+    let left = held.as_ref().map(Deadline::remaining);
+    // Once its time has come, the next flush lets it go.
+    held.take_if(|held| held.is_over());
+    [left, longest].into_iter().flatten().min()
 }
 
 /// Whether checkpoints are triggered at the subtask.

@@ -85,8 +85,8 @@ impl SourceReader for GatedReader {
     }
 }
 
-/// A snapshot of all tasks, as bytes.
-type Checkpoint = BTreeMap<SubtaskId, Bytes>;
+/// The snapshots of all tasks, as bytes; several for a task after a change of parallelism.
+type Checkpoint = BTreeMap<SubtaskId, Vec<Bytes>>;
 
 /// What a task is built from, without channels.
 fn parts(attempt: Attempt, subtask: SubtaskId, waker: TaskWaker) -> ChainParts {
@@ -160,7 +160,7 @@ impl Running {
             };
             let counters = parts.counters.clone();
             let reporter = Reporter { attempt, subtask, reports: reports_sender.clone() };
-            let restored: Vec<Bytes> = restored.get(&subtask).cloned().into_iter().collect();
+            let restored: Vec<Bytes> = restored.get(&subtask).cloned().unwrap_or_default();
             drop(seat.take(Task::new(inbox, reporter, Arc::clone(program), parts, restored)));
             tasks.insert(subtask, (mailbox, counters));
         }
@@ -209,11 +209,14 @@ impl Running {
         let mut snapshots = BTreeMap::new();
         while snapshots.len() < self.tasks.len() {
             match self.report().await {
-                Report { subtask, news: News::Snapshot(taken), .. } => {
+                Report { subtask, news: News::Snapshot(mut taken), .. } => {
                     assert_eq!((taken.barrier.id, taken.barrier.is_final), (id, is_final));
+                    if let Some(in_flight) = taken.in_flight.take() {
+                        taken.snapshot.in_flight = in_flight.wait().await.unwrap();
+                    }
                     let bytes = codec::to_bytes(&taken.snapshot).unwrap();
                     assert!(
-                        snapshots.insert(subtask, bytes.into()).is_none(),
+                        snapshots.insert(subtask, vec![bytes.into()]).is_none(),
                         "{subtask} took two snapshots"
                     );
                 }
@@ -424,3 +427,5 @@ async fn a_slot_without_a_thread_loses_its_tasks_with_a_word() {
 
 #[path = "turn_tests.rs"]
 mod turns;
+#[path = "unaligned_tests.rs"]
+mod unaligned;

@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::copies::{self, Origins};
 use super::files;
 use crate::event::Barrier;
+use crate::in_flight::Recorded;
 use crate::snapshot::TaskSnapshot;
 use crate::stores::{FrozenStore, TaskStores};
 
@@ -43,12 +44,14 @@ pub(crate) struct Stored {
     pub(crate) handle: SnapshotHandle,
     /// What had to be written or uploaded for it.
     pub(crate) incremental_bytes: u64,
+    /// Records on their way that are part of it.
+    pub(crate) persisted_bytes: u64,
 }
 
 impl Stored {
     /// A snapshot of which nothing had been stored before.
     pub(crate) fn whole(handle: SnapshotHandle) -> Self {
-        Self { incremental_bytes: handle.size_bytes, handle }
+        Self { incremental_bytes: handle.size_bytes, persisted_bytes: 0, handle }
     }
 }
 
@@ -60,6 +63,7 @@ pub(crate) async fn store(
     barrier: Barrier,
     mut snapshot: TaskSnapshot,
     frozen: Vec<FrozenStore>,
+    in_flight: Option<Recorded>,
     owner: Owner,
     directory: Directory,
     stores: &TaskStores,
@@ -76,8 +80,9 @@ pub(crate) async fn store(
                 "checkpoints of state in RocksDB need a directory; set `execution.checkpointing.dir`",
             ));
         }
+        let persisted_bytes = add_overtaken(&mut snapshot, in_flight).await?;
         let handle = store_snapshot(barrier, snapshot, files, owner, directory, stores).await?;
-        return Ok(Stored { incremental_bytes: handle.size_bytes, handle });
+        return Ok(Stored { incremental_bytes: handle.size_bytes, persisted_bytes, handle });
     };
     let storing = frozen.into_iter().map(|frozen| {
         let storage = Arc::clone(&storage);
@@ -98,15 +103,28 @@ pub(crate) async fn store(
     let new = files.iter().map(|file| &file.path);
     let new = new.filter(|path| SharedFile::uploaded_by(path) == Some((owner.attempt, barrier.id)));
     let new: Vec<_> = new.cloned().collect();
-    let stored = match failed {
-        None => store_snapshot(barrier, snapshot, files, owner, directory, stores).await,
-        Some(failure) => Err(failure),
+    let stored = async {
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        let persisted_bytes = add_overtaken(&mut snapshot, in_flight).await?;
+        let handle = store_snapshot(barrier, snapshot, files, owner, directory, stores).await?;
+        Ok(Stored { incremental_bytes: handle.size_bytes + uploaded_bytes, persisted_bytes, handle })
     };
+    let stored = stored.await;
     if stored.is_err() {
         files::discard(&*storage, &new).await;
     }
-    let handle = stored?;
-    Ok(Stored { incremental_bytes: handle.size_bytes + uploaded_bytes, handle })
+    stored
+}
+
+/// Waits until all is recorded that the barrier has overtaken, and adds it. Behind the files, which are written meanwhile.
+async fn add_overtaken(snapshot: &mut TaskSnapshot, in_flight: Option<Recorded>) -> Result<u64, Failure> {
+    if let Some(in_flight) = in_flight {
+        let recorded = in_flight.wait().await;
+        snapshot.in_flight = recorded.map_err(|error| Failure::external(error.to_string()))?;
+    }
+    Ok(snapshot.in_flight.bytes())
 }
 
 /// Encodes a snapshot and stores it.
@@ -246,7 +264,7 @@ mod tests {
         directory: Directory,
     ) -> Result<SnapshotHandle, Failure> {
         let stores = TaskStores::default();
-        let stored = store(barrier, snapshot, Vec::new(), OWNER, directory, &stores).await?;
+        let stored = store(barrier, snapshot, Vec::new(), None, OWNER, directory, &stores).await?;
         assert_eq!(stored.incremental_bytes, stored.handle.size_bytes);
         Ok(stored.handle)
     }
@@ -281,7 +299,8 @@ mod tests {
         let directory: Directory =
             Some(thalweg_common::storage::open(&storage.display().to_string()).unwrap());
         let stores = TaskStores::default().with_copies(&temporary.path().join("job"));
-        let stored = store(barrier(false), snapshot(100_000), Vec::new(), OWNER, directory.clone(), &stores);
+        let stored =
+            store(barrier(false), snapshot(100_000), Vec::new(), None, OWNER, directory.clone(), &stores);
         let handle = stored.await.unwrap().handle;
         stores.uploads().completed(7);
         copies::prune(stores.clone()).await;

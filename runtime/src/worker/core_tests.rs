@@ -137,6 +137,7 @@ fn checkpoints_concern_the_running_attempt_only() {
         barrier,
         snapshot: crate::snapshot::TaskSnapshot::default(),
         frozen: Vec::new(),
+        in_flight: None,
         start_delay: std::time::Duration::ZERO,
         alignment: crate::event::Aligned::default(),
         sync: std::time::Duration::ZERO,

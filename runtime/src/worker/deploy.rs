@@ -5,7 +5,7 @@
 //! exchange. Invariants: every channel of a deployed task exists before the task begins; whatever goes wrong is reported
 //! in the task's name, and its other channels stay open until it is cancelled; `Gone` is each task's last report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Add;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::future::{join_all, join3, try_join_all};
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, EdgeId, JobId, SubtaskId};
+use thalweg_common::id::{Attempt, EdgeId, JobId, OperatorId, SubtaskId};
 use thalweg_common::key_group::{KeyGroupRange, groups_of};
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope, ThreadHandle};
@@ -254,8 +254,9 @@ impl Deploying {
             groups_of(self.parts.subtask.index, vertex.parallelism, vertex.max_parallelism)
         });
         let stores = &self.parts.stores;
-        let fetched =
-            try_join_all(snapshots.into_iter().map(|handle| fetch(handle, owned, directory.clone(), stores)));
+        let operators = vertex.iter().flat_map(|vertex| &vertex.operators);
+        let operators: BTreeSet<_> = operators.map(|operator| operator.id).collect();
+        let fetched = fetch(snapshots, &operators, owned, directory.clone(), stores);
         let (savepoint, subtask) = (self.savepoint.take(), self.reporter.subtask);
         let now_ms = self.parts.clock.now_ms();
         let read = async {
@@ -285,9 +286,7 @@ impl Deploying {
             return Err(failure);
         }
         self.parts.restored.extend(read?);
-        let (snapshots, origins): (Vec<_>, Vec<_>) = fetched?.into_iter().unzip();
-        let Origins { copied_bytes, fetched_bytes } =
-            origins.into_iter().fold(Origins::default(), Origins::add);
+        let (snapshots, Origins { copied_bytes, fetched_bytes }) = fetched?;
         if copied_bytes + fetched_bytes > 0 {
             info!(
                 "task {subtask} restores {copied_bytes} bytes from copies on this machine and {fetched_bytes} bytes from the \
@@ -323,21 +322,29 @@ impl Deploying {
     }
 }
 
-/// Fetches a snapshot, and the files that it shares with others.
+/// Fetches snapshots, and the files of these operators that they share with others.
 async fn fetch(
-    handle: SnapshotHandle,
+    handles: Vec<SnapshotHandle>,
+    operators: &BTreeSet<OperatorId>,
     owned: KeyGroupRange,
     directory: Directory,
     stores: &TaskStores,
-) -> Result<(Bytes, Origins), Failure> {
-    let (bytes, mut origins) = upload::fetch(&handle, &directory, stores).await?;
-    if !handle.shared.is_empty() {
+) -> Result<(Vec<Bytes>, Origins), Failure> {
+    let has_files = handles.iter().any(|handle| !handle.shared.is_empty());
+    let fetched =
+        try_join_all(handles.iter().map(|handle| upload::fetch(handle, &directory, stores))).await?;
+    let (fetched, origins): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
+    let mut origins = origins.into_iter().fold(Origins::default(), Origins::add);
+    if has_files {
         // Small: what is large is in the files.
-        for snapshot in upload::decode(std::slice::from_ref(&bytes))? {
-            origins = origins + files::fetch(&snapshot, owned, &directory, stores).await?;
+        let mut snapshots = upload::decode(&fetched)?;
+        for snapshot in &mut snapshots {
+            // At another parallelism the snapshot may be that of a longer chain.
+            snapshot.operators.retain(|id, _| operators.contains(id));
         }
+        origins = origins + files::fetch(&snapshots, owned, &directory, stores).await?;
     }
-    Ok((bytes, origins))
+    Ok((fetched, origins))
 }
 
 async fn open_all(outgoing: Vec<Outgoing>) -> Vec<Result<AnySender, Failure>> {

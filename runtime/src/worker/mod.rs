@@ -269,11 +269,11 @@ impl Worker {
         let (origin, outgoing) = (self.origin(subtask), self.outgoing.clone());
         let stopwatch = Stopwatch::start(&self.deployer.clock);
         let store = async move {
-            let TakenSnapshot { barrier, snapshot, frozen, start_delay, alignment, sync } = taken;
+            let TakenSnapshot { barrier, snapshot, frozen, in_flight, start_delay, alignment, sync } = taken;
             let owner = Owner { subtask, attempt: origin.attempt };
             let stored = match target {
                 Target::Checkpoint(directory) => {
-                    upload::store(barrier, snapshot, frozen, owner, directory, &stores).await
+                    upload::store(barrier, snapshot, frozen, in_flight, owner, directory, &stores).await
                 }
                 Target::Savepoint(uri) => match storages.open(&uri) {
                     Ok(directory) => savepoint::write(snapshot, owner, directory).await.map(Stored::whole),
@@ -281,14 +281,14 @@ impl Worker {
                 },
             };
             let message = match stored {
-                Ok(Stored { handle: snapshot, incremental_bytes }) => {
+                Ok(Stored { handle: snapshot, incremental_bytes, persisted_bytes }) => {
                     let phases = CheckpointPhases {
                         start_delay_us: microseconds(start_delay),
                         alignment_us: microseconds(alignment.duration),
                         sync_us: microseconds(sync),
                         async_us: microseconds(stopwatch.elapsed()),
                         aligned_bytes: alignment.bytes,
-                        persisted_bytes: 0,
+                        persisted_bytes,
                         incremental_bytes,
                     };
                     let acknowledgement = Acknowledgement { checkpoint: barrier.id, snapshot, phases };

@@ -187,6 +187,23 @@ impl RocksDb {
         Fault { state: family, ..self.fault(action) }
     }
 
+    /// The entries of a batch as RocksDB takes them.
+    fn gathered(&self, batch: &EntryBatch) -> Result<WriteBatch, StoreError> {
+        let mut write = WriteBatch::with_capacity_bytes(batch.size_bytes());
+        let mut family = (usize::MAX, None);
+        for (state, key, value) in batch.iter() {
+            if family.0 != state {
+                family = (state, Some(self.family(state)?));
+            }
+            let Some(family) = family.1 else { continue };
+            match value {
+                Some(value) => write.put_cf(family, key, value),
+                None => write.delete_cf(family, key),
+            }
+        }
+        Ok(write)
+    }
+
     /// Writes sorted entries of one state into files and takes these in.
     fn ingest_sorted<'a>(
         &self,
@@ -241,21 +258,21 @@ impl Backend for RocksDb {
     fn write(&self, batch: &mut EntryBatch) -> Result<(), StoreError> {
         // Neighbours in a memtable are found from each other.
         batch.sort();
-        let mut write = WriteBatch::with_capacity_bytes(batch.size_bytes());
-        let mut family = (usize::MAX, None);
-        for (state, key, value) in batch.iter() {
-            if family.0 != state {
-                family = (state, Some(self.family(state)?));
-            }
-            let Some(family) = family.1 else { continue };
-            match value {
-                Some(value) => write.put_cf(family, key, value),
-                None => write.delete_cf(family, key),
-            }
-        }
         let mut options = unlogged();
         options.set_memtable_insert_hint_per_batch(true);
-        self.db.write_opt(write, &options).map_err(|error| self.fault("write").of(&error))
+        // RocksDB holds up writers while buffers are flushed, and goes on to do so when that fails on a full disk: it hopes for room.
+        // A flush waits as long, and says what is wrong.
+        options.set_no_slowdown(true);
+        let mut written = self.db.write_opt(self.gathered(batch)?, &options);
+        if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::Incomplete) {
+            for state in 0..self.families.len() {
+                let flushed = self.db.flush_cf(self.family(state)?);
+                flushed.map_err(|error| self.fault_of("write", state).of(&error))?;
+            }
+            options.set_no_slowdown(false);
+            written = self.db.write_opt(self.gathered(batch)?, &options);
+        }
+        written.map_err(|error| self.fault("write").of(&error))
     }
 
     fn ingest(&self, mut batch: EntryBatch) -> Result<(), StoreError> {

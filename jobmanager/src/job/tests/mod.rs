@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod adaptive;
 mod checkpoints;
 mod failures;
 mod files;
 mod leader_change;
 mod life;
+mod rescale;
 mod savepoints;
 mod simulation;
 
@@ -18,9 +20,9 @@ use thalweg_proto::convert::{CheckpointPhases, SharedFile, SnapshotHandle, Snaps
 
 use super::*;
 use crate::checkpoint::verify::RestoreError;
-use crate::cluster::ClusterState;
+use crate::cluster::{ClusterState, Layout};
 use crate::scheduler::place::Offer;
-use crate::testing::{checkpointed_graph, submission};
+use crate::testing::{at, checkpointed_graph, submission};
 
 const JOB: JobId = JobId(1);
 const WALL_MS: i64 = 1_700_000_000_000;
@@ -29,6 +31,7 @@ const PATIENCE: Patience = Patience {
     adoption_ms: 10_000,
     cancellation_ms: 5_000,
     immediate_restart_ms: 10_000,
+    adaptive: None,
 };
 
 fn tm(name: &str) -> TaskManagerId {
@@ -53,6 +56,9 @@ fn snapshot() -> SnapshotHandle {
 
 struct Bench {
     core: JobCore,
+    patience: Patience,
+    /// As submitted; the job's program plans it with other parallelisms of `count`.
+    graph: JobGraph,
     state: ClusterState,
     now_ms: u64,
     /// Task managers that offer two slots each.
@@ -82,7 +88,7 @@ impl Bench {
     }
 
     fn on(state: ClusterState, origin: Origin, task_managers: &[&str], now_ms: u64) -> Self {
-        Self::with(state, origin, task_managers, now_ms, BTreeMap::new())
+        Self::with(state, origin, task_managers, now_ms, BTreeMap::new(), PATIENCE)
     }
 
     fn with(
@@ -91,12 +97,16 @@ impl Bench {
         task_managers: &[&str],
         now_ms: u64,
         files: BTreeMap<CheckpointId, Arc<CheckpointMetadata>>,
+        patience: Patience,
     ) -> Self {
-        let spec = Arc::new(JobSpec::new(state.job(JOB).unwrap(), PATIENCE));
+        let spec = Arc::new(JobSpec::new(state.job(JOB).unwrap(), patience));
+        let graph = JobGraph::clone(&spec.graph);
         let now = Self::moment(now_ms);
         let (core, actions) = JobCore::new(spec, state.job(JOB).unwrap(), origin, now);
         let mut bench = Self {
             core,
+            patience,
+            graph,
             state,
             now_ms,
             registered: task_managers.iter().map(|name| tm(name)).collect(),
@@ -130,7 +140,9 @@ impl Bench {
 
     /// The same job under a new leader; none of its task managers has registered.
     fn new_leader(self) -> Self {
-        Self::with(self.state, Origin::Adopted, &[], self.now_ms, self.files)
+        let graph = self.graph;
+        let new = Self::with(self.state, Origin::Adopted, &[], self.now_ms, self.files, self.patience);
+        Self { graph, ..new }
     }
 
     fn step(&mut self, input: Input) {
@@ -172,6 +184,11 @@ impl Bench {
                     let result = shared.ok_or_else(|| "no such file".to_string());
                     self.step(Input::SharedRead { checkpoint_id, result });
                 }
+                Action::Plan { parallelism } => {
+                    self.other.push(Action::Plan { parallelism });
+                    let result = Ok(self.layout(parallelism));
+                    self.step(Input::Planned { parallelism, result });
+                }
                 Action::ListFiles => {
                     let listing = self.listing.clone();
                     self.step(Input::Listed(listing));
@@ -212,14 +229,51 @@ impl Bench {
 
     fn offer(&mut self) {
         if self.core.wants_slots() {
-            let offers = self.registered.iter().map(|name| Offer {
-                task_manager: name.clone(),
-                slots_total: 2,
-                free: BTreeSet::from([0, 1]),
-                draining: false,
-            });
-            self.step(Input::Slots(offers.collect()));
+            let offers = self.offers();
+            self.step(Input::Slots(offers));
         }
+    }
+
+    fn offers(&self) -> Vec<Offer> {
+        let offer = |name: &TaskManagerId| Offer {
+            task_manager: name.clone(),
+            slots_total: 2,
+            free: BTreeSet::from([0, 1]),
+            draining: false,
+        };
+        self.registered.iter().map(offer).collect()
+    }
+
+    /// What the job's program plans at this parallelism: its source sets its own.
+    fn layout(&self, parallelism: u32) -> Layout {
+        let own = self.graph.vertices[0].parallelism;
+        Layout {
+            graph: Arc::new(at(&self.graph, &[own, parallelism])),
+            configuration: BTreeMap::from([("parallelism.default".to_string(), parallelism.to_string())]),
+        }
+    }
+
+    /// A user wants the job to run at this parallelism.
+    fn rescale(&mut self, parallelism: u32) {
+        let (layout, offers) = (self.layout(parallelism), self.offers());
+        self.step(Input::Rescale { request: 9, layout, offers });
+    }
+
+    /// What the one who wanted that was told in the end.
+    fn rescale_told(&self) -> Option<&RescaleNews> {
+        let mut told = self.other.iter().filter_map(|action| match action {
+            Action::Rescaled { request: 9, news } if !matches!(news, RescaleNews::Progress(_)) => Some(news),
+            _ => None,
+        });
+        let first = told.next();
+        assert!(told.next().is_none(), "one last answer");
+        first
+    }
+
+    /// How many subtasks `count` has.
+    fn parallelism(&self) -> u32 {
+        assert_eq!(self.record().layout(), self.core.spec.layout());
+        self.record().graph.vertices[1].parallelism
     }
 
     fn report(&mut self, name: &str, attempt: Attempt, news: News) {
@@ -293,7 +347,11 @@ impl Bench {
     /// A task manager registers and runs its tasks of this attempt, all in this state.
     fn register_with(&mut self, name: &str, attempt: Attempt, status: TaskStatus) {
         let index = u32::from(name == "b");
-        let tasks = [0, 1].map(|vertex| (subtask(vertex, index), status)).into();
+        let mut tasks: BTreeMap<_, _> =
+            self.core.execution.tasks_on(&tm(name)).map(|subtask| (subtask, status)).collect();
+        if tasks.is_empty() {
+            tasks = [0, 1].map(|vertex| (subtask(vertex, index), status)).into();
+        }
         self.registered.insert(tm(name));
         let report = Some(Report { attempt, worker: worker(name), tasks });
         self.step(Input::Registered { task_manager: tm(name), report });

@@ -18,6 +18,7 @@ enum Happening {
     Apply,
     Hold(bool),
     Cancel,
+    Rescale(u32),
     NewLeader,
 }
 
@@ -42,6 +43,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         3 => Just(Happening::Apply),
         1 => any::<bool>().prop_map(Happening::Hold),
         1 => prop_oneof![9 => Just(Happening::Apply), 1 => Just(Happening::Cancel)],
+        2 => (1u32..6).prop_map(Happening::Rescale),
         1 => Just(Happening::NewLeader),
     ]
 }
@@ -70,6 +72,7 @@ fn happen(mut bench: Bench, happening: Happening) -> Bench {
         Happening::Apply => bench.apply_log(),
         Happening::Hold(hold) => bench.hold_log = hold,
         Happening::Cancel => bench.step(Input::Cancel),
+        Happening::Rescale(parallelism) => bench.rescale(parallelism),
         Happening::NewLeader => {
             // What the old leader had not committed is lost.
             bench = bench.new_leader();
@@ -111,13 +114,17 @@ proptest! {
     #[test]
     fn every_history_is_accepted_by_the_log_and_comes_to_an_end(
         happenings in proptest::collection::vec(any_happening(), 0..120),
+        is_adaptive in any::<bool>(),
     ) {
         let mut graph = checkpointed_graph();
         graph.restart_strategy = thalweg_common::config::RestartStrategy::FixedDelay {
             attempts: thalweg_common::config::RestartStrategy::UNLIMITED,
             delay_ms: 100,
         };
-        let mut bench = Bench::submitted(graph, &["a", "b"]);
+        let mut bench = match is_adaptive {
+            true => Bench::adaptive(at(&graph, &[2, 4]), &["a"]),
+            false => Bench::submitted(graph, &["a", "b"]),
+        };
         for happening in happenings {
             let before = (bench.record().attempt, bench.record().latest_checkpoint().map(|latest| latest.id));
             bench = happen(bench, happening);

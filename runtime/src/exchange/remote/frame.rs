@@ -104,9 +104,9 @@ pub(super) fn decode_counted<T: Record>(
 
 /// The payload of a batch as it travels: as it is, or compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Payload {
-    pub(super) bytes: Bytes,
-    pub(super) compression: Compression,
+pub(in crate::exchange) struct Payload {
+    pub(in crate::exchange) bytes: Bytes,
+    pub(in crate::exchange) compression: Compression,
 }
 
 impl Payload {
@@ -114,7 +114,10 @@ impl Payload {
     ///
     /// # Errors
     /// When it, or what it claims to become, is larger than a frame may be, or larger than its bytes can become.
-    pub(super) fn received(bytes: Bytes, compression: Compression) -> Result<Self, PayloadError> {
+    pub(in crate::exchange) fn received(
+        bytes: Bytes,
+        compression: Compression,
+    ) -> Result<Self, PayloadError> {
         if bytes.len() > MAX_FRAME_BYTES {
             return Err(PayloadError::TooLarge(bytes.len()));
         }
@@ -134,7 +137,7 @@ impl Payload {
     ///
     /// # Errors
     /// When the payload is not what a sender of records of this type makes.
-    pub(super) fn decode<T: Record>(
+    pub(in crate::exchange) fn decode<T: Record>(
         &self,
         scratch: &mut Vec<u8>,
         batch: &mut Batch<T>,
@@ -156,7 +159,7 @@ impl Payload {
 
 /// A payload that no sender makes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PayloadError {
+pub(in crate::exchange) enum PayloadError {
     #[error("a frame of {0} bytes came, the limit is {MAX_FRAME_BYTES}")]
     TooLarge(usize),
     #[error("a frame cannot be decompressed: {0}")]

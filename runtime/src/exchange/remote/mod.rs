@@ -30,6 +30,7 @@ use thalweg_proto::v1;
 use tonic::{Code, Status};
 
 pub use client::ExchangeClient;
+pub(super) use frame::{Payload, PayloadError};
 pub use server::ExchangeServer;
 
 /// What a user may set about remote channels.

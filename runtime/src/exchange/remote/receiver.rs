@@ -101,16 +101,19 @@ impl Inbound {
 
     /// Checks a frame and queues it for the task.
     fn accept(&self, frame: v1::Frame) -> Result<(), Violation> {
-        {
+        let accepted = {
             let mut state = lock(&self.state);
             if state.receiver_gone {
                 return Ok(());
             }
-            state.accept(frame)?;
-        }
+            state.accept(frame)?
+        };
         // Without a gate yet: it looks at every channel once it is there, and then finds the message.
         if let Some(signal) = self.signal.get() {
             signal.raise();
+            if matches!(accepted, Some(Event::Barrier(_))) {
+                signal.announce();
+            }
         }
         Ok(())
     }
@@ -166,21 +169,26 @@ impl Queue for Inbound {
 }
 
 impl State {
-    fn accept(&mut self, frame: v1::Frame) -> Result<(), Violation> {
+    /// Queues what is in a frame. Returns the event, if it is one.
+    fn accept(&mut self, frame: v1::Frame) -> Result<Option<Event>, Violation> {
         if frame.sequence != self.next_sequence {
             return Err(Violation::Sequence { due: self.next_sequence, found: frame.sequence });
         }
         self.next_sequence += 1;
         match frame.message {
-            Some(frame::Message::Data(bytes)) => self.accept_batch(bytes, Compression::None, frame.backlog),
-            Some(frame::Message::Lz4Data(bytes)) => self.accept_batch(bytes, Compression::Lz4, frame.backlog),
+            Some(frame::Message::Data(bytes)) => {
+                self.accept_batch(bytes, Compression::None, frame.backlog).map(|()| None)
+            }
+            Some(frame::Message::Lz4Data(bytes)) => {
+                self.accept_batch(bytes, Compression::Lz4, frame.backlog).map(|()| None)
+            }
             Some(frame::Message::Event(payload)) => {
                 let event = decode_event(&payload)?;
                 if event == Event::EndOfInput && std::mem::replace(&mut self.ended, true) {
                     return Err(Violation::AfterEnd("another end"));
                 }
                 self.queue.push_event(event);
-                Ok(())
+                Ok(Some(event))
             }
             Some(frame::Message::Open(_)) => Err(Violation::OpenedTwice),
             None => Err(Violation::UnknownFrame),
@@ -282,6 +290,11 @@ impl<T> RemoteReceiver<T> {
     pub(in crate::exchange) fn attach(&self, signal: ReadySignal) {
         // A gate takes a receiver by value, so there is never a second one.
         let _ = self.inbound.signal.set(signal);
+    }
+
+    /// Looks at what waits, oldest first, as long as `look` wants to see more.
+    pub(in crate::exchange) fn look(&self, look: impl FnMut(&Message<Payload>) -> bool) {
+        lock(&self.inbound.state).queue.iter().all(look);
     }
 
     /// Fails if the channel has failed.
