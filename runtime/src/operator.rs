@@ -170,7 +170,7 @@ pub trait Source: Send {
 /// let mut sink = OperatorHarness::<u64>::open_sink(factory.as_ref(), Setup::default()).unwrap();
 /// sink.push(vec![1, 2]).unwrap();
 /// sink.barrier(7).unwrap();
-/// assert_eq!(prototype.store.lock().unwrap().visible, []);
+/// assert!(prototype.store.lock().unwrap().visible.is_empty());
 /// sink.completed(7).unwrap();
 /// assert_eq!(prototype.store.lock().unwrap().visible, [1, 2]);
 /// ```

@@ -142,6 +142,11 @@ fn cluster_options(peer: &S3Peer, proxy: &FaultProxy) -> ClusterOptions {
         ..ClusterOptions::default()
     };
     options
+        // Of a machine that is busy with other things too: a leader that waits for a processor is not to be deposed every few
+        // seconds, because each new one begins its checkpoint anew.
+        .set("high-availability.heartbeat-interval", "200 ms")
+        .set("high-availability.election-timeout.min", "1 s")
+        .set("high-availability.election-timeout.max", "2 s")
         .set("s3.endpoint", &format!("http://{}", proxy.address()))
         .set("taskmanager.memory.managed.size", &format!("{MEMORY_BYTES} b"))
 }

@@ -27,7 +27,7 @@ use self::scenario::Scenario;
 use crate::exchange::SimulatedWorker;
 
 /// How many seeds every test run tries.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 150;
 
 /// Runs one seed. Panics with everything one needs to know if it finds something.
 fn try_seed(seed: u64) -> Outcome {

@@ -19,14 +19,14 @@ impl Source for Stuck {
         Ok(())
     }
 
-    fn poll(&mut self, out: &mut Batch<Pair>, _: usize) -> Result<SourceStatus, Failure> {
+    fn poll(&mut self, out: &mut Batch<Pair>, max: usize) -> Result<SourceStatus, Failure> {
         if self.is_stuck {
             self.blocks.store(true, Ordering::SeqCst);
             let (released, called) = &*self.released;
             drop(called.wait_while(released.lock().unwrap(), |released| !*released).unwrap());
         }
-        out.extend(self.left.drain(..));
-        Ok(SourceStatus::Finished)
+        out.extend(self.left.drain(..max.min(self.left.len())));
+        Ok(if self.left.is_empty() { SourceStatus::Finished } else { SourceStatus::Ready })
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Failure> {
