@@ -1,6 +1,7 @@
 //! Real jobs at another parallelism while they run: asked for by a user, refused, interrupted by the death of the leader, and by the
 //! adaptive scheduler as task managers come and go. Every update is in the output exactly once.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -14,7 +15,8 @@ use thalweg_common::status::JobStatus;
 
 const KEYS: u64 = 97;
 
-/// A cluster, and a job whose source and sink keep two subtasks while all else follows the default parallelism.
+/// A cluster, and a job of which all follows the default parallelism: a source whose splits are ranges, a count by key, and a sink with
+/// transactions.
 struct Bench {
     cluster: Cluster,
     output: PathBuf,
@@ -47,11 +49,16 @@ impl Bench {
         wait::until_true("output", || lines() >= self.numbers * part / of).await
     }
 
-    /// The parallelism of the operator that counts.
+    /// That of every operator, from the source to the sink.
     async fn parallelism(&self, job: JobId) -> Result<u32> {
         let details = self.cluster.describe(job).await?;
-        let counts = details.vertices.iter().find(|vertex| vertex.name.contains("Process"));
-        Ok(counts.with_context(|| format!("no such vertex: {:?}", details.vertices))?.parallelism)
+        for name in ["numbers", "Process", "updates"] {
+            let is_there = details.vertices.iter().any(|vertex| vertex.name.contains(name));
+            anyhow::ensure!(is_there, "no `{name}`: {:?}", details.vertices);
+        }
+        let all: BTreeSet<u32> = details.vertices.iter().map(|vertex| vertex.parallelism).collect();
+        anyhow::ensure!(all.len() == 1, "they differ: {:?}", details.vertices);
+        all.first().copied().context("no vertices")
     }
 
     /// Waits until all tasks run, so many of them counting.

@@ -79,6 +79,13 @@ pub struct Operator {
     pub key_schema: Option<Schema>,
 }
 
+impl Operator {
+    /// Whether another number of subtasks can go on with all that it remembers.
+    pub fn has_parts(&self) -> bool {
+        self.states.iter().all(|state| state.kind.has_parts())
+    }
+}
+
 /// A state that an operator declares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StateDescriptor {

@@ -315,6 +315,10 @@ pub const EPOCH_PAUSE_MS: u64 = 1;
 /// Shared files that a task uploads or downloads at the same time.
 pub const SHARED_FILES_UNDER_WAY: usize = 8;
 
+/// Snapshots that a task reads at the same time when it restores those of several subtasks. It keeps its part of each, so that this many
+/// are in memory as a whole.
+pub const SNAPSHOTS_UNDER_WAY: usize = 2;
+
 /// Entries, by their bytes, that go into one file when state is restored with other key groups.
 pub const MAX_RESTORED_FILE_BYTES: usize = 64 * 1024 * 1024;
 

@@ -91,6 +91,13 @@ pub(crate) fn checkpointed_graph() -> JobGraph {
     graph
 }
 
+/// The same with a source that has splits.
+pub(crate) fn graph_with_splits() -> JobGraph {
+    let mut graph = checkpointed_graph();
+    graph.vertices[0].operators[0].states = vec![state("position", StateKind::Splits)];
+    graph
+}
+
 /// The submission of a graph as job `id`.
 pub(crate) fn submission(id: u128, graph: JobGraph) -> SubmitJob {
     SubmitJob {

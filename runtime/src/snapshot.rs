@@ -1,6 +1,6 @@
 //! A task's snapshot: the state of all operators of its chain at one barrier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,19 @@ pub struct TaskSnapshot {
     pub operators: BTreeMap<OperatorId, OperatorSnapshot>,
     /// What the barrier has overtaken; nothing in an aligned checkpoint.
     pub in_flight: InFlight,
+}
+
+impl TaskSnapshot {
+    /// Leaves what these operators have of these key groups, and what has no keys.
+    pub(crate) fn keep(&mut self, operators: &BTreeSet<OperatorId>, owned: KeyGroupRange) {
+        self.operators.retain(|id, _| operators.contains(id));
+        for operator in self.operators.values_mut() {
+            operator.store.take_if(|store| !store.overlaps(owned));
+            for state in operator.keyed_state.values_mut() {
+                state.groups.retain(|group, _| owned.contains(*group));
+            }
+        }
+    }
 }
 
 /// The state of one operator in one subtask.

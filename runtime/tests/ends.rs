@@ -108,7 +108,8 @@ fn a_source_with_splits_goes_on_with_any_parallelism_and_reads_each_record_once(
 #[test]
 fn a_source_without_splits_keeps_its_parallelism() {
     let source = operators::source(Greedy);
-    let snapshot = open::<u64>(&source, Setup::default()).barrier(1).unwrap();
+    let mut snapshot = open::<u64>(&source, Setup::default()).barrier(1).unwrap();
+    snapshot.operator_state = vec![b"position".to_vec()];
     let two = Setup::default().restoring(snapshot.clone()).restoring(snapshot);
     let failure = SourceHarness::<u64>::open(source.as_ref(), two).err().unwrap();
     assert!(failure.message.contains("another parallelism"), "{failure}");

@@ -2,8 +2,8 @@
 //!
 //! On a command's way this stands between the metadata of a checkpoint and `DeployTasks`. A change of parallelism changes the chains of a
 //! job too, so snapshots are found by operator: keyed state goes to whoever owns its key groups, what a source or sink remembers stays
-//! with its subtask. Pure. Invariant: each key group of an operator is in a snapshot that its new owner gets; a subtask gets no
-//! snapshot twice.
+//! with its subtask, or goes to all others, which divide it, when there is another number of them. Pure. Invariants: each key group of an
+//! operator is in a snapshot that its new owner gets; a subtask gets no snapshot twice.
 
 use std::collections::BTreeSet;
 
@@ -100,8 +100,9 @@ impl VertexShape {
             let there = groups_of(index, self.parallelism, self.max_parallelism);
             return overlap(there, groups_of(wanted, target.parallelism, target.max_parallelism));
         }
-        // What a source or sink remembers is not divided: see `scheduler::rescale::check`.
-        index == wanted
+        // Parts are dealt by every subtask for itself, and it has to know all for that. What has none keeps its parallelism: see
+        // `scheduler::rescale::check`.
+        index == wanted || (operator.has_parts() && self.parallelism != target.parallelism)
     }
 }
 

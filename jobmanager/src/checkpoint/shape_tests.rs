@@ -47,6 +47,30 @@ fn keyed_state_goes_to_whoever_owns_its_groups_and_positions_stay() {
 }
 
 #[test]
+fn parts_are_handed_to_all_when_their_number_changes() {
+    for kind in [StateKind::Splits, StateKind::Sink] {
+        let mut graph = checkpointed_graph();
+        graph.vertices[0].operators[0].states = vec![state("parts", kind)];
+        // Parallelisms of the operator with parts and of `count`, before and after; a subtask, and what it gets.
+        type Row<'a> = ([u32; 2], [u32; 2], (u32, u32), &'a [(u32, u32)]);
+        let table: [Row<'_>; 7] = [
+            ([2, 2], [2, 2], (0, 1), &[(0, 1)]),
+            ([2, 2], [2, 4], (0, 1), &[(0, 1)]),
+            ([2, 2], [4, 2], (0, 0), &[(0, 0), (0, 1)]),
+            ([2, 2], [4, 2], (0, 3), &[(0, 0), (0, 1)]),
+            ([2, 2], [4, 2], (1, 1), &[(1, 1)]),
+            ([4, 4], [1, 1], (0, 0), &[(0, 0), (0, 1), (0, 2), (0, 3)]),
+            ([1, 1], [3, 3], (0, 2), &[(0, 0)]),
+        ];
+        for (before, after, (vertex, index), expected) in table {
+            let (old, new) = (at(&graph, &before), at(&graph, &after));
+            let found = needed(&old, &new, subtask(vertex, index));
+            assert_eq!(found, expected, "{kind}: {before:?} -> {after:?}: {vertex}/{index}");
+        }
+    }
+}
+
+#[test]
 fn records_on_their_way_are_given_to_all_who_share_them_also_without_state() {
     let mut graph = checkpointed_graph();
     graph.vertices[1].operators[0].states.clear();
@@ -75,6 +99,10 @@ fn operators_are_found_in_other_chains() {
     assert_eq!(needed(&apart(), &chained, subtask(1, 0)), [(1, 0), (1, 1), (2, 0)]);
     assert_eq!(needed(&chained, &apart(), subtask(1, 1)), [(1, 0)]);
     assert_eq!(needed(&chained, &apart(), subtask(2, 0)), [(1, 0)]);
+    // What has keys needs its own part of the chain, the sink beside it all of them.
+    let (old, new) = (at(&chained, &[2, 4]), at(&chained, &[2, 2]));
+    assert_eq!(needed(&old, &new, subtask(1, 0)), [(1, 0), (1, 1), (1, 2), (1, 3)]);
+    assert_eq!(needed(&old, &apart(), subtask(1, 0)), [(1, 0), (1, 1)]);
 }
 
 #[test]
@@ -131,5 +159,23 @@ proptest! {
             }
         }
         prop_assert_eq!(arrived, (0..max).map(|group| (group, 1)).collect::<BTreeMap<_, _>>());
+    }
+
+    /// Whoever deals parts has those of all, or its own where none are dealt, also after several changes.
+    #[test]
+    fn parts_arrive_as_they_can_be_dealt(
+        before in 1u32..20, after in 1u32..20, other in 1u32..20, is_sink in any::<bool>(),
+    ) {
+        let mut graph = checkpointed_graph();
+        let kind = if is_sink { StateKind::Sink } else { StateKind::Splits };
+        graph.vertices[0].operators[0].states = vec![state("parts", kind)];
+        let (old, new) = (at(&graph, &[before, 2]), at(&graph, &[after, other]));
+        for index in 0..after {
+            let expected: Vec<(u32, u32)> = match before == after {
+                true => vec![(0, index)],
+                false => (0..before).map(|from| (0, from)).collect(),
+            };
+            prop_assert_eq!(needed(&old, &new, subtask(0, index)), expected);
+        }
     }
 }

@@ -42,10 +42,10 @@ pub enum Misfit {
         /// The vertex of the plan.
         vertex: String,
     },
-    /// A source or sink would have another number of subtasks.
+    /// A source without splits would have another number of subtasks.
     #[error(
-        "`{operator}` would run with parallelism {planned} in place of {present}, and its positions or transactions cannot be divided; keep \
-         its parallelism with `set_parallelism({present})` in the program, and the other operators can change theirs"
+        "`{operator}` would run with parallelism {planned} in place of {present}, and as a source without splits it has positions that \
+         cannot be divided; keep its parallelism with `set_parallelism({present})` in the program, and the other operators can change theirs"
     )]
     Items {
         /// The operator's name.
@@ -82,7 +82,7 @@ pub fn check(present: &JobGraph, planned: &JobGraph) -> Result<(), Misfit> {
             let (kept, planned) = (vertex.max_parallelism, other.max_parallelism);
             return Err(Misfit::MaxParallelism { operator: name(), kept, planned });
         }
-        if !items_move(operator) && vertex.parallelism != other.parallelism {
+        if !operator.has_parts() && vertex.parallelism != other.parallelism {
             let (present, planned) = (vertex.parallelism, other.parallelism);
             return Err(Misfit::Items { operator: name(), present, planned });
         }
@@ -100,12 +100,6 @@ fn chained_otherwise(present: &JobGraph, planned: &JobGraph) -> Option<String> {
     let other = planned.vertices.iter().find(|vertex| presents.next().map(chain) != Some(chain(vertex)));
     let missing = presents.next().filter(|_| other.is_none());
     other.or(missing).map(|vertex| vertex.name.clone())
-}
-
-/// Whether what each subtask of the operator remembers itself can go to another number of subtasks. What a source or sink remembers is
-/// one item of bytes for each subtask, which only its connector understands.
-fn items_move(operator: &Operator) -> bool {
-    is_keyed(operator)
 }
 
 /// The setting of max parallelism with which a job keeps its key groups, if the plan has others.
@@ -132,13 +126,22 @@ fn with_state(graph: &JobGraph) -> BTreeMap<OperatorId, (&Vertex, &Operator)> {
 
 #[cfg(test)]
 mod tests {
+    use thalweg_common::graph::StateKind;
+
     use super::*;
-    use crate::testing::{at, checkpointed_graph};
+    use crate::testing::{at, checkpointed_graph, state};
 
     #[test]
-    fn operators_with_keys_change_their_parallelism_and_no_others() {
+    fn all_but_sources_without_splits_change_their_parallelism() {
         let graph = checkpointed_graph();
         assert_eq!(check(&graph, &at(&graph, &[2, 7])), Ok(()));
+        for kind in [StateKind::Splits, StateKind::Sink, StateKind::Map] {
+            let mut graph = graph.clone();
+            graph.vertices[0].operators[0].states = vec![state("parts", kind)];
+            assert_eq!(check(&graph, &at(&graph, &[1, 7])), Ok(()), "{kind}");
+            graph.vertices[0].operators[0].states.push(state("position", StateKind::Source));
+            assert!(matches!(check(&graph, &at(&graph, &[1, 7])), Err(Misfit::Items { .. })), "{kind}");
+        }
         type Change = fn(&mut JobGraph);
         let table: [(Change, &str); 5] = [
             (|graph| graph.vertices[0].parallelism = 4, "`set_parallelism(2)`"),

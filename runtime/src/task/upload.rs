@@ -1,12 +1,14 @@
 //! The asynchronous part of a snapshot: encoding and storing it while the task goes on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 use thalweg_common::codec;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, CheckpointId, SubtaskId};
+use thalweg_common::id::{Attempt, CheckpointId, OperatorId, SubtaskId};
+use thalweg_common::key_group::KeyGroupRange;
 use thalweg_common::limits::INLINE_STATE_BYTES;
 use thalweg_common::storage::{Storage, StorageError};
 use thalweg_common::task_scope::{BlockingError, blocking};
@@ -220,6 +222,23 @@ pub(crate) async fn fetch(
     Ok((bytes, origins))
 }
 
+/// Of a snapshot what a subtask with these operators and key groups continues.
+///
+/// # Errors
+/// When it was written by another version.
+pub(crate) async fn part_of(
+    snapshot: Bytes,
+    operators: Arc<BTreeSet<OperatorId>>,
+    owned: KeyGroupRange,
+) -> Result<Bytes, Failure> {
+    let divide = move || {
+        let mut snapshot: TaskSnapshot = codec::from_bytes(&snapshot)?;
+        snapshot.keep(&operators, owned);
+        Ok::<_, Failure>(Bytes::from(codec::to_bytes(&snapshot)?))
+    };
+    blocking("divide snapshot", divide).await.map_err(|error| Failure::internal(error.to_string()))?
+}
+
 /// Decodes the snapshots that one subtask restores.
 ///
 /// # Errors
@@ -290,6 +309,30 @@ mod tests {
             let refused = fetch(&wrong, &directory, &stores).await.unwrap_err();
             assert!(refused.message.contains("is damaged"), "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn at_another_parallelism_a_task_keeps_its_part_of_a_snapshot() {
+        let whole = snapshot(1_000);
+        let operators = [1, 2].map(thalweg_common::id::OperatorId);
+        let part = async |operators: &[OperatorId], groups: std::ops::Range<u32>| {
+            let owned = KeyGroupRange { start: groups.start, end: groups.end };
+            let operators = Arc::new(operators.iter().copied().collect());
+            let part = part_of(codec::to_bytes(&whole).unwrap().into(), operators, owned).await.unwrap();
+            decode(&[part]).unwrap().remove(0)
+        };
+        let groups = |snapshot: &TaskSnapshot| -> Vec<_> {
+            let states = snapshot.operators[&operators[0]].keyed_state.values();
+            states.flat_map(|state| state.groups.clone()).collect()
+        };
+        assert_eq!(part(&operators, 0..128).await, whole);
+        let (low, high) = (part(&operators, 0..40).await, part(&operators, 40..128).await);
+        assert_eq!([groups(&low), groups(&high)].concat(), groups(&whole));
+        assert!(!groups(&low).is_empty() && !groups(&high).is_empty());
+        let none = part(&operators, 0..0).await;
+        assert!(groups(&none).is_empty());
+        assert_eq!(none.operators[&operators[1]], whole.operators[&operators[1]], "it has no keys");
+        assert_eq!(part(&operators[1..], 0..128).await.operators.len(), 1);
     }
 
     #[tokio::test]

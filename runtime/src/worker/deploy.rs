@@ -11,11 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{join_all, join3, try_join_all};
+use futures_util::future::{join_all, join3};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, EdgeId, JobId, OperatorId, SubtaskId};
 use thalweg_common::key_group::{KeyGroupRange, groups_of};
+use thalweg_common::limits::SNAPSHOTS_UNDER_WAY;
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope, ThreadHandle};
 use thalweg_proto::convert::SnapshotHandle;
@@ -255,7 +257,7 @@ impl Deploying {
         });
         let stores = &self.parts.stores;
         let operators = vertex.iter().flat_map(|vertex| &vertex.operators);
-        let operators: BTreeSet<_> = operators.map(|operator| operator.id).collect();
+        let operators: Arc<BTreeSet<_>> = Arc::new(operators.map(|operator| operator.id).collect());
         let fetched = fetch(snapshots, &operators, owned, directory.clone(), stores);
         let (savepoint, subtask) = (self.savepoint.take(), self.reporter.subtask);
         let now_ms = self.parts.clock.now_ms();
@@ -325,14 +327,17 @@ impl Deploying {
 /// Fetches snapshots, and the files of these operators that they share with others.
 async fn fetch(
     handles: Vec<SnapshotHandle>,
-    operators: &BTreeSet<OperatorId>,
+    operators: &Arc<BTreeSet<OperatorId>>,
     owned: KeyGroupRange,
     directory: Directory,
     stores: &TaskStores,
 ) -> Result<(Vec<Bytes>, Origins), Failure> {
     let has_files = handles.iter().any(|handle| !handle.shared.is_empty());
+    // One snapshot may be as large as the task's own. Of several it has a part, and there may be as many as the vertex had subtasks.
+    let divided = (handles.len() > 1).then(|| (Arc::clone(operators), owned));
     let fetched =
-        try_join_all(handles.iter().map(|handle| upload::fetch(handle, &directory, stores))).await?;
+        handles.into_iter().map(|handle| fetch_one(handle, divided.clone(), directory.clone(), stores));
+    let fetched: Vec<_> = stream::iter(fetched).buffered(SNAPSHOTS_UNDER_WAY).try_collect().await?;
     let (fetched, origins): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
     let mut origins = origins.into_iter().fold(Origins::default(), Origins::add);
     if has_files {
@@ -340,11 +345,26 @@ async fn fetch(
         let mut snapshots = upload::decode(&fetched)?;
         for snapshot in &mut snapshots {
             // At another parallelism the snapshot may be that of a longer chain.
-            snapshot.operators.retain(|id, _| operators.contains(id));
+            snapshot.keep(operators, owned);
         }
         origins = origins + files::fetch(&snapshots, owned, &directory, stores).await?;
     }
     Ok((fetched, origins))
+}
+
+/// Fetches a snapshot, or the part of it with these operators and key groups.
+async fn fetch_one(
+    handle: SnapshotHandle,
+    divided: Option<(Arc<BTreeSet<OperatorId>>, KeyGroupRange)>,
+    directory: Directory,
+    stores: &TaskStores,
+) -> Result<(Bytes, Origins), Failure> {
+    let (bytes, origins) = upload::fetch(&handle, &directory, stores).await?;
+    let bytes = match divided {
+        Some((operators, owned)) => upload::part_of(bytes, operators, owned).await?,
+        None => bytes,
+    };
+    Ok((bytes, origins))
 }
 
 async fn open_all(outgoing: Vec<Outgoing>) -> Vec<Result<AnySender, Failure>> {

@@ -22,7 +22,7 @@ use super::*;
 use crate::checkpoint::verify::RestoreError;
 use crate::cluster::{ClusterState, Layout};
 use crate::scheduler::place::Offer;
-use crate::testing::{at, checkpointed_graph, submission};
+use crate::testing::{at, checkpointed_graph, graph_with_splits, submission};
 
 const JOB: JobId = JobId(1);
 const WALL_MS: i64 = 1_700_000_000_000;
@@ -244,9 +244,10 @@ impl Bench {
         self.registered.iter().map(offer).collect()
     }
 
-    /// What the job's program plans at this parallelism: its source sets its own.
+    /// What the job's program plans at this parallelism: a source without splits sets its own.
     fn layout(&self, parallelism: u32) -> Layout {
-        let own = self.graph.vertices[0].parallelism;
+        let source = &self.graph.vertices[0];
+        let own = if source.operators[0].has_parts() { parallelism } else { source.parallelism };
         Layout {
             graph: Arc::new(at(&self.graph, &[own, parallelism])),
             configuration: BTreeMap::from([("parallelism.default".to_string(), parallelism.to_string())]),

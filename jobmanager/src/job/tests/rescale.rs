@@ -4,10 +4,14 @@ use super::*;
 
 /// How many snapshots each subtask of `count` was deployed with.
 fn deployed(bench: &mut Bench) -> BTreeMap<u32, usize> {
+    deployed_of(1, bench)
+}
+
+fn deployed_of(vertex: u32, bench: &mut Bench) -> BTreeMap<u32, usize> {
     let mut snapshots = BTreeMap::new();
     for (_, message) in bench.take_sent() {
         if let Message::DeployTasks(deployment) = message {
-            let counts = deployment.tasks.into_iter().filter(|(subtask, _)| subtask.vertex == 1);
+            let counts = deployment.tasks.into_iter().filter(|(subtask, _)| subtask.vertex == vertex);
             snapshots.extend(counts.map(|(subtask, handles)| (subtask.index, handles.len())));
         }
     }
@@ -60,6 +64,24 @@ fn a_job_goes_on_from_a_checkpoint_at_another_parallelism() {
     bench.advance(100);
     bench.workers_ready();
     assert_eq!(deployed(&mut bench), BTreeMap::from([(0, 4)]));
+}
+
+#[test]
+fn a_source_with_splits_goes_along_and_every_subtask_is_handed_the_splits_of_all() {
+    let mut bench = Bench::submitted(graph_with_splits(), &["a", "b"]);
+    bench.workers_ready();
+    bench.all_tasks(TaskStatus::Running);
+    for (checkpoint, parallelism, handles) in [(1, 4, 2), (2, 1, 4), (3, 3, 1)] {
+        bench.other.clear();
+        bench.rescale(parallelism);
+        bench.acknowledge_all(checkpoint);
+        bench.restart();
+        assert_eq!(bench.record().graph.vertices[0].parallelism, parallelism);
+        let expected: BTreeMap<_, _> = (0..parallelism).map(|index| (index, handles)).collect();
+        assert_eq!(deployed_of(0, &mut bench), expected);
+        bench.all_tasks(TaskStatus::Running);
+        assert_eq!((bench.status(), bench.parallelism()), (JobStatus::Running, parallelism));
+    }
 }
 
 #[test]

@@ -115,14 +115,15 @@ proptest! {
     fn every_history_is_accepted_by_the_log_and_comes_to_an_end(
         happenings in proptest::collection::vec(any_happening(), 0..120),
         is_adaptive in any::<bool>(),
+        has_splits in any::<bool>(),
     ) {
-        let mut graph = checkpointed_graph();
+        let mut graph = if has_splits { graph_with_splits() } else { checkpointed_graph() };
         graph.restart_strategy = thalweg_common::config::RestartStrategy::FixedDelay {
             attempts: thalweg_common::config::RestartStrategy::UNLIMITED,
             delay_ms: 100,
         };
         let mut bench = match is_adaptive {
-            true => Bench::adaptive(at(&graph, &[2, 4]), &["a"]),
+            true => Bench::adaptive(at(&graph, &[if has_splits { 4 } else { 2 }, 4]), &["a"]),
             false => Bench::submitted(graph, &["a", "b"]),
         };
         for happening in happenings {
