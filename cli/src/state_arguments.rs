@@ -1,4 +1,5 @@
-//! The command line of `thalweg state`: savepoints, which are looked into, compared, checked and built.
+//! The command line of `thalweg state`: savepoints and checkpoints, which are looked into and compared; savepoints, which are checked and
+//! built.
 
 use std::path::PathBuf;
 
@@ -16,14 +17,16 @@ pub(crate) struct StateArguments {
 pub(crate) enum StateCommand {
     /// Show operators, states, sizes, and how keys are spread over key groups.
     ///
-    /// Reads and checks every file, unless told to be quick.
+    /// Reads and checks every file, unless told to be quick. State of a checkpoint is written as a savepoint below TMPDIR to be read; a
+    /// checkpoint with state in RocksDB needs a `thalweg` that was built with the feature `rocksdb`.
     #[command(after_help = "\
 Examples:
+  thalweg state inspect /checkpoints/JOB/chk-12
   thalweg state inspect file:///savepoints/savepoint-00c0ff-12
   thalweg state inspect /savepoints/savepoint-00c0ff-12 --quick --output json")]
     Inspect(InspectArguments),
 
-    /// Print entries as lines of JSON, which `thalweg state write` reads.
+    /// Print entries of a savepoint or checkpoint as lines of JSON, which `thalweg state write` reads.
     ///
     /// An entry: {\"operator\":\"count\",\"state\":\"total\",\"group\":17,\"key\":\"a\",\"value\":3}, with map_key in a map state. An item of a
     /// source or sink: {\"operator\":\"lines\",\"item\":\"00ff\"}, in hexadecimal, because only its connector understands it.
@@ -33,7 +36,7 @@ Examples:
   thalweg state export /savepoints/savepoint-00c0ff-12 --operator count --state total --groups 0-63")]
     Export(ExportArguments),
 
-    /// Compare two savepoints: entries added, removed and changed, state by state.
+    /// Compare two savepoints or checkpoints: entries added, removed and changed, state by state.
     ///
     /// If a state's type has changed compatibly, the first one's entries are compared as the second one's job would read them.
     #[command(
@@ -65,7 +68,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArguments {
-    /// The savepoint's directory: a path, or an address such as file:///savepoints/savepoint-00c0ff-12.
+    /// The savepoint's or checkpoint's directory: a path, or an address such as file:///savepoints/savepoint-00c0ff-12.
     pub(crate) savepoint: String,
 
     /// Read the metadata only: sizes, but no counts.
@@ -75,7 +78,7 @@ pub(crate) struct InspectArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
-    /// The savepoint's directory.
+    /// The savepoint's or checkpoint's directory.
     pub(crate) savepoint: String,
 
     /// One operator only: its uid, id or name.
@@ -93,7 +96,7 @@ pub(crate) struct ExportArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArguments {
-    /// The directory of the first savepoint.
+    /// The directory of the first one.
     pub(crate) first: String,
 
     /// The directory of the second one.

@@ -16,6 +16,7 @@ mod fixtures;
 mod gate_head;
 pub mod in_flight;
 pub mod link;
+pub mod offline;
 pub mod operator;
 pub mod operators;
 pub mod parts;

@@ -100,7 +100,7 @@ impl Setup {
     }
 
     /// The stores of the operator's task.
-    #[cfg(all(test, feature = "rocksdb"))]
+    #[cfg(test)]
     pub(crate) fn stores(&self) -> TaskStores {
         self.state.stores.clone()
     }
@@ -344,7 +344,7 @@ pub struct Frozen {
 
 impl Frozen {
     /// The snapshot without what is yet to be written, and that.
-    #[cfg(all(test, feature = "rocksdb"))]
+    #[cfg(test)]
     pub(crate) fn into_parts(self) -> (OperatorSnapshot, Vec<FrozenStore>) {
         (self.snapshot, self.stores)
     }

@@ -1,4 +1,5 @@
-//! Snapshots of an older version of a job, read as this one declares its state; and cut into pieces for a savepoint.
+//! Snapshots of an older version of a job, read as this one declares its state; and cut into pieces for a savepoint. Stores on disk, read
+//! without a program.
 //!
 //! Stands between what was restored from storage and [`KeyedStore::restore`](crate::KeyedStore::restore), which takes only what is
 //! declared as it was written.
@@ -12,7 +13,9 @@ use thalweg_common::key_group::KeyGroup;
 use thalweg_common::limits::SAVEPOINT_BLOCK_BYTES;
 use thalweg_common::schema::{MigrateError, Schema};
 
-use crate::error::RestoreError;
+use crate::backend::{Backend, StoreDescription};
+use crate::cache::batch::{put_group, split_key};
+use crate::error::{RestoreError, StoreError};
 use crate::snapshot::{Entries, StateSnapshot};
 
 impl StateSnapshot {
@@ -72,6 +75,36 @@ impl StateSnapshot {
         }
         Ok(pieces)
     }
+}
+
+/// The entries of one key group of a state in a store, by its number, which is opened without a program; those that had expired at
+/// `now_ms` are left out. `operator` is for messages.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn stored_entries(
+    store: &dyn Backend,
+    description: &StoreDescription,
+    state: usize,
+    group: KeyGroup,
+    now_ms: Timestamp,
+    operator: &str,
+) -> Result<Entries, StoreError> {
+    let (mut prefix, mut entries) = (Vec::new(), Vec::new());
+    let Some(descriptor) = description.descriptors.get(state) else { return Ok(Entries(entries)) };
+    put_group(&mut prefix, group);
+    store.scan(state, &prefix, &mut |stored, value| {
+        if descriptor.ttl.is_some_and(|ttl| ttl.is_over_stored(value, now_ms)) {
+            return Ok(());
+        }
+        let (_, key, map_key) = split_key(descriptor.kind, stored).ok_or_else(|| {
+            let (operator, state) = (operator.to_string(), descriptor.name.clone());
+            StoreError::Damaged { operator, state, reason: "a key of it has no end".to_string() }
+        })?;
+        [key, map_key, value].iter().for_each(|part| entries.extend_from_slice(part));
+        Ok(())
+    })?;
+    Ok(Entries(entries))
 }
 
 /// All states of an operator as the program declares them now. Those that it does not declare any more are dropped if

@@ -57,7 +57,7 @@ mod value;
 pub use backend::{Backend, OnEntry, OnFound, StoreDescription, StoreFile, StoreFiles};
 pub use cache::batch::{EntryBatch, StoredEntry};
 pub use cache::persistent::{CacheOptions, Drained};
-pub use canonical::migrate_states;
+pub use canonical::{migrate_states, stored_entries};
 pub use declare::{Declarations, Declare, State};
 pub use epoch::FrozenEpoch;
 pub use error::{DuplicateState, ForeignKey, RestoreError, SelectError, StoreError};

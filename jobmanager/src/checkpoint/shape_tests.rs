@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use thalweg_common::graph::StateKind;
+use thalweg_common::graph::{JobGraph, StateKind};
+use thalweg_common::id::{OperatorId, SubtaskId};
+use thalweg_common::key_group::groups_of;
+use thalweg_proto::checkpoint::Shape;
 
-use super::*;
 use crate::testing::{at, checkpointed_graph, graph_of, state, vertex};
 
 fn subtask(vertex: u32, index: u32) -> SubtaskId {

@@ -41,6 +41,7 @@ fn metadata(graph: &JobGraph) -> CheckpointMetadata {
         shape: crate::checkpoint::Shape::of(graph),
         triggered_ms: 5,
         snapshots: snapshots.collect(),
+        manifest: thalweg_common::manifest::StateManifest::of(graph),
     }
 }
 

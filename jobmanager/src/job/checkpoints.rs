@@ -241,6 +241,7 @@ impl JobCore {
     }
 
     fn metadata(&self, pending: Pending) -> CheckpointMetadata {
+        let manifest = self.manifest();
         CheckpointMetadata {
             job_id: self.spec.job_id,
             checkpoint_id: pending.checkpoint_id,
@@ -249,6 +250,7 @@ impl JobCore {
             shape: Shape::of(&self.spec.graph),
             triggered_ms: pending.triggered_ms,
             snapshots: pending.parts.into_iter().map(|(subtask, part)| (subtask, part.snapshot)).collect(),
+            manifest,
         }
     }
 

@@ -145,11 +145,15 @@ impl JobCore {
                 }
             }
         }
-        let manifest =
-            StateManifest { job_name: self.spec.name.clone(), ..StateManifest::of(&self.spec.graph) };
-        let metadata = Metadata::new(self.spec.job_id, checkpoint_id, pending.triggered_ms, manifest, files);
+        let (job_id, manifest) = (self.spec.job_id, self.manifest());
+        let metadata = Metadata::new(job_id, checkpoint_id, pending.triggered_ms, manifest, files);
         let (attempt, metadata) = (self.execution.attempt, Arc::new(metadata));
         out.push(Action::WriteSavepoint { attempt, directory, metadata });
+    }
+
+    /// The states of the job.
+    pub(super) fn manifest(&self) -> StateManifest {
+        StateManifest { job_name: self.spec.name.clone(), ..StateManifest::of(&self.spec.graph) }
     }
 
     /// It is in the log.

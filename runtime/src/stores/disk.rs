@@ -6,7 +6,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use thalweg_common::Timestamp;
+use thalweg_common::clock::ManualClock;
 use thalweg_common::failure::Failure;
+use thalweg_common::id::OperatorId;
 use thalweg_proto::convert::SharedFile;
 use thalweg_state::{
     CacheOptions, Declarations, KeyedStore, MemoryShares, RocksDb, RocksDbMemory, RocksDbOptions,
@@ -40,6 +43,30 @@ impl TaskStores {
         let settings = StateSettings { backend: StateBackend::RocksDb, ..StateSettings::default() };
         let disk = Disk::new(&settings, managed_bytes, 1, directory.to_path_buf());
         Self { disk: Some(Arc::new(disk)), directory: directory.to_path_buf(), ..Self::default() }
+    }
+
+    /// Opens the store in the files of a checkpoint, which were fetched, as it was at `now_ms`, for whoever has no program.
+    pub(crate) fn open_fetched(
+        &self,
+        operator: OperatorId,
+        manifest: &StoreManifest,
+        now_ms: Timestamp,
+    ) -> Result<RocksDb, Failure> {
+        let Some(disk) = &self.disk else {
+            return Err(Failure::internal("a store on disk is to be opened in memory"));
+        };
+        let sources = self.put_in_place(manifest, &self.fetched(&operator.to_string()));
+        let sources = [sources.map_err(|error| local_failure("prepare", &self.directory, error))?];
+        let options = RocksDbOptions {
+            operator: operator.to_string(),
+            directory: self.directory.join(operator.to_string()).join("db"),
+            descriptors: manifest.description.descriptors.clone(),
+            settings: disk.rocksdb.settings.clone(),
+            memory: Arc::clone(&disk.rocksdb.memory),
+            // Stands still, so that nothing expires but what had expired then.
+            clock: Arc::new(ManualClock::new(now_ms)),
+        };
+        Ok(RocksDb::restore(&options, &manifest.description, &sources)?)
     }
 
     pub(super) fn open_on_disk<K: StateKey>(

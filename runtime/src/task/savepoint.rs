@@ -50,7 +50,9 @@ pub(crate) async fn write(
             for (id, state) in snapshot.operators.into_iter().filter(|(_, state)| !is_empty(state)) {
                 let part = format!("{}-a{}", owner.subtask.index, owner.attempt);
                 let writer = OperatorWriter::new(Arc::clone(&directory), id, &part);
-                files.extend(write_operator(writer.of_subtask(owner.subtask.index), state).await?);
+                let mut writer = writer.of_subtask(owner.subtask.index);
+                write_operator(&mut writer, &state).await?;
+                files.extend(writer.finish().await.map_err(|error| failure(&error))?);
             }
             Ok::<_, Failure>(files)
         })
@@ -66,16 +68,18 @@ pub(crate) async fn write(
     })
 }
 
-fn is_empty(state: &OperatorSnapshot) -> bool {
+/// Whether there is nothing to write.
+pub(crate) fn is_empty(state: &OperatorSnapshot) -> bool {
     state.operator_state.iter().all(Vec::is_empty)
         && state.parts.iter().all(|parts| parts.list.is_empty())
         && state.keyed_state.values().all(|state| state.groups.is_empty())
 }
 
-async fn write_operator(
-    mut writer: OperatorWriter,
-    state: OperatorSnapshot,
-) -> Result<Vec<DataFile>, Failure> {
+/// Writes the state of an operator, except what is in a store's files.
+pub(crate) async fn write_operator(
+    writer: &mut OperatorWriter,
+    state: &OperatorSnapshot,
+) -> Result<(), Failure> {
     for (name, state) in &state.keyed_state {
         let pieces = state.pieces().map_err(|error| Failure::internal(format!("state `{name}`: {error}")))?;
         for (group, entries) in pieces {
@@ -88,7 +92,7 @@ async fn write_operator(
     for part in state.parts.iter().flat_map(|parts| &parts.list) {
         writer.item(&part.to_item()?).await.map_err(|error| failure(&error))?;
     }
-    writer.finish().await.map_err(|error| failure(&error))
+    Ok(())
 }
 
 /// Reads what the subtask `index` of a vertex restores of a savepoint at this time.

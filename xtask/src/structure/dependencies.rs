@@ -67,7 +67,7 @@ const LAYERS: [Layer; 16] = [
         optionally: &[JOBMANAGER, TASKMANAGER],
     },
     layer(CONNECTORS, &[RUNTIME, COMMON]),
-    layer(CLI, &[SAVEPOINT, PROTO, COMMON]),
+    layer(CLI, &[RUNTIME, SAVEPOINT, PROTO, COMMON]),
     layer(EXAMPLES, &[SDK, CONNECTORS]),
     layer(TEST_SUPPORT, &[COMMON]),
     layer("thalweg-benches", EVERYTHING),

@@ -1,9 +1,10 @@
-//! `thalweg state diff`: how two savepoints differ.
+//! `thalweg state diff`: how two savepoints or checkpoints differ.
 
 use serde::Serialize;
-use thalweg_savepoint::{DiffReport, Difference, Savepoint, diff};
+use thalweg_savepoint::{DiffReport, Difference, diff};
 
 use super::Session;
+use super::source::Source;
 use crate::exit::Exit;
 use crate::human::{count, one_line};
 use crate::state_arguments::DiffArguments;
@@ -18,10 +19,10 @@ struct Result {
 }
 
 pub(super) async fn run(session: &Session, arguments: &DiffArguments) -> anyhow::Result<Exit> {
-    let first = Savepoint::open_uri(&arguments.first).await?;
-    let second = Savepoint::open_uri(&arguments.second).await?;
+    let first = Source::open(&arguments.first).await?;
+    let second = Source::open(&arguments.second).await?;
     let mut differences = Vec::new();
-    let report = diff(&first, &second, |difference| {
+    let report = diff(&first.savepoint, &second.savepoint, |difference| {
         if differences.len() < arguments.limit {
             differences.push(difference);
         }
@@ -40,7 +41,7 @@ fn text(Result { report, differences }: &Result) -> String {
     let only = [("first", &report.only_in_first), ("second", &report.only_in_second)];
     for (which, operators) in only {
         for operator in operators {
-            text.push_str(&format!("Only the {which} savepoint has operator {}\n", one_line(operator)));
+            text.push_str(&format!("Only the {which} one has operator {}\n", one_line(operator)));
         }
     }
     let mut table = Table::new(&[

@@ -1,8 +1,9 @@
-//! `thalweg state export`: the entries of a savepoint, a line of JSON each.
+//! `thalweg state export`: the entries of a savepoint or checkpoint, a line of JSON each.
 
-use thalweg_savepoint::{Savepoint, Selection, export};
+use thalweg_savepoint::{Selection, export};
 
 use super::Session;
+use super::source::Source;
 use crate::exit::Exit;
 use crate::state_arguments::ExportArguments;
 
@@ -10,11 +11,11 @@ use crate::state_arguments::ExportArguments;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub(super) async fn run(session: &Session, arguments: ExportArguments) -> anyhow::Result<Exit> {
-    let savepoint = Savepoint::open_uri(&arguments.savepoint).await?;
+    let source = Source::open(&arguments.savepoint).await?;
     let ExportArguments { operator, state, groups, .. } = arguments;
     let selection = Selection { operator, state, groups };
     let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER_BYTES);
-    export(&savepoint, &selection, |line| {
+    export(&source.savepoint, &selection, |line| {
         serde_json::to_writer(&mut buffer, &line)?;
         buffer.push(b'\n');
         if buffer.len() >= BUFFER_BYTES {

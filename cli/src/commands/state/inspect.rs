@@ -1,29 +1,56 @@
-//! `thalweg state inspect`: what a savepoint consists of.
+//! `thalweg state inspect`: what a savepoint or checkpoint consists of.
 
-use thalweg_savepoint::{Inspection, OperatorInspection, Savepoint, StateInspection, inspect};
+use serde::Serialize;
+use thalweg_savepoint::{Inspection, OperatorInspection, StateInspection, inspect};
 
 use super::Session;
+use super::source::{Checkpoint, Source};
 use crate::exit::Exit;
 use crate::human::{bytes, count, date_time, one_line};
 use crate::state_arguments::InspectArguments;
 use crate::table::{Align, Table, properties};
 
+#[derive(Serialize)]
+struct Result {
+    #[serde(flatten)]
+    inspection: Inspection,
+    /// Absent for a savepoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<Checkpoint>,
+}
+
 pub(super) async fn run(session: &Session, arguments: &InspectArguments) -> anyhow::Result<Exit> {
-    let savepoint = Savepoint::open_uri(&arguments.savepoint).await?;
-    let inspection = inspect(&savepoint, !arguments.quick).await?;
-    session.output.result(&inspection, text)?;
+    let source = Source::open(&arguments.savepoint).await?;
+    let mut inspection = inspect(&source.savepoint, !arguments.quick).await?;
+    if let Some(checkpoint) = &source.checkpoint {
+        inspection.uri.clone_from(&checkpoint.uri);
+    }
+    let result = Result { inspection, checkpoint: source.checkpoint };
+    session.output.result(&result, text)?;
     Ok(Exit::Success)
 }
 
-fn text(inspection: &Inspection) -> String {
-    let mut text = properties(&[
-        ("Savepoint", inspection.uri.clone()),
+fn text(Result { inspection, checkpoint }: &Result) -> String {
+    let files = format!("{}, {}", count(inspection.files as u64), bytes(inspection.size_bytes));
+    let mut lines = vec![
+        (if checkpoint.is_some() { "Checkpoint" } else { "Savepoint" }, inspection.uri.clone()),
         ("Number", inspection.savepoint_id.to_string()),
         ("Job", format!("{} ({})", inspection.job_name, inspection.job_id)),
         ("Triggered", date_time(inspection.triggered_ms)),
-        ("Written by", inspection.written_by.clone()),
-        ("Files", format!("{}, {}", count(inspection.files as u64), bytes(inspection.size_bytes))),
-    ]);
+    ];
+    match checkpoint {
+        None => lines.extend([("Written by", inspection.written_by.clone()), ("Files", files)]),
+        Some(checkpoint) => {
+            let (stored, shared) = (bytes(checkpoint.stored_bytes), count(checkpoint.shared_files as u64));
+            lines.push(("Stored", format!("{stored}, {shared} shared files")));
+            lines.push(("As savepoint", files));
+            if checkpoint.in_flight_bytes > 0 {
+                let in_flight = bytes(checkpoint.in_flight_bytes);
+                lines.push(("On their way", format!("{in_flight} of records, which are not shown")));
+            }
+        }
+    }
+    let mut text = properties(&lines);
     inspection.operators.iter().for_each(|operator| text.push_str(&operator_text(operator)));
     text
 }

@@ -1,9 +1,10 @@
-//! `thalweg state`: savepoints, without a cluster.
+//! `thalweg state`: savepoints and checkpoints, without a cluster.
 
 mod check;
 mod diff;
 mod export;
 mod inspect;
+mod source;
 mod write;
 
 use std::path::Path;

@@ -125,7 +125,3 @@ fn states(graph: &JobGraph) -> u64 {
     // JSON of structs without maps: the same states always give the same text.
     xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&operators).unwrap_or_default())
 }
-
-#[cfg(test)]
-#[path = "shape_tests.rs"]
-mod tests;

@@ -3,28 +3,33 @@
 //! Stands between the last acknowledgement and `CompleteCheckpoint`: the file is durable, and was read back, before the Raft
 //! log says that the checkpoint exists. It is written once: a leader that was replaced without noticing cannot overwrite what
 //! its successor wrote. Small snapshots are inside it; the log holds only its path. Form: the magic `THWGCHKP`, a version
-//! (u32), the encoded [`CheckpointMetadata`], and the xxh3 of all of that (u64), integers little-endian.
+//! (u32), the encoded [`CheckpointMetadata`], and the xxh3 of all of that (u64), integers little-endian. The state manifest in it
+//! lets tools read a checkpoint without its job.
+
+mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId};
 use thalweg_common::limits::MAX_CHECKPOINT_METADATA_BYTES;
-use thalweg_common::storage::{Storage, StorageError};
+use thalweg_common::manifest::StateManifest;
+use thalweg_common::storage::{self, Storage, StorageError};
 use thalweg_common::{Timestamp, codec};
-use thalweg_proto::convert::SnapshotHandle;
 
-use super::shape::Shape;
+pub use self::shape::{Shape, VertexShape};
+use crate::convert::SnapshotHandle;
 
 const MAGIC: &[u8; 8] = b"THWGCHKP";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>();
 const CHECKSUM_BYTES: usize = size_of::<u64>();
 
 /// A checkpoint with the snapshots of all its subtasks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointMetadata {
     /// Whose.
     pub job_id: JobId,
@@ -40,6 +45,8 @@ pub struct CheckpointMetadata {
     pub triggered_ms: Timestamp,
     /// One for every subtask.
     pub snapshots: BTreeMap<SubtaskId, SnapshotHandle>,
+    /// The states of the job that took it.
+    pub manifest: StateManifest,
 }
 
 /// A metadata file that cannot be written or restored.
@@ -119,7 +126,37 @@ pub fn metadata_path(checkpoint_id: CheckpointId) -> String {
     format!("{}/_metadata", checkpoint_path(checkpoint_id))
 }
 
+/// The job's directory and the checkpoint in it that an address means: that of a directory `chk-N`, or of the file in it.
+fn place(address: &str) -> Option<(&str, CheckpointId)> {
+    let address = address.trim_end_matches('/');
+    let address = address.strip_suffix("/_metadata").unwrap_or(address);
+    let (job, directory) = address.rsplit_once('/').unwrap_or((".", address));
+    let checkpoint_id = directory.strip_prefix("chk-")?.parse().ok()?;
+    Some((if job.is_empty() { "/" } else { job }, checkpoint_id))
+}
+
 impl CheckpointMetadata {
+    /// Reads the metadata of the checkpoint at an address such as `file:///checkpoints/JOB/chk-12`, and opens the directory of its
+    /// job, in which its files are. Nothing if there is something else, such as a savepoint.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
+    pub async fn find(address: &str) -> Result<Option<(Arc<dyn Storage>, Self)>, MetadataError> {
+        let Some((job, checkpoint_id)) = place(address) else { return Ok(None) };
+        let storage = storage::open(job)?;
+        let path = metadata_path(checkpoint_id);
+        let bytes = match storage.get(&path).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other?,
+        };
+        if !bytes.starts_with(MAGIC) {
+            return Ok(None);
+        }
+        let path = format!("{}/{path}", storage.uri().trim_end_matches('/'));
+        let metadata = Self::decode(&bytes).map_err(|reason| MetadataError::Damaged { path, reason })?;
+        Ok(Some((storage, metadata)))
+    }
+
     /// Writes the metadata file into the job's directory, reads it back, and returns its URI. It is durable then. The same
     /// contents may be there already.
     ///
@@ -149,6 +186,19 @@ impl CheckpointMetadata {
     #[must_use]
     pub fn shared_files(&self) -> BTreeSet<String> {
         self.snapshots.values().flat_map(|handle| &handle.shared).map(|file| file.path.clone()).collect()
+    }
+
+    /// The size of all snapshots, and of the shared files, each of which counts once.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        let shared: BTreeMap<_, _> = self
+            .snapshots
+            .values()
+            .flat_map(|handle| &handle.shared)
+            .map(|file| (&file.path, file.size_bytes))
+            .collect();
+        let snapshots = self.snapshots.values().map(|handle| handle.size_bytes);
+        snapshots.chain(shared.into_values()).fold(0, u64::saturating_add)
     }
 
     /// The snapshots that a subtask of this graph, which has this fingerprint, continues, perhaps at another parallelism.
@@ -184,7 +234,11 @@ impl CheckpointMetadata {
         Ok(metadata)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, codec::CodecError> {
+    /// The contents of the file.
+    ///
+    /// # Errors
+    /// When it has no binary form.
+    pub fn encode(&self) -> Result<Vec<u8>, codec::CodecError> {
         let mut bytes = Vec::from(*MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         codec::append(self, &mut bytes)?;
@@ -193,7 +247,11 @@ impl CheckpointMetadata {
         Ok(bytes)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
+    /// What [`encode`](Self::encode) made.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let split = bytes.len().checked_sub(CHECKSUM_BYTES).filter(|split| *split >= HEADER_BYTES);
         let Some(split) = split else { return Err(format!("it has only {} bytes", bytes.len())) };
         let (content, checksum) = bytes.split_at(split);
@@ -211,7 +269,11 @@ impl CheckpointMetadata {
         codec::from_bytes(body).map_err(|error| error.to_string())
     }
 
-    fn check(&self, job_id: JobId, checkpoint_id: CheckpointId, graph: &JobGraph) -> Result<(), String> {
+    /// Whether it is this checkpoint and restores this graph.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self, job_id: JobId, checkpoint_id: CheckpointId, graph: &JobGraph) -> Result<(), String> {
         if (self.job_id, self.checkpoint_id) != (job_id, checkpoint_id) {
             return Err(format!("it is checkpoint {} of job {}", self.checkpoint_id, self.job_id));
         }
@@ -225,114 +287,5 @@ impl CheckpointMetadata {
             Some(missing) => Err(format!("it has no snapshot of subtask {missing}")),
             None => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-
-    use super::*;
-    use crate::testing::checkpointed_graph;
-    use thalweg_proto::convert::SnapshotLocation;
-
-    fn metadata(graph: &JobGraph) -> CheckpointMetadata {
-        let snapshots = graph
-            .subtasks()
-            .map(|subtask| {
-                let location = match subtask.index {
-                    0 => SnapshotLocation::Inline(vec![7; 3]),
-                    _ => SnapshotLocation::File(format!("chk-4/{}-{}-a2", subtask.vertex, subtask.index)),
-                };
-                (subtask, SnapshotHandle { location, size_bytes: 3, checksum: 9, shared: vec![] })
-            })
-            .collect();
-        CheckpointMetadata {
-            job_id: JobId(1),
-            checkpoint_id: 4,
-            attempt: 2,
-            is_final: false,
-            shape: Shape::of(graph),
-            triggered_ms: 5,
-            snapshots,
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_written_is_read_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let graph = checkpointed_graph();
-        let metadata = metadata(&graph);
-        let jobs = job_directory(directory.path().to_str().unwrap(), JobId(1));
-        let storage = thalweg_common::storage::open(&jobs).unwrap();
-        let uri = metadata.write(&*storage).await.unwrap();
-        assert!(uri.ends_with(&format!("/{}/chk-4/_metadata", JobId(1))), "{uri}");
-        assert_eq!(CheckpointMetadata::read(&*storage, JobId(1), 4, &graph).await.unwrap(), metadata);
-        assert_eq!(metadata.write(&*storage).await.unwrap(), uri, "the same once more");
-
-        let stale = CheckpointMetadata { attempt: 1, ..metadata.clone() };
-        let refused = stale.write(&*storage).await.unwrap_err();
-        assert!(matches!(&refused, MetadataError::Taken { path } if *path == uri), "{refused}");
-        assert_eq!(CheckpointMetadata::read(&*storage, JobId(1), 4, &graph).await.unwrap(), metadata);
-
-        let missing = CheckpointMetadata::read(&*storage, JobId(1), 5, &graph).await.unwrap_err();
-        assert!(missing.to_string().contains("chk-5/_metadata"), "{missing}");
-    }
-
-    #[test]
-    fn a_path_tells_its_checkpoint() {
-        for (path, expected) in [
-            (metadata_path(17), Some(17)),
-            ("chk-3/0-1-a2".into(), Some(3)),
-            ("chk-3".into(), None),
-            ("chk-x/y".into(), None),
-            ("shared/a1-c3-0-0-x".into(), None),
-        ] {
-            assert_eq!(checkpoint_of_path(&path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn what_is_damaged_says_so() {
-        let bytes = metadata(&checkpointed_graph()).encode().unwrap();
-        assert!(CheckpointMetadata::decode(&bytes).is_ok());
-        let flipped = |at: usize| {
-            let mut bytes = bytes.clone();
-            bytes[at] ^= 1;
-            bytes
-        };
-        let table = [
-            (vec![], "only 0 bytes"),
-            (bytes[..19].to_vec(), "only 19 bytes"),
-            (flipped(0), "no checkpoint metadata"),
-            (flipped(8), "another version"),
-            (flipped(30), "checksum"),
-            (flipped(bytes.len() - 1), "checksum"),
-            (bytes[..bytes.len() - 1].to_vec(), "checksum"),
-        ];
-        for (bytes, expected) in table {
-            let reason = CheckpointMetadata::decode(&bytes).unwrap_err();
-            assert!(reason.contains(expected), "{reason} should contain {expected}");
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_the_job_is_no_reason_to_try_again() {
-        let graph = checkpointed_graph();
-        let metadata = metadata(&graph);
-        let mut rescaled = graph.clone();
-        rescaled.vertices[1].parallelism = 3;
-        let mut changed = graph.clone();
-        changed.vertices[1].operators[0].states[0].name = "other".to_string();
-        assert!(metadata.check(JobId(1), 4, &graph).is_ok());
-        assert!(metadata.check(JobId(2), 4, &graph).unwrap_err().contains("checkpoint 4 of job"));
-        assert!(metadata.check(JobId(1), 5, &graph).is_err());
-        assert_eq!(metadata.check(JobId(1), 4, &rescaled), Ok(()));
-        assert!(metadata.check(JobId(1), 4, &changed).unwrap_err().contains("another version"));
-        let mut partial = metadata;
-        partial.snapshots.pop_last();
-        assert!(partial.check(JobId(1), 4, &graph).unwrap_err().contains("no snapshot of subtask 1/1"));
-        let mismatch = MetadataError::Mismatch { path: "p".into(), reason: "r".into() };
-        assert!(!Failure::from(mismatch).retryable);
     }
 }
