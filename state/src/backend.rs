@@ -1,5 +1,6 @@
 //! What lies behind the cache: an ordered store of encoded entries that can be linked into a checkpoint.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ pub type OnEntry<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
 /// Takes the number of a key that was looked for, and its value.
 pub type OnFound<'a> = dyn FnMut(usize, &[u8]) -> Result<(), StoreError> + 'a;
 
+/// Takes an entry of one of all states, by the state's number, and says whether to go on.
+pub type OnStateEntry<'a> = dyn FnMut(usize, &[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// An ordered store of the entries of all states of one subtask of an operator. States go by their number.
 ///
 /// All methods work from several threads; the cache has at most one of them write.
@@ -32,6 +36,13 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When they cannot be read, and what `entry` returns.
     fn scan(&self, state: usize, prefix: &[u8], entry: &mut OnEntry<'_>) -> Result<(), StoreError>;
+
+    /// Reads all entries as they are now, one state after the other in the order of the keys, however long that takes and whatever is
+    /// written meanwhile. `begun` is called once that holds.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read_all(&self, begun: &mut dyn FnMut(), entry: &mut OnStateEntry<'_>) -> Result<(), StoreError>;
 
     /// Writes some entries that were changed. They may be sorted on the way.
     ///

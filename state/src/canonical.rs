@@ -1,5 +1,5 @@
-//! Snapshots of an older version of a job, read as this one declares its state; and cut into pieces for a savepoint. Stores on disk, read
-//! without a program.
+//! Snapshots of an older version of a job, read as this one declares its state; and entries of every store in pieces for a savepoint.
+//! Stores on disk, read without a program.
 //!
 //! Stands between what was restored from storage and [`KeyedStore::restore`](crate::KeyedStore::restore), which takes only what is
 //! declared as it was written.
@@ -74,6 +74,64 @@ impl StateSnapshot {
             }
         }
         Ok(pieces)
+    }
+}
+
+/// Puts entries that come in the order of their stored keys together to pieces of canonical ones, and hands each on to `piece`.
+pub(crate) struct Pieces<'a, F> {
+    operator: &'a str,
+    description: &'a StoreDescription,
+    now_ms: Timestamp,
+    piece: F,
+    /// State and key group of what is collected.
+    open: Option<(usize, KeyGroup)>,
+    entries: Vec<u8>,
+}
+
+impl<'a, E: From<StoreError>, F: FnMut(&str, KeyGroup, &[u8]) -> Result<(), E>> Pieces<'a, F> {
+    /// For entries of the store of `operator`, without what has expired at `now_ms`.
+    pub(crate) fn new(
+        operator: &'a str,
+        description: &'a StoreDescription,
+        now_ms: Timestamp,
+        piece: F,
+    ) -> Self {
+        Self { operator, description, now_ms, piece, open: None, entries: Vec::new() }
+    }
+
+    /// Adds an entry of the state with this number.
+    pub(crate) fn add(&mut self, state: usize, stored: &[u8], value: &[u8]) -> Result<(), E> {
+        let Some(descriptor) = self.description.descriptors.get(state) else { return Ok(()) };
+        if descriptor.ttl.is_some_and(|ttl| ttl.is_over_stored(value, self.now_ms)) {
+            return Ok(());
+        }
+        let Some((group, key, map_key)) = split_key(descriptor.kind, stored) else {
+            let (operator, state) = (self.operator.to_string(), descriptor.name.clone());
+            let reason = "a key of it has no end".to_string();
+            return Err(StoreError::Damaged { operator, state, reason }.into());
+        };
+        if !self.description.groups.contains(group) {
+            return Ok(());
+        }
+        if self.open != Some((state, group)) || self.entries.len() >= SAVEPOINT_BLOCK_BYTES {
+            self.hand_on()?;
+            self.open = Some((state, group));
+        }
+        [key, map_key, value].into_iter().for_each(|part| self.entries.extend_from_slice(part));
+        Ok(())
+    }
+
+    /// Hands on what is left.
+    pub(crate) fn finish(mut self) -> Result<(), E> {
+        self.hand_on()
+    }
+
+    fn hand_on(&mut self) -> Result<(), E> {
+        let Some((state, group)) = self.open.take() else { return Ok(()) };
+        let name = &self.description.descriptors[state].name;
+        let handed_on = (self.piece)(name, group, &self.entries);
+        self.entries.clear();
+        handed_on
     }
 }
 

@@ -5,17 +5,21 @@
 //! written in their order; an epoch is sealed when all of it is behind the cache and its checkpoint is made or given up; one
 //! that is dropped before it is written makes its store fail, because what it held is nowhere else.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
 use thalweg_common::id::CheckpointId;
+use thalweg_common::key_group::KeyGroup;
 use thalweg_common::limits::{EPOCH_BATCHES, EPOCH_CHUNK_BYTES};
 
 use crate::backend::{SharedBackend, StoreDescription, StoreFiles};
 use crate::cache::batch::EntryBatch;
+use crate::canonical::Pieces;
 use crate::error::StoreError;
 
 /// A piece of an epoch.
@@ -125,6 +129,8 @@ impl EpochSender {
 pub struct FrozenEpoch {
     checkpoint: CheckpointId,
     number: u64,
+    /// When it was frozen.
+    frozen_ms: Timestamp,
     operator: String,
     backend: SharedBackend,
     description: StoreDescription,
@@ -138,6 +144,7 @@ impl FrozenEpoch {
     pub(crate) fn new(
         checkpoint: CheckpointId,
         number: u64,
+        frozen_ms: Timestamp,
         operator: &str,
         backend: SharedBackend,
         description: StoreDescription,
@@ -145,8 +152,9 @@ impl FrozenEpoch {
     ) -> (Self, EpochSender) {
         let (sender, pieces) = sync_channel(EPOCH_BATCHES);
         let (operator, pieces) = (operator.to_string(), Mutex::new(pieces));
+        let is_written = false;
         let epoch =
-            Self { checkpoint, number, operator, backend, description, gate, pieces, is_written: false };
+            Self { checkpoint, number, frozen_ms, operator, backend, description, gate, pieces, is_written };
         (epoch, EpochSender { sender })
     }
 
@@ -165,6 +173,36 @@ impl FrozenEpoch {
         let files = self.backend.checkpoint(directory);
         self.gate.seal(self.number);
         Ok(StoreFiles { description: self.description.clone(), files: files? })
+    }
+
+    /// Writes the epoch as the task encodes it, and reads all state as it was at its barrier: `piece` takes the canonical entries of a
+    /// state and key group, in pieces that suit a savepoint, one state and in it one group after the other. Nothing is made of it on
+    /// disk. Blocks; the task and later epochs wait only until the epoch is written.
+    ///
+    /// # Errors
+    /// When it cannot be written; the store then fails, too. When it cannot be read, and what `piece` returns; the store goes on.
+    pub fn read<E: From<StoreError>>(
+        mut self,
+        piece: impl FnMut(&str, KeyGroup, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.write()?;
+        let mut pieces = Pieces::new(&self.operator, &self.description, self.frozen_ms, piece);
+        let mut failed = None;
+        let read =
+            self.backend.read_all(&mut || self.gate.seal(self.number), &mut |state, key, value| match pieces
+                .add(state, key, value)
+            {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            });
+        read?;
+        match failed {
+            Some(error) => Err(error),
+            None => pieces.finish(),
+        }
     }
 
     /// Writes the epoch without making a checkpoint, for one that was aborted: what has changed must not be lost.

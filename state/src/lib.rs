@@ -54,7 +54,7 @@ mod store;
 mod tables;
 mod value;
 
-pub use backend::{Backend, OnEntry, OnFound, StoreDescription, StoreFile, StoreFiles};
+pub use backend::{Backend, OnEntry, OnFound, OnStateEntry, StoreDescription, StoreFile, StoreFiles};
 pub use cache::batch::{EntryBatch, StoredEntry};
 pub use cache::persistent::{CacheOptions, Drained};
 pub use canonical::{migrate_states, stored_entries};

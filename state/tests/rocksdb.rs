@@ -215,11 +215,8 @@ impl<F: Subject> Job<F> {
     }
 
     fn savepoint(&mut self, parallelism: u32, kind: Kind) {
-        let savepoints: Vec<BTreeMap<String, StateSnapshot>> = self
-            .subtasks
-            .iter_mut()
-            .map(|subtask| canonical::<F>(subtask.store.snapshot().unwrap()))
-            .collect();
+        let savepoints: Vec<BTreeMap<String, StateSnapshot>> =
+            self.subtasks.iter_mut().map(|subtask| canonical::<F>(subtask.canonical())).collect();
         match kind {
             Kind::RocksDb => self.start(parallelism, |_| Vec::new()),
             Kind::Memory => {

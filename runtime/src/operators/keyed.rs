@@ -189,8 +189,8 @@ where
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
         let operator = self.open.operator_id;
-        // The epoch is written beside the processing; the barrier goes on at once. A savepoint is independent of the store.
-        let frozen = if barrier.is_savepoint { None } else { self.store.freeze(barrier.id)? };
+        // The epoch is written beside the processing; the barrier goes on at once.
+        let frozen = self.store.freeze(barrier.id)?;
         let entry = snapshot.operator(operator);
         if frozen.is_none() {
             entry.keyed_state = self.store.snapshot()?;

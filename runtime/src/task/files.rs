@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
@@ -35,10 +36,10 @@ pub(super) struct Stored {
     pub(super) uploaded_bytes: u64,
 }
 
-/// Writes what was frozen, and nothing else: its checkpoint is given up.
-pub(super) async fn give_up(frozen: FrozenStore) -> Result<(), Failure> {
-    let given_up = blocking("write an epoch", move || frozen.epoch.give_up()).await;
-    Ok(given_up.map_err(ended)??)
+/// Writes what was frozen, and nothing else: its checkpoint or savepoint is given up.
+pub(crate) async fn give_up(frozen: Vec<FrozenStore>) -> Result<(), Failure> {
+    let writing = frozen.into_iter().map(|frozen| blocking("write an epoch", move || frozen.epoch.give_up()));
+    join_all(writing).await.into_iter().try_for_each(|given_up| Ok(given_up.map_err(ended)??))
 }
 
 /// Writes what was frozen and uploads the files that are new.
@@ -50,7 +51,7 @@ pub(super) async fn store(
     stores: &TaskStores,
 ) -> Result<Stored, Failure> {
     if stores.uploads().is_dead(checkpoint) {
-        give_up(frozen).await?;
+        give_up(vec![frozen]).await?;
         return Err(dead(checkpoint));
     }
     let FrozenStore { operator, epoch, directory } = frozen;
@@ -217,7 +218,7 @@ fn part(file: &StoreFile, place: FilePlace) -> ManifestFile {
     ManifestFile { name: file.name.clone(), size_bytes: file.size_bytes, checksum: file.checksum, place }
 }
 
-fn dead(checkpoint: CheckpointId) -> Failure {
+pub(super) fn dead(checkpoint: CheckpointId) -> Failure {
     Failure::external(format!("checkpoint {checkpoint} was given up before its state was stored"))
 }
 

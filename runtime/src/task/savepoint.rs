@@ -2,26 +2,32 @@
 //!
 //! Unlike a checkpoint's snapshot it is complete in itself and independent of parallelism, store and version. Keyed state goes by key
 //! group to whoever owns the group now; what a source or sink remembers is understood by its connector alone: its parts are shared
-//! out to the subtasks that there are now, anything else goes to the subtask of the same number.
+//! out to the subtasks that there are now, anything else goes to the subtask of the same number. What is in a store on disk is read and
+//! written piece by piece, never held as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::{Operator, StateDescriptor, Vertex};
-use thalweg_common::key_group::groups_of;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::key_group::{KeyGroup, groups_of};
 use thalweg_common::manifest::OperatorManifest;
 use thalweg_common::storage::{Storage, StorageFactory};
 use thalweg_common::task_scope::blocking;
 use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
 use thalweg_savepoint::{DataFile, OperatorWriter, Savepoint, SavepointError};
-use thalweg_state::{Entries, RestoreError, StateSnapshot, migrate_states};
+use thalweg_state::{Entries, FrozenEpoch, RestoreError, StateSnapshot, migrate_states};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
+use super::files;
 use super::upload::Owner;
 use crate::parts;
 use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
+use crate::stores::{FrozenStore, TaskStores};
 
 /// A savepoint that tasks restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,32 +38,44 @@ pub(crate) struct RestoredSavepoint {
     pub(crate) allow_non_restored_state: bool,
 }
 
-/// Writes a snapshot as data files into the savepoint's directory. Cutting, compressing and hashing take processor time, so all of
-/// it happens on a thread that nobody waits for.
+/// Writes a snapshot, with what was frozen of stores on disk, as data files into the savepoint's directory. Reading a store, cutting,
+/// compressing and hashing take time, so all of it happens on threads that nobody waits for, one for each operator: every epoch must
+/// be written soon, however long it takes to read the store behind it.
 ///
 /// # Errors
-/// When the storage refuses a file, or an entry is too large; the savepoint is then declined.
+/// When the storage refuses a file, a store cannot be written or read, or an entry is too large; the savepoint is then declined.
 pub(crate) async fn write(
-    snapshot: TaskSnapshot,
+    checkpoint: CheckpointId,
+    mut snapshot: TaskSnapshot,
+    frozen: Vec<FrozenStore>,
     owner: Owner,
     directory: Arc<dyn Storage>,
+    stores: &TaskStores,
 ) -> Result<SnapshotHandle, Failure> {
-    let runtime = Handle::current();
-    let written = blocking("write savepoint", move || {
-        runtime.block_on(async move {
-            let mut files = Vec::new();
-            // What has nothing to remember, such as a sink that prints, need not be declared as state either.
-            for (id, state) in snapshot.operators.into_iter().filter(|(_, state)| !is_empty(state)) {
-                let part = format!("{}-a{}", owner.subtask.index, owner.attempt);
-                let writer = OperatorWriter::new(Arc::clone(&directory), id, &part);
-                let mut writer = writer.of_subtask(owner.subtask.index);
-                write_operator(&mut writer, &state).await?;
-                files.extend(writer.finish().await.map_err(|error| failure(&error))?);
-            }
-            Ok::<_, Failure>(files)
-        })
+    let unwanted = CancellationToken::new();
+    // If nobody waits any more, what is being read ends, too.
+    let _guard = unwanted.clone().drop_guard();
+    let mut epochs = BTreeMap::new();
+    for FrozenStore { operator, epoch, .. } in frozen {
+        snapshot.operators.entry(operator).or_default();
+        epochs.insert(operator, epoch);
+    }
+    let writing = snapshot.operators.into_iter().filter_map(|(id, state)| {
+        let epoch = epochs.remove(&id);
+        // What has nothing to remember, such as a sink that prints, need not be declared as state either.
+        if epoch.is_none() && is_empty(&state) {
+            return None;
+        }
+        let part = format!("{}-a{}", owner.subtask.index, owner.attempt);
+        let writer = OperatorWriter::new(Arc::clone(&directory), id, &part).of_subtask(owner.subtask.index);
+        let (stores, unwanted) = (stores.clone(), unwanted.clone());
+        let writing = Writing { writer, checkpoint, stores, unwanted, runtime: Handle::current() };
+        Some(blocking("write savepoint", move || writing.write(state, epoch)))
     });
-    let files = written.await.map_err(|error| Failure::internal(error.to_string()))??;
+    let mut files = Vec::new();
+    for written in join_all(writing).await {
+        files.extend(written.map_err(|error| Failure::internal(error.to_string()))??);
+    }
     let size_bytes = files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size_bytes));
     let list = DataFile::encode_list(&files).map_err(|error| failure(&error))?;
     Ok(SnapshotHandle {
@@ -73,6 +91,55 @@ pub(crate) fn is_empty(state: &OperatorSnapshot) -> bool {
     state.operator_state.iter().all(Vec::is_empty)
         && state.parts.iter().all(|parts| parts.list.is_empty())
         && state.keyed_state.values().all(|state| state.groups.is_empty())
+}
+
+/// The state of one operator on its way into a savepoint, on a thread that may block.
+struct Writing {
+    writer: OperatorWriter,
+    checkpoint: CheckpointId,
+    stores: TaskStores,
+    unwanted: CancellationToken,
+    runtime: Handle,
+}
+
+impl Writing {
+    fn write(
+        mut self,
+        state: OperatorSnapshot,
+        epoch: Option<FrozenEpoch>,
+    ) -> Result<Vec<DataFile>, Failure> {
+        if let Some(epoch) = epoch {
+            self.read(epoch)?;
+        }
+        let Self { mut writer, runtime, .. } = self;
+        runtime.block_on(async {
+            write_operator(&mut writer, &state).await?;
+            writer.finish().await.map_err(|error| failure(&error))
+        })
+    }
+
+    /// Writes what is in a store on disk, as it was at the barrier.
+    fn read(&mut self, epoch: FrozenEpoch) -> Result<(), Failure> {
+        if self.is_given_up() {
+            // What has changed is written all the same: the store counts on it.
+            epoch.give_up()?;
+            return Err(files::dead(self.checkpoint));
+        }
+        epoch.read(|name, group, entries| {
+            if self.is_given_up() {
+                return Err(files::dead(self.checkpoint));
+            }
+            self.entries(name, group, entries)
+        })
+    }
+
+    fn entries(&mut self, state: &str, group: KeyGroup, entries: &[u8]) -> Result<(), Failure> {
+        self.runtime.block_on(self.writer.entries(state, group, entries)).map_err(|error| failure(&error))
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.unwanted.is_cancelled() || self.stores.uploads().is_dead(self.checkpoint)
+    }
 }
 
 /// Writes the state of an operator, except what is in a store's files.
@@ -225,3 +292,7 @@ fn other_parallelism(found: u32, declared: u32) -> String {
 fn failure(error: &SavepointError) -> Failure {
     Failure::external(error.to_string())
 }
+
+#[cfg(all(test, feature = "rocksdb"))]
+#[path = "savepoint_tests.rs"]
+mod tests;

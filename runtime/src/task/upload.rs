@@ -74,9 +74,7 @@ pub(crate) async fn store(
     let Some(storage) = directory.clone() else {
         let needs_directory = !frozen.is_empty() && !barrier.is_final;
         // What has changed is written all the same: the stores count on it.
-        for given_up in join_all(frozen.into_iter().map(files::give_up)).await {
-            given_up?;
-        }
+        files::give_up(frozen).await?;
         if needs_directory {
             return Err(Failure::user(
                 "checkpoints of state in RocksDB need a directory; set `execution.checkpointing.dir`",

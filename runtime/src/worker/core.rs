@@ -34,6 +34,8 @@ pub(crate) enum Action {
     Store(SubtaskId, TakenSnapshot),
     /// Write a task's part of a savepoint into this directory, then acknowledge or decline.
     WriteSavepoint(SubtaskId, TakenSnapshot, String),
+    /// A task's part of a savepoint that was given up before its directory was known.
+    GiveUp(SubtaskId, TakenSnapshot),
     /// Tell the task manager that a task cannot take part in the checkpoint.
     Decline(SubtaskId, CheckpointId, Failure),
     /// A command that comes too late; worth a line in the log.
@@ -111,8 +113,10 @@ impl WorkerCore {
                 self.tell(attempt, Mail::Completed { checkpoint, is_final })
             }
             Command::Aborted { attempt, checkpoint } => {
-                self.unannounced.retain(|(_, taken)| taken.barrier.id != checkpoint);
-                self.tell(attempt, Mail::Aborted { checkpoint })
+                let given_up = self.take_unannounced(checkpoint);
+                let mut actions = self.tell(attempt, Mail::Aborted { checkpoint });
+                actions.extend(given_up.into_iter().map(|(subtask, taken)| Action::GiveUp(subtask, taken)));
+                actions
             }
             Command::Shutdown => vec![Action::CancelTasks, Action::Shutdown],
         }
@@ -184,13 +188,17 @@ impl WorkerCore {
             return Vec::new();
         };
         self.savepoint = Some((barrier.id, directory.clone()));
-        let waiting = std::mem::take(&mut self.unannounced);
-        let (due, waiting) = waiting.into_iter().partition(|(_, taken)| taken.barrier.id == barrier.id);
-        self.unannounced = waiting;
-        let due: Vec<(SubtaskId, TakenSnapshot)> = due;
-        due.into_iter()
+        self.take_unannounced(barrier.id)
+            .into_iter()
             .map(|(subtask, taken)| Action::WriteSavepoint(subtask, taken, directory.clone()))
             .collect()
+    }
+
+    fn take_unannounced(&mut self, savepoint: CheckpointId) -> Vec<(SubtaskId, TakenSnapshot)> {
+        let waiting = std::mem::take(&mut self.unannounced);
+        let (taken, waiting) = waiting.into_iter().partition(|(_, taken)| taken.barrier.id == savepoint);
+        self.unannounced = waiting;
+        taken
     }
 
     fn on_snapshot(&mut self, subtask: SubtaskId, taken: TakenSnapshot) -> Vec<Action> {

@@ -114,6 +114,18 @@ fn failures_are_reported_until_the_attempt_is_cancelled() {
     assert_eq!(core.statuses().collect::<Vec<_>>(), [(A, TaskStatus::Failed), (B, TaskStatus::Canceled)]);
 }
 
+fn taken(barrier: Barrier) -> TakenSnapshot {
+    TakenSnapshot {
+        barrier,
+        snapshot: crate::snapshot::TaskSnapshot::default(),
+        frozen: Vec::new(),
+        in_flight: None,
+        start_delay: std::time::Duration::ZERO,
+        alignment: crate::event::Aligned::default(),
+        sync: std::time::Duration::ZERO,
+    }
+}
+
 #[test]
 fn checkpoints_concern_the_running_attempt_only() {
     let barrier = Barrier { id: 5, timestamp_ms: 0, is_final: true, is_savepoint: false };
@@ -133,15 +145,7 @@ fn checkpoints_concern_the_running_attempt_only() {
         assert!(is_ignored(&core.on_command(completed(attempt))), "attempt {attempt}");
     }
 
-    let taken = || TakenSnapshot {
-        barrier,
-        snapshot: crate::snapshot::TaskSnapshot::default(),
-        frozen: Vec::new(),
-        in_flight: None,
-        start_delay: std::time::Duration::ZERO,
-        alignment: crate::event::Aligned::default(),
-        sync: std::time::Duration::ZERO,
-    };
+    let taken = || taken(barrier);
     assert_eq!(core.on_report(report(2, B, News::Snapshot(taken()))), [Action::Store(B, taken())]);
     core.on_report(report(2, B, News::Status(TaskStatus::Finished)));
     core.on_report(report(2, B, News::Gone));
@@ -149,6 +153,24 @@ fn checkpoints_concern_the_running_attempt_only() {
     core.on_command(cancel(2));
     assert!(is_ignored(&core.on_command(completed(2))));
     assert_eq!(core.on_report(report(2, A, News::Snapshot(taken()))), []);
+}
+
+#[test]
+fn a_part_of_a_savepoint_waits_for_its_directory_and_is_given_up_with_it() {
+    let barrier = |id| Barrier { id, timestamp_ms: 0, is_final: false, is_savepoint: true };
+    let taken = |id| taken(barrier(id));
+    let mut core = running(2);
+    for id in [5, 6] {
+        assert_eq!(core.on_report(report(2, B, News::Snapshot(taken(id)))), []);
+    }
+    let given_up = core.on_command(Command::Aborted { attempt: 2, checkpoint: 5 });
+    assert_eq!(given_up.last(), Some(&Action::GiveUp(B, taken(5))));
+    let savepoint_directory = Some("there".to_string());
+    let trigger = Command::Trigger { attempt: 2, barrier: barrier(6), savepoint_directory };
+    let write = |subtask| Action::WriteSavepoint(subtask, taken(6), "there".into());
+    assert_eq!(core.on_command(trigger), [write(B), Action::Tell(A, Mail::Trigger(barrier(6)))]);
+    assert_eq!(core.on_report(report(2, A, News::Snapshot(taken(6)))), [write(A)]);
+    assert_eq!(core.on_command(Command::Aborted { attempt: 2, checkpoint: 6 }).len(), 2, "only mail");
 }
 
 #[test]

@@ -228,6 +228,15 @@ impl Worker {
                 Action::WriteSavepoint(subtask, taken, directory) => {
                     self.store(subtask, taken, Target::Savepoint(directory));
                 }
+                Action::GiveUp(subtask, taken) => {
+                    // What has changed is written all the same: the stores count on it.
+                    let given_up = async move {
+                        if let Err(failure) = files::give_up(taken.frozen).await {
+                            warn!("task {subtask} cannot write what a savepoint has frozen: {failure}");
+                        }
+                    };
+                    self.deployer.scope.spawn(&format!("given up savepoint of task {subtask}"), given_up);
+                }
                 Action::Decline(subtask, checkpoint, failure) => {
                     self.send(messages::declined(self.origin(subtask), checkpoint, failure)).await;
                 }
@@ -276,8 +285,12 @@ impl Worker {
                     upload::store(barrier, snapshot, frozen, in_flight, owner, directory, &stores).await
                 }
                 Target::Savepoint(uri) => match storages.open(&uri) {
-                    Ok(directory) => savepoint::write(snapshot, owner, directory).await.map(Stored::whole),
-                    Err(error) => Err(Failure::from(&error)),
+                    Ok(directory) => {
+                        let written =
+                            savepoint::write(barrier.id, snapshot, frozen, owner, directory, &stores).await;
+                        written.map(Stored::whole)
+                    }
+                    Err(error) => files::give_up(frozen).await.and(Err(Failure::from(&error))),
                 },
             };
             let message = match stored {

@@ -248,6 +248,7 @@ impl Persistent {
         let (epoch, sender) = FrozenEpoch::new(
             checkpoint,
             self.frozen_epochs,
+            tables.now_ms(),
             &self.operator,
             self.backend.clone(),
             description,

@@ -23,7 +23,7 @@ use thalweg_common::clock::SharedClock;
 use thalweg_common::graph::StateDescriptor;
 
 use self::expiry::ExpiryFilters;
-use crate::backend::{Backend, OnEntry, OnFound, StoreFile};
+use crate::backend::{Backend, OnEntry, OnFound, OnStateEntry, StoreFile};
 use crate::cache::batch::EntryBatch;
 use crate::error::StoreError;
 
@@ -34,6 +34,9 @@ const STATE_PREFIX: &str = "state.";
 
 /// RocksDB's own column family, which says how the others are written.
 const HEADER_FAMILY: &str = "default";
+
+/// Bytes that are read at once from a file that is read from its beginning to its end.
+const READ_AHEAD_BYTES: usize = 1 << 20;
 
 /// How entries are written: the version, and flags.
 type Format = [u8; 2];
@@ -253,6 +256,27 @@ impl Backend for RocksDb {
 
     fn scan(&self, state: usize, prefix: &[u8], entry: &mut OnEntry<'_>) -> Result<(), StoreError> {
         scan(&self.db, self.family(state)?, (prefix, behind(prefix)), &self.fault_of("read", state), entry)
+    }
+
+    fn read_all(&self, begun: &mut dyn FnMut(), entry: &mut OnStateEntry<'_>) -> Result<(), StoreError> {
+        let snapshot = self.db.snapshot();
+        begun();
+        for state in 0..self.families.len() {
+            let mut options = ReadOptions::default();
+            // What is read once shall not take the place of what the task reads.
+            options.fill_cache(false);
+            options.set_readahead_size(READ_AHEAD_BYTES);
+            let mut entries = snapshot.raw_iterator_cf_opt(self.family(state)?, options);
+            entries.seek_to_first();
+            while let Some((key, value)) = entries.item() {
+                if entry(state, key, value).is_break() {
+                    return Ok(());
+                }
+                entries.next();
+            }
+            entries.status().map_err(|error| self.fault_of("read", state).of(&error))?;
+        }
+        Ok(())
     }
 
     fn write(&self, batch: &mut EntryBatch) -> Result<(), StoreError> {

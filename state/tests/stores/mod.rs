@@ -1,16 +1,17 @@
 //! A subtask over either store, and the thread that writes its epochs.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_common::clock::{SharedClock, SystemClock};
-use thalweg_common::key_group::KeyGroupRange;
+use thalweg_common::key_group::{KeyGroupRange, groups_of};
 use thalweg_common::record::Record;
 use thalweg_state::{
-    CacheOptions, Drained, FrozenEpoch, KeyedStore, RocksDb, RocksDbMemory, RocksDbOptions, RocksDbSettings,
-    SelectError, StoreDescription, StoreError, StoreFiles,
+    CacheOptions, Drained, Entries, FrozenEpoch, KeyedStore, RocksDb, RocksDbMemory, RocksDbOptions,
+    RocksDbSettings, SelectError, StateSnapshot, StoreDescription, StoreError, StoreFiles,
 };
 
 use crate::function::{Expected, MAX_PARALLELISM, Subject};
@@ -96,6 +97,32 @@ impl<F: Subject> Subtask<F> {
         // What the writer fails with is the cause.
         let written = writer.join().unwrap()?;
         drained.map(|_| written)
+    }
+
+    /// All of its state as a savepoint has it: of a store on disk read beside the processing, behind the epochs before.
+    pub fn canonical(&mut self) -> BTreeMap<String, StateSnapshot> {
+        while !self.epochs.is_empty() {
+            self.try_finish(FrozenEpoch::give_up).unwrap();
+        }
+        let Some(epoch) = self.store.freeze(8).unwrap() else { return self.store.snapshot().unwrap() };
+        self.epochs.push(epoch);
+        let StoreDescription { descriptors, key_schema, .. } = wanted::<F>(groups_of(0, 1, MAX_PARALLELISM));
+        self.try_finish(move |epoch| {
+            let mut states = BTreeMap::new();
+            epoch.read(|name, group, entries| {
+                assert!(!entries.is_empty());
+                let state = states.entry(name.to_string()).or_insert_with(|| StateSnapshot {
+                    descriptor: descriptors.iter().find(|state| state.name == name).unwrap().clone(),
+                    key_schema: key_schema.clone(),
+                    groups: BTreeMap::new(),
+                });
+                let Entries(held) = state.groups.entry(group).or_default();
+                held.extend_from_slice(entries);
+                Ok::<_, StoreError>(())
+            })?;
+            Ok(states)
+        })
+        .unwrap()
     }
 
     /// Works with a store that may be full of changes that are frozen.
