@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
     }
 
     async fn at(&self, ms: u64) {
-        tokio::time::sleep(Duration::from_millis(ms.saturating_sub(self.now_ms()))).await; // the schedule's own time
+        tokio::time::sleep(Duration::from_millis(ms.saturating_sub(self.now_ms()))).await; // not a wait: the time of the schedule
     }
 
     async fn kill_by_schedule(&self, cluster: &mut Cluster) -> Result<()> {
