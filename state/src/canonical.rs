@@ -105,11 +105,7 @@ impl<'a, E: From<StoreError>, F: FnMut(&str, KeyGroup, &[u8]) -> Result<(), E>> 
         if descriptor.ttl.is_some_and(|ttl| ttl.is_over_stored(value, self.now_ms)) {
             return Ok(());
         }
-        let Some((group, key, map_key)) = split_key(descriptor.kind, stored) else {
-            let (operator, state) = (self.operator.to_string(), descriptor.name.clone());
-            let reason = "a key of it has no end".to_string();
-            return Err(StoreError::Damaged { operator, state, reason }.into());
-        };
+        let (group, key, map_key) = split(self.operator, descriptor, stored)?;
         if !self.description.groups.contains(group) {
             return Ok(());
         }
@@ -155,14 +151,23 @@ pub fn stored_entries(
         if descriptor.ttl.is_some_and(|ttl| ttl.is_over_stored(value, now_ms)) {
             return Ok(());
         }
-        let (_, key, map_key) = split_key(descriptor.kind, stored).ok_or_else(|| {
-            let (operator, state) = (operator.to_string(), descriptor.name.clone());
-            StoreError::Damaged { operator, state, reason: "a key of it has no end".to_string() }
-        })?;
+        let (_, key, map_key) = split(operator, descriptor, stored)?;
         [key, map_key, value].iter().for_each(|part| entries.extend_from_slice(part));
         Ok(())
     })?;
     Ok(Entries(entries))
+}
+
+/// Key group, key and map key of a stored key.
+fn split<'a>(
+    operator: &str,
+    descriptor: &StateDescriptor,
+    stored: &'a [u8],
+) -> Result<(KeyGroup, &'a [u8], &'a [u8]), StoreError> {
+    split_key(descriptor.kind, stored).ok_or_else(|| {
+        let (operator, state) = (operator.to_string(), descriptor.name.clone());
+        StoreError::Damaged { operator, state, reason: "a key of it has no end".to_string() }
+    })
 }
 
 /// All states of an operator as the program declares them now. Those that it does not declare any more are dropped if
