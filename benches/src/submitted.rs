@@ -18,6 +18,15 @@ use thalweg_proto::model::{Checkpoints, JobDetails};
 use crate::progress::Point;
 use crate::usage;
 
+/// A setting of a job as it is given to a measurement: `KEY=VALUE`.
+///
+/// # Errors
+/// When there is no `=`, with what to write.
+pub fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// Whether a cluster has started this process to plan or run a job.
 pub fn is_job() -> bool {
     std::env::var_os("THALWEG_MODE").is_some()

@@ -94,13 +94,8 @@ struct Options {
     #[arg(long, default_value_t = 1_000_000)]
     rate: u64,
     /// Settings of the job: KEY=VALUE.
-    #[arg(short = 'D', value_parser = setting)]
+    #[arg(short = 'D', value_parser = submitted::setting)]
     set: Vec<(String, String)>,
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// What the job is told.

@@ -62,7 +62,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000])]
     state_mb: Vec<usize>,
     /// Settings of the job: KEY=VALUE.
-    #[arg(short = 'D', value_parser = setting)]
+    #[arg(short = 'D', value_parser = submitted::setting)]
     set: Vec<(String, String)>,
 }
 
@@ -98,11 +98,6 @@ impl Case {
         let from_local = if matches!(self, Self::MemoryLocal | Self::Local) { "true" } else { "false" };
         [("state.backend.type", backend), ("execution.state-recovery.from-local", from_local)]
     }
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// What the job is told.
