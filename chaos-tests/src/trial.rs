@@ -96,6 +96,19 @@ impl Trial {
         .await
     }
 
+    /// Waits, doing `meanwhile` again and again, until the job has begun so many attempts more.
+    ///
+    /// # Errors
+    /// When the deadline passes.
+    pub async fn more_attempts(&self, count: u32, meanwhile: impl Fn() -> Result<()>) -> Result<()> {
+        let wanted = self.details().await?.summary.attempt + count;
+        wait::until("more attempts", async || {
+            meanwhile()?;
+            Ok((self.details().await?.summary.attempt >= wanted).then_some(()))
+        })
+        .await
+    }
+
     /// Waits, doing `meanwhile` again and again, until the job has failed for a reason with all these words, and answers it.
     ///
     /// # Errors

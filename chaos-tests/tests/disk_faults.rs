@@ -93,12 +93,7 @@ async fn a_job_that_tolerates_no_failed_checkpoint_starts_again_until_there_is_r
     let cause =
         ["No space left on device", &place.display().to_string(), "free some space", "0 are tolerated"];
     trial.failure(&cause, || disk.fill()).await?;
-    let attempt = trial.details().await?.summary.attempt;
-    wait::until("more attempts", async || {
-        disk.fill()?;
-        Ok((trial.details().await?.summary.attempt > attempt + 2).then_some(()))
-    })
-    .await?;
+    trial.more_attempts(3, || disk.fill()).await?;
     assert_says(&trial.shown("describe")?, &["No space left on device", "free some space"]);
     let retained = trial.retained().await?;
     disk.resize(2 * LARGE)?;
@@ -145,12 +140,7 @@ async fn a_full_disk_below_the_state_of_a_worker_sends_the_job_back_until_there_
     let trial = Trial::start(cluster, &place.display().to_string(), &[]).await?;
     let cause = ["No space left on device", &state.display().to_string(), "free"];
     trial.failure(&cause, || disk.fill()).await?;
-    let attempt = trial.details().await?.summary.attempt;
-    wait::until("more attempts", async || {
-        disk.fill()?;
-        Ok((trial.details().await?.summary.attempt > attempt + 2).then_some(()))
-    })
-    .await?;
+    trial.more_attempts(3, || disk.fill()).await?;
     let shown = trial.shown("describe")?;
     assert_says(&shown, &cause);
     let retained = trial.retained().await?;
@@ -173,11 +163,7 @@ async fn a_read_only_disk_below_the_state_of_a_worker_sends_the_job_back_until_i
     let cause = ["Read-only file system", &state.display().to_string()];
     let said = trial.failure(&cause, || Ok(())).await?;
     assert!(said.contains("make the disk writable") || said.contains("mount the file system"), "{said}");
-    let attempt = trial.details().await?.summary.attempt;
-    wait::until("more attempts", async || {
-        Ok((trial.details().await?.summary.attempt > attempt + 1).then_some(()))
-    })
-    .await?;
+    trial.more_attempts(2, || Ok(())).await?;
     assert_says(&trial.shown("describe")?, &cause);
     let retained = trial.retained().await?;
     // An attempt that has failed has closed its files.
