@@ -377,7 +377,7 @@ macro_rules! tuple {
                 $(self.$index.encode(out);)+
             }
 
-            #[inline]
+            #[inline(always)]
             fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
                 Ok(($($name::decode(bytes)?,)+))
             }
