@@ -54,7 +54,20 @@ pub fn run_job(
     checkpoint_interval: Option<Duration>,
     topology: impl FnOnce(&Environment) -> Tallies,
 ) -> Result<Tally> {
-    let mut cluster = LocalCluster::new().configure("parallelism.default", parallelism);
+    run_job_with(LocalCluster::new(), parallelism, checkpoint_interval, topology)
+}
+
+/// Runs a job in this process, with the settings of `cluster`.
+///
+/// # Errors
+/// When the job fails.
+pub fn run_job_with(
+    cluster: LocalCluster,
+    parallelism: u32,
+    checkpoint_interval: Option<Duration>,
+    topology: impl FnOnce(&Environment) -> Tallies,
+) -> Result<Tally> {
+    let mut cluster = cluster.configure("parallelism.default", parallelism);
     if let Some(interval) = checkpoint_interval {
         let interval = format!("{} ms", interval.as_millis());
         cluster = cluster.configure("execution.checkpointing.interval", interval);

@@ -1,7 +1,7 @@
 //! The same work on Apache Flink and on Thalweg, in turn on the same machine: events per CPU second of each.
 //!
 //! Flink's side is what its scripts measure (see [`thalweg_benches::flink`]): parallelism 1, object reuse, state on the
-//! heap, a virtual machine that is warm, CPU time of its process between the first record and the last. Ours is a job in
+//! heap or in RocksDB, a virtual machine that is warm, CPU time of its process between the first record and the last. Ours is a job in
 //! this process at parallelism 1, CPU time of the whole process from its start to its end. Both make the same
 //! distribution of events by number as fast as they can, and both sinks only count.
 
@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use thalweg::Environment;
-use thalweg_benches::contest::{measured, run_job};
+use thalweg::testing::LocalCluster;
+use thalweg_benches::contest::{measured, run_job_with};
 use thalweg_benches::flink::{Case, Figure, Flink, Lacking};
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::nexmark::generator::Generator;
@@ -37,6 +38,9 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// What the name of a case with guarantees ends with.
 const EXACTLY_ONCE: &str = "_exactly_once";
 
+/// What the name of a case with state in RocksDB ends with, before that.
+const ROCKSDB: &str = "_rocksdb";
+
 /// How many different words and numbers are counted.
 const KEYS: u64 = 10_000;
 
@@ -59,7 +63,7 @@ struct Options {
     /// environment variables SECS and WARM say.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// The cases, with commas between them; also with `_exactly_once` behind them, but for the shuffles.
+    /// The cases, with commas between them; also with `_rocksdb`, `_exactly_once` or both behind them, but for the shuffles.
     #[arg(long, value_delimiter = ',', default_values = ALL)]
     cases: Vec<String>,
     /// The directory of the peers, with Flink's scripts in `flink`.
@@ -68,7 +72,7 @@ struct Options {
 }
 
 /// The cases of a run that names none.
-const ALL: [&str; 12] = [
+const ALL: [&str; 14] = [
     "q0",
     "q1",
     "q2",
@@ -78,6 +82,8 @@ const ALL: [&str; 12] = [
     "keyed_count",
     "word_count_exactly_once",
     "keyed_count_exactly_once",
+    "word_count_rocksdb",
+    "word_count_rocksdb_exactly_once",
     "shuffle_100b",
     "shuffle_strings",
     "shuffle_1000b",
@@ -103,6 +109,7 @@ enum Work {
 struct Contest {
     name: String,
     work: Work,
+    is_in_rocksdb: bool,
     checkpoint_interval: Option<Duration>,
 }
 
@@ -140,6 +147,10 @@ impl Contest {
             Some(work) => (work, Some(CHECKPOINT_INTERVAL)),
             None => (name, None),
         };
+        let (work, is_in_rocksdb) = match work.strip_suffix(ROCKSDB) {
+            Some(work) => (work, true),
+            None => (work, false),
+        };
         let work = match work {
             "word_count" => Work::WordCount,
             "keyed_count" => Work::KeyedCount,
@@ -149,7 +160,7 @@ impl Contest {
                 Work::Query(query.parse().map_err(anyhow::Error::msg)?)
             }
         };
-        Ok(Self { name: name.to_string(), work, checkpoint_interval: interval })
+        Ok(Self { name: name.to_string(), work, is_in_rocksdb, checkpoint_interval: interval })
     }
 
     fn on_flink(&self) -> Case {
@@ -159,7 +170,8 @@ impl Contest {
             Work::KeyedCount => "longcount",
         };
         let checkpoints = self.checkpoint_interval.map(|interval| format!(" ckpt={}", interval.as_millis()));
-        let arguments = format!("case={case} par=1 keys={KEYS}{}", checkpoints.unwrap_or_default());
+        let store = if self.is_in_rocksdb { " backend=rocksdb" } else { "" };
+        let arguments = format!("case={case} par=1 keys={KEYS}{store}{}", checkpoints.unwrap_or_default());
         Case { group: format!("compare-{}", self.name), arguments }
     }
 
@@ -178,7 +190,10 @@ impl Contest {
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..options.runs.max(1) {
             let figure = flink.measure(&self.on_flink().group)?;
-            let job = || run_job(1, self.checkpoint_interval, |env| self.work.topology(env, events));
+            let store = if self.is_in_rocksdb { "rocksdb" } else { "hashmap" };
+            let cluster = LocalCluster::new().configure("state.backend.type", store);
+            let job =
+                || run_job_with(cluster, 1, self.checkpoint_interval, |env| self.work.topology(env, events));
             let (tally, cost) = measured(job)?;
             self.check(tally.count as f64 / events as f64, &figure)?;
             theirs.push(figure.events_per_cpu_second);
@@ -277,6 +292,8 @@ mod tests {
         );
         let case = on_flink("word_count_exactly_once").expect("a case");
         assert_eq!(case.arguments, "case=wordcount par=1 keys=10000 ckpt=1000");
+        let case = on_flink("word_count_rocksdb_exactly_once").expect("a case");
+        assert_eq!(case.arguments, "case=wordcount par=1 keys=10000 backend=rocksdb ckpt=1000");
         for name in ALL.into_iter().filter(|name| !name.starts_with("shuffle")) {
             assert!(on_flink(name).is_ok(), "{name}");
         }
@@ -289,7 +306,8 @@ mod tests {
     #[test]
     fn the_jobs_count_every_event_and_words_are_words() {
         for work in [Work::WordCount, Work::KeyedCount] {
-            let tally = run_job(1, None, |env| work.topology(env, 1_000)).expect("the job ends");
+            let job = |env: &Environment| work.topology(env, 1_000);
+            let tally = run_job_with(LocalCluster::new(), 1, None, job).expect("the job ends");
             assert_eq!(tally.count, 1_000, "{work:?}");
         }
         for number in 0..KEYS {
