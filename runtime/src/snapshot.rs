@@ -1,6 +1,7 @@
 //! A task's snapshot: the state of all operators of its chain at one barrier.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub struct OperatorSnapshot {
     pub parts: Option<Parts>,
     /// Keyed state, by state name.
     pub keyed_state: BTreeMap<String, StateSnapshot>,
+    /// More of it, which was fetched to be restored into a store on disk: files on this machine, in the order in which they are read.
+    #[serde(skip)]
+    pub(crate) spooled: Vec<PathBuf>,
     /// Keyed state in a store on disk, as the files of that store.
     pub store: Option<StoreManifest>,
 }

@@ -11,20 +11,24 @@ mod draining;
 mod local;
 mod uploads;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use thalweg_common::codec;
 use thalweg_common::config::{ConfigKey, Configuration, keys, managed_memory_bytes};
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::{JobGraph, StateKind};
 use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId, SubtaskId};
-use thalweg_state::{Declarations, FrozenEpoch, KeyedStore, StateKey};
+use thalweg_state::{Declarations, FrozenEpoch, KeyedStore, StateKey, StateSnapshot};
 
 pub(crate) use self::draining::Draining;
 pub(crate) use self::local::{LocalCopies, Unusable, Wanted};
 pub(crate) use self::uploads::{FileId, Files, Uploads};
 use crate::program::OperatorContext;
 use crate::slot::{self, SlotId};
+use crate::task::files::local_failure;
 
 /// Which store keeps keyed state: `state.backend.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -294,10 +298,38 @@ impl TaskStores {
         }
         .with_clock(Arc::clone(&context.open.clock));
         for snapshot in &context.restored {
+            for path in &snapshot.spooled {
+                store.restore(&read_spooled(path)?)?;
+            }
             store.restore(&snapshot.keyed_state)?;
         }
         Ok(store)
     }
+
+    /// Puts keyed state of an operator that is to be restored into a file of the task's own, so that it need not be held in memory.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(crate) fn spool(
+        &self,
+        operator: OperatorId,
+        number: usize,
+        states: &BTreeMap<String, StateSnapshot>,
+    ) -> Result<PathBuf, Failure> {
+        let path = self.fetched(&format!("{operator}-savepoint-{number}"));
+        let bytes = codec::to_bytes(states).map_err(|error| Failure::internal(error.to_string()))?;
+        let written = fs::create_dir_all(self.fetched("")).and_then(|()| fs::write(&path, bytes));
+        written.map_err(|error| local_failure("write", &path, error))?;
+        Ok(path)
+    }
+}
+
+/// Takes back what was spooled.
+fn read_spooled(path: &Path) -> Result<BTreeMap<String, StateSnapshot>, Failure> {
+    let bytes = fs::read(path).and_then(|bytes| fs::remove_file(path).map(|()| bytes));
+    let bytes = bytes.map_err(|error| local_failure("read", path, error))?;
+    codec::from_bytes(&bytes)
+        .map_err(|error| Failure::external(format!("{} is damaged: {error}", path.display())))
 }
 
 /// The directory of an attempt below that of its worker.

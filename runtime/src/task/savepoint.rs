@@ -3,17 +3,19 @@
 //! Unlike a checkpoint's snapshot it is complete in itself and independent of parallelism, store and version. Keyed state goes by key
 //! group to whoever owns the group now; what a source or sink remembers is understood by its connector alone: its parts are shared
 //! out to the subtasks that there are now, anything else goes to the subtask of the same number. What is in a store on disk is read and
-//! written piece by piece, never held as a whole.
+//! written piece by piece, never held as a whole, and so is what is restored into one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::{Operator, StateDescriptor, Vertex};
+use thalweg_common::graph::{Operator, Vertex};
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::{KeyGroup, groups_of};
+use thalweg_common::limits::EPOCH_CHUNK_BYTES;
 use thalweg_common::manifest::OperatorManifest;
 use thalweg_common::storage::{Storage, StorageFactory};
 use thalweg_common::task_scope::blocking;
@@ -162,7 +164,7 @@ pub(crate) async fn write_operator(
     Ok(())
 }
 
-/// Reads what the subtask `index` of a vertex restores of a savepoint at this time.
+/// Reads what the subtask `index` of a vertex restores of a savepoint at this time. Keyed state for a store on disk is spooled there.
 ///
 /// # Errors
 /// When a file is missing or damaged, or the state does not fit what the program declares.
@@ -171,9 +173,10 @@ pub(crate) async fn read(
     storages: &StorageFactory,
     vertex: &Vertex,
     index: u32,
+    stores: &TaskStores,
     now_ms: Timestamp,
 ) -> Result<TaskSnapshot, Failure> {
-    let (runtime, vertex) = (Handle::current(), vertex.clone());
+    let (runtime, vertex, stores) = (Handle::current(), vertex.clone(), stores.clone());
     let directory = storages.open(&savepoint.path).map_err(|error| Failure::from(&error))?;
     let read = blocking("read savepoint", move || {
         runtime.block_on(async move {
@@ -181,8 +184,19 @@ pub(crate) async fn read(
             let mut snapshot = TaskSnapshot::default();
             for operator in &vertex.operators {
                 if let Some(found) = from.metadata().manifest.operator(operator.id) {
-                    let reading = Reading { from: &from, found, operator, vertex: &vertex, index };
-                    let state = reading.read(savepoint.allow_non_restored_state, now_ms).await;
+                    let allow_non_restored_state = savepoint.allow_non_restored_state;
+                    let (from, vertex, stores) = (&from, &vertex, &stores);
+                    let reading = Reading {
+                        from,
+                        found,
+                        operator,
+                        vertex,
+                        index,
+                        stores,
+                        allow_non_restored_state,
+                        now_ms,
+                    };
+                    let state = reading.read().await;
                     let state = state.map_err(|failure| failure.context(&operator.name))?;
                     snapshot.operators.insert(operator.id, state);
                 }
@@ -201,39 +215,29 @@ struct Reading<'a> {
     operator: &'a Operator,
     vertex: &'a Vertex,
     index: u32,
+    stores: &'a TaskStores,
+    allow_non_restored_state: bool,
+    now_ms: Timestamp,
 }
 
 impl Reading<'_> {
-    async fn read(
-        &self,
-        allow_non_restored_state: bool,
-        now_ms: Timestamp,
-    ) -> Result<OperatorSnapshot, Failure> {
-        let states = self.keyed_state().await?;
-        let declared: Vec<StateDescriptor> =
-            self.operator.states.iter().filter(|state| state.kind.is_keyed()).cloned().collect();
-        let keyed_state = match self.operator.key_schema.as_ref().or(self.found.key_schema.as_ref()) {
-            Some(keys) => {
-                let name = &self.operator.name;
-                let migrated =
-                    migrate_states(name, states, &declared, keys, now_ms, allow_non_restored_state);
-                migrated.map_err(|error: RestoreError| Failure::user(error.to_string()).permanent())?
-            }
-            None => BTreeMap::new(),
-        };
+    async fn read(&self) -> Result<OperatorSnapshot, Failure> {
+        let (keyed_state, spooled) = self.keyed_state().await?;
         let items = self.from.items_by_subtask(self.operator.id).await.map_err(|error| failure(&error))?;
         let parts = parts::of_items(&items, self.found.parallelism, self.index, self.vertex.parallelism)?;
         let operator_state = if parts.is_some() { Vec::new() } else { self.positions(items)? };
-        Ok(OperatorSnapshot { operator_state, parts, keyed_state, store: None })
+        Ok(OperatorSnapshot { operator_state, parts, keyed_state, spooled, store: None })
     }
 
-    async fn keyed_state(&self) -> Result<BTreeMap<String, StateSnapshot>, Failure> {
+    /// The keyed state, as the program declares it now; what comes first in files, if there is much of it and it goes into a store on
+    /// disk.
+    async fn keyed_state(&self) -> Result<(States, Vec<PathBuf>), Failure> {
         let (Some(key_schema), true) = (&self.found.key_schema, self.found.is_keyed()) else {
-            return Ok(BTreeMap::new());
+            return Ok(Default::default());
         };
         let Vertex { parallelism, max_parallelism, .. } = *self.vertex;
         if !self.operator.states.iter().any(|state| state.kind.is_keyed()) {
-            return Ok(BTreeMap::new());
+            return Ok(Default::default());
         }
         if max_parallelism != self.found.max_parallelism {
             let message = format!(
@@ -243,7 +247,7 @@ impl Reading<'_> {
             return Err(Failure::user(message).permanent());
         }
         let groups = groups_of(self.index, parallelism, max_parallelism);
-        let mut states: BTreeMap<String, StateSnapshot> = BTreeMap::new();
+        let (mut states, mut bytes, mut spooled) = (States::new(), 0, Vec::new());
         let visited = self.from.visit(self.operator.id, groups, |name, group, entries| {
             if !states.contains_key(name) {
                 let Some(descriptor) = self.found.state(name).cloned() else { return Ok(()) };
@@ -253,11 +257,28 @@ impl Reading<'_> {
             if let Some(state) = states.get_mut(name) {
                 let Entries(held) = state.groups.entry(group).or_default();
                 held.extend_from_slice(entries);
+                bytes += entries.len();
             }
-            Ok::<_, SavepointError>(())
+            if bytes >= EPOCH_CHUNK_BYTES && self.stores.is_on_disk() {
+                bytes = 0;
+                let states = self.migrate(std::mem::take(&mut states))?;
+                spooled.push(self.stores.spool(self.operator.id, spooled.len(), &states)?);
+            }
+            Ok::<_, Unreadable>(())
         });
-        visited.await.map_err(|error| failure(&error))?;
-        Ok(states)
+        visited.await.map_err(|Unreadable(failure)| failure)?;
+        Ok((self.migrate(states)?, spooled))
+    }
+
+    fn migrate(&self, states: States) -> Result<States, Failure> {
+        let Operator { name, states: declared, key_schema, .. } = self.operator;
+        let Some(keys) = key_schema.as_ref().or(self.found.key_schema.as_ref()) else {
+            return Ok(States::new());
+        };
+        let declared: Vec<_> = declared.iter().filter(|state| state.kind.is_keyed()).cloned().collect();
+        let migrated =
+            migrate_states(name, states, &declared, keys, self.now_ms, self.allow_non_restored_state);
+        migrated.map_err(|error: RestoreError| Failure::user(error.to_string()).permanent())
     }
 
     /// What the subtask itself remembers.
@@ -287,6 +308,24 @@ fn other_parallelism(found: u32, declared: u32) -> String {
         "its state has no parts: it was written by {found} subtasks and cannot be divided among {declared}; keep its parallelism \
          with `set_parallelism({found})`, and change that of the other operators"
     )
+}
+
+/// Keyed state by name.
+type States = BTreeMap<String, StateSnapshot>;
+
+/// Why a savepoint, or the copy of it on this machine, cannot be restored.
+struct Unreadable(Failure);
+
+impl From<SavepointError> for Unreadable {
+    fn from(error: SavepointError) -> Self {
+        Self(failure(&error))
+    }
+}
+
+impl From<Failure> for Unreadable {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
 }
 
 fn failure(error: &SavepointError) -> Failure {

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use thalweg_common::graph::StateKind;
+use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::id::{JobId, SubtaskId};
 use thalweg_common::manifest::StateManifest;
 use thalweg_common::record::Record as _;
+use thalweg_common::schema::Schema;
 use thalweg_savepoint::Metadata;
 
 use crate::event::Barrier;
@@ -92,6 +93,21 @@ async fn checkpoint(
     stored
 }
 
+/// That of the operator whose state is in these files. The descriptor says no more than what is needed to read them.
+fn manifest_of(files: &[DataFile], value: Schema) -> StateManifest {
+    let state = files.iter().flat_map(|file| file.states.keys()).next().unwrap();
+    let operator = OperatorManifest {
+        id: OPERATOR,
+        uid: None,
+        name: "Count".into(),
+        parallelism: 1,
+        max_parallelism: 128,
+        key_schema: Some(u64::schema()),
+        states: vec![StateDescriptor::new(state, StateKind::Value, value)],
+    };
+    StateManifest { job_name: "counts".into(), operators: vec![operator] }
+}
+
 /// The counts in a savepoint, with their key groups.
 async fn read_counts(
     directory: &Arc<dyn Storage>,
@@ -100,19 +116,7 @@ async fn read_counts(
     let SnapshotLocation::DataFiles(list) = &handle.location else { unreachable!("{handle:?}") };
     let files = DataFile::decode_list(list).unwrap();
     assert_eq!(handle.size_bytes, files.iter().map(|file| file.size_bytes).sum::<u64>());
-    // The descriptor says no more than what is needed to read the files.
-    let state = files.iter().flat_map(|file| file.states.keys()).next().unwrap();
-    let state = StateDescriptor::new(state, StateKind::Value, <(u64, u64)>::schema());
-    let operator = OperatorManifest {
-        id: OPERATOR,
-        uid: None,
-        name: "Count".into(),
-        parallelism: 1,
-        max_parallelism: 128,
-        key_schema: Some(u64::schema()),
-        states: vec![state],
-    };
-    let manifest = StateManifest { job_name: "counts".into(), operators: vec![operator] };
+    let manifest = manifest_of(&files, <(u64, u64)>::schema());
     Metadata::new(JobId(1), 1, 0, manifest, files).write(&**directory).await.unwrap();
     let savepoint = Savepoint::open(Arc::clone(directory)).await.unwrap();
     let mut counts = BTreeMap::new();
@@ -158,6 +162,76 @@ async fn a_savepoint_of_a_store_larger_than_its_cache_is_that_of_memory_at_the_b
     }
     assert!(savepoints[0] == savepoints[1]);
     assert!(savepoints[0].len() as u64 == KEYS && savepoints[0].values().all(|count| *count == 1));
+}
+
+#[tokio::test]
+async fn more_than_fits_into_memory_comes_from_a_savepoint_into_a_store_on_disk() {
+    const LARGE: u64 = 40_000;
+    let text = |key: u64| format!("{key:01000}");
+    let longest = operators::reduce(
+        |pair: &(u64, String)| pair.0,
+        |a: (u64, String), b: (u64, String)| if b.1.len() > a.1.len() { b } else { a },
+    );
+    let open =
+        |setup| OperatorHarness::<(u64, String), (u64, String)>::open(longest.as_ref(), setup).unwrap();
+    let push = |harness: &mut OperatorHarness<_, _>, text: &dyn Fn(u64) -> String| {
+        for part in 0..LARGE / 1_000 {
+            let keys = part * 1_000..(part + 1) * 1_000;
+            harness.push(keys.map(|key| (key, text(key))).collect()).unwrap();
+        }
+        harness.output()
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = directory(&temporary.path().join("savepoint"));
+    let setup = Setup::default();
+    let stores = setup.stores();
+    let mut harness = open(setup);
+    push(&mut harness, &text);
+    let mut task = TaskSnapshot::default();
+    task.operators.insert(OPERATOR, harness.barrier(1).unwrap());
+    let handle = write(1, task, Vec::new(), OWNER, Arc::clone(&directory), &stores).await.unwrap();
+    let SnapshotLocation::DataFiles(list) = &handle.location else { unreachable!("{handle:?}") };
+    let files = DataFile::decode_list(list).unwrap();
+    let manifest = manifest_of(&files, <(u64, String)>::schema());
+    let states = manifest.operators[0].states.clone();
+    Metadata::new(JobId(1), 1, 0, manifest, files).write(&*directory).await.unwrap();
+
+    let operator = Operator {
+        node: 0,
+        id: OPERATOR,
+        uid: None,
+        name: "Longest".into(),
+        kind: "reduce".into(),
+        location: String::new(),
+        inputs: Vec::new(),
+        states,
+        key_schema: Some(u64::schema()),
+    };
+    let vertex = Vertex {
+        name: "Longest".into(),
+        parallelism: 1,
+        max_parallelism: 128,
+        slot_sharing_group: "default".into(),
+        operators: vec![operator],
+    };
+    let from = || RestoredSavepoint { path: directory.uri().to_string(), allow_non_restored_state: false };
+    let storages = StorageFactory::default();
+    let disk = Setup::default().on_disk(&temporary.path().join("store"), MEMORY);
+    let restored = read(from(), &storages, &vertex, 0, &disk.stores(), 0).await.unwrap();
+    let state = restored.operators[&OPERATOR].clone();
+    let files = state.spooled.clone();
+    assert!(!files.is_empty() && files.iter().all(|file| file.exists()), "{files:?}");
+    let in_memory: usize =
+        state.keyed_state.values().flat_map(|state| state.groups.values()).map(|e| e.0.len()).sum();
+    assert!(in_memory < EPOCH_CHUNK_BYTES, "{in_memory} bytes");
+    let mut harness = open(disk.restoring(state));
+    assert!(files.iter().all(|file| !file.exists()), "they were read");
+    for (key, longest) in push(&mut harness, &|_| "short".to_string()) {
+        assert_eq!(longest, text(key));
+    }
+    // A store in memory takes all of it at once.
+    let restored = read(from(), &storages, &vertex, 0, &Setup::default().stores(), 0).await.unwrap();
+    assert!(restored.operators[&OPERATOR].spooled.is_empty());
 }
 
 #[tokio::test]

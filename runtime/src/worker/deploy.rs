@@ -265,7 +265,9 @@ impl Deploying {
             let vertex = program.graph.vertices.get(subtask.vertex as usize);
             match savepoint.zip(vertex) {
                 Some((from, vertex)) => {
-                    savepoint::read(from, &program.storages, vertex, subtask.index, now_ms).await.map(Some)
+                    let read =
+                        savepoint::read(from, &program.storages, vertex, subtask.index, stores, now_ms);
+                    read.await.map(Some)
                 }
                 None => Ok(None),
             }
