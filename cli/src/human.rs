@@ -100,12 +100,21 @@ pub(crate) fn ago(now_ms: i64, then_ms: i64) -> String {
 
 /// A moment as date and time: `2026-11-21 02:21:13 UTC`.
 pub(crate) fn date_time(time_ms: i64) -> String {
+    format!("{} UTC", seconds_of(time_ms))
+}
+
+/// A moment to the millisecond: `2026-11-21 02:21:13.007 UTC`.
+pub(crate) fn moment(time_ms: i64) -> String {
+    format!("{}.{:03} UTC", seconds_of(time_ms), time_ms.rem_euclid(1_000))
+}
+
+fn seconds_of(time_ms: i64) -> String {
     let seconds = time_ms.div_euclid(1_000);
     let day_seconds = i64::try_from(DAY_SECONDS).unwrap_or(i64::MAX);
     let (year, month, day) = date(seconds.div_euclid(day_seconds));
     let second_of_day = seconds.rem_euclid(day_seconds);
     let (hour, minute, second) = (second_of_day / 3_600, second_of_day % 3_600 / 60, second_of_day % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
 /// Year, month and day of the day that is `days` after 1970-01-01.

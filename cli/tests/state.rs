@@ -23,6 +23,7 @@ fn plan(fields: &[Field]) -> String {
         kind: "process".into(),
         location: "src/main.rs:1".into(),
         inputs: vec![],
+        input_tag: None,
         states: vec![total],
         key_schema: Some(String::schema()),
     };

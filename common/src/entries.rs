@@ -240,7 +240,7 @@ pub(crate) fn fits_ttl(state: &StateDescriptor) -> bool {
 /// The types behind the key of an entry.
 fn parts(kind: StateKind, schema: &Schema) -> (Option<&Schema>, &Schema) {
     match (kind, schema) {
-        (StateKind::Map, Schema::Map(key, value)) => (Some(key), value),
+        (kind, Schema::Map(key, value)) if kind.is_map() => (Some(key), value),
         (_, schema) => (None, schema),
     }
 }

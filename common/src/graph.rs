@@ -72,6 +72,9 @@ pub struct Operator {
     pub location: String,
     /// Positions in the chain of the operators that feed it; empty for the head, which is fed by edges or is a source.
     pub inputs: Vec<u32>,
+    /// The tag of the side output that feeds it inside the chain; nothing for the main output.
+    #[serde(default)]
+    pub input_tag: Option<String>,
     /// The states it declares.
     pub states: Vec<StateDescriptor>,
     /// The type of its keys, if it has keyed state.
@@ -123,12 +126,34 @@ pub enum StateKind {
     Sink,
     /// A source's splits with their positions.
     Splits,
+    /// The times at which the timers of a key fire: a map from times to nothing, kept in the order of the times.
+    Timers,
+    /// A list per key.
+    List,
+    /// A value per key that others are combined with.
+    Reducing,
+    /// An accumulator per key.
+    Aggregating,
+    /// A list of each subtask of a function, whose elements are dealt when the number of subtasks changes.
+    SplitList,
+    /// A list of each subtask of a function, of which all subtasks restore the elements of all.
+    UnionList,
+    /// A map that all subtasks of a function have alike.
+    Broadcast,
 }
 
 impl StateKind {
     /// Whether it is a state of each key, as opposed to one of each subtask.
     pub fn is_keyed(self) -> bool {
-        matches!(self, Self::Value | Self::Map)
+        matches!(
+            self,
+            Self::Value | Self::Map | Self::Timers | Self::List | Self::Reducing | Self::Aggregating
+        )
+    }
+
+    /// Whether a key has a map, so that there is a key in it behind the key of an entry.
+    pub fn is_map(self) -> bool {
+        matches!(self, Self::Map | Self::Timers)
     }
 
     /// Whether another number of subtasks can go on with it.
@@ -142,9 +167,16 @@ impl fmt::Display for StateKind {
         f.write_str(match self {
             Self::Value => "value",
             Self::Map => "map",
+            Self::List => "list",
+            Self::Reducing => "reducing",
+            Self::Aggregating => "aggregating",
             Self::Source => "source",
             Self::Sink => "sink",
             Self::Splits => "splits",
+            Self::SplitList => "split list",
+            Self::UnionList => "union list",
+            Self::Broadcast => "broadcast",
+            Self::Timers => "timers",
         })
     }
 }
@@ -156,6 +188,9 @@ pub struct Edge {
     pub source: VertexId,
     /// The position in the source's chain of the operator whose output this is.
     pub source_operator: u32,
+    /// The tag of the side output that it carries; nothing for the main output.
+    #[serde(default)]
+    pub tag: Option<String>,
     /// Who receives: the head of this vertex.
     pub target: VertexId,
     /// How records find their channel.

@@ -138,6 +138,11 @@ pub const LOCAL_CHANNEL_BATCHES: usize = 8;
 /// way: of those that follow each other without a batch between, only the last barrier.
 pub const LOCAL_CHANNEL_EVENTS: usize = 4;
 
+/// While a task with several channels has records to read, it is told of risen watermarks no more often than this. It passes each of them on
+/// to all channels behind it, with whatever was collected for them until then; and with a hundred channels in front of it the least of
+/// their watermarks may rise a hundred times in an `auto-watermark-interval`.
+pub const WATERMARK_PAUSE_MS: u64 = 10;
+
 /// Largest HTTP/2 frame that a receiver of data frames announces.
 pub const HTTP2_FRAME_BYTES: u32 = 256 * 1024;
 
@@ -324,6 +329,18 @@ pub const MAX_RESTORED_FILE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Keys that leave a full cache at once.
 pub const EVICTED_ROWS: usize = 16 * 1024;
+
+/// Timers of a key group that are read from disk at once, if there is memory for four times as many.
+pub const TIMERS_READ: usize = 256;
+
+/// Part of a store's cache that timers may take: one in so many. As much again while what was frozen is not written.
+pub const TIMERS_SHARE: u64 = 4;
+
+/// Memory that the timers of a store may take at least, for each of what is soonest and what has changed.
+pub const MIN_TIMER_BYTES: usize = 2 * 1024;
+
+/// Timers that fire in one turn of a task at the most, before it looks at its mail again.
+pub const TIMERS_PER_TURN: usize = 4 * 1024;
 
 // ---- Files that a job reads --------------------------------------------------------------------------------------
 

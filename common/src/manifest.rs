@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::entries;
-use crate::graph::{JobGraph, StateDescriptor, StateKind};
+use crate::graph::{JobGraph, StateDescriptor};
 use crate::id::OperatorId;
 use crate::limits::MAX_PARALLELISM;
 use crate::schema::Schema;
@@ -195,7 +195,7 @@ impl OperatorManifest {
             }
             let is_map = matches!(state.schema, Schema::Map(..));
             let is_other = state.fingerprint != state.schema.fingerprint() || !entries::fits_ttl(state);
-            if is_other || (state.kind == StateKind::Map && !is_map) {
+            if is_other || (state.kind.is_map() && !is_map) {
                 return Err(ManifestError::Contradiction { operator: operator(), state: name() });
             }
         }

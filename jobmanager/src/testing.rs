@@ -29,6 +29,7 @@ pub(crate) fn vertex(name: &str, parallelism: u32, group: &str) -> Vertex {
             kind: "map".to_string(),
             location: "src/main.rs:1".to_string(),
             inputs: vec![],
+            input_tag: None,
             states: vec![],
             key_schema: None,
         }],
@@ -59,6 +60,7 @@ pub(crate) fn graph_of(mut vertices: Vec<Vertex>) -> JobGraph {
         .map(|target| Edge {
             source: target - 1,
             source_operator: 0,
+            tag: None,
             target,
             partitioning: Partitioning::Rebalance,
             schema_fingerprint: 0,

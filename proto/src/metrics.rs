@@ -37,6 +37,12 @@ pub struct TaskMetrics {
     pub output_queue_length: u64,
     /// Bytes that the receivers of its remote channels together have room for.
     pub available_credit_bytes: u64,
+    /// The last watermark that came to it, in milliseconds since the epoch. Absent before the first, and for a source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_input_watermark: Option<i64>,
+    /// The last watermark that it emitted. Absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_output_watermark: Option<i64>,
     /// How fast. Absent for a task that has not run in the meantime, or has ended.
     #[serde(flatten)]
     pub rates: Option<TaskRates>,
@@ -114,6 +120,8 @@ impl TaskMetrics {
             input_queue_length: later.input_queue_length,
             output_queue_length: later.output_queue_length,
             available_credit_bytes: later.available_credit_bytes,
+            current_input_watermark: later.current_input_watermark,
+            current_output_watermark: later.current_output_watermark,
             rates: TaskRates::between(earlier, later).filter(|_| !later.status.is_terminal()),
         }
     }
@@ -180,6 +188,8 @@ mod tests {
             input_queue_length: 3,
             output_queue_length: 4,
             available_credit_bytes: 5,
+            current_input_watermark: None,
+            current_output_watermark: Some(6),
         }
     }
 
@@ -252,6 +262,8 @@ mod tests {
             input_queue_length: 60,
             output_queue_length: 70,
             available_credit_bytes: 80,
+            current_input_watermark: None,
+            current_output_watermark: Some(90),
         };
         let later = v1::TaskCounters {
             records_in: 11,
@@ -264,6 +276,8 @@ mod tests {
             input_queue_length: 61,
             output_queue_length: 72,
             available_credit_bytes: 83,
+            current_input_watermark: Some(i64::MIN + 1),
+            current_output_watermark: Some(i64::MAX),
             ..earlier
         };
         let sent = v1::SubtaskDetails { counters: Some(later), earlier: Some(earlier), ..Default::default() };
@@ -277,6 +291,8 @@ mod tests {
             input_queue_length: 61,
             output_queue_length: 72,
             available_credit_bytes: 83,
+            current_input_watermark: Some(i64::MIN + 1),
+            current_output_watermark: Some(i64::MAX),
             rates: Some(TaskRates {
                 num_records_in_per_second: 1.0,
                 num_records_out_per_second: 2.0,
@@ -317,6 +333,7 @@ mod tests {
             "inputQueueLength": 3,
             "outputQueueLength": 4,
             "availableCreditBytes": 5,
+            "currentOutputWatermark": 6,
             "numRecordsInPerSecond": 100.0,
             "numRecordsOutPerSecond": 200.0,
             "numBytesInPerSecond": 1_000.0,

@@ -264,6 +264,10 @@ pub struct TaskCounters {
     pub output_queue_length: u64,
     /// Bytes that the receivers of its remote channels together have room for.
     pub available_credit_bytes: u64,
+    /// The last watermark that came to it, in milliseconds since the epoch. Absent before the first, and for a source.
+    pub current_input_watermark: Option<i64>,
+    /// The last watermark that it emitted. Absent before the first.
+    pub current_output_watermark: Option<i64>,
 }
 
 impl TryFrom<v1::TaskCounters> for TaskCounters {
@@ -284,6 +288,8 @@ impl TryFrom<v1::TaskCounters> for TaskCounters {
             input_queue_length: counters.input_queue_length,
             output_queue_length: counters.output_queue_length,
             available_credit_bytes: counters.available_credit_bytes,
+            current_input_watermark: counters.current_input_watermark,
+            current_output_watermark: counters.current_output_watermark,
         })
     }
 }

@@ -97,6 +97,12 @@ impl<T> Batch<T> {
         &self.timestamps
     }
 
+    /// Gives every record the timestamp that the function says, in milliseconds since the epoch.
+    pub fn set_timestamps(&mut self, timestamp: impl Fn(&T) -> Timestamp) {
+        self.timestamps.clear();
+        self.timestamps.extend(self.records.iter().map(timestamp));
+    }
+
     /// Appends a record without a timestamp.
     #[inline]
     pub fn push(&mut self, record: T) {

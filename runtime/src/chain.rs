@@ -19,9 +19,15 @@ use crate::in_flight::{self, Overtakes, Restored};
 use crate::operator::OpenContext;
 use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program};
 use crate::record_type::{ReceivingEnd, RecordType};
+use crate::side_output::SideOutputs;
 use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
 use crate::stores::TaskStores;
 use crate::task::counters::Counters;
+use crate::time::splits::SharedSplits;
+
+/// A timer of processing time fires behind its millisecond: within it records may still come, as they may until a watermark says
+/// otherwise.
+const TIMER_DELAY_MS: i64 = 1;
 
 /// What a subtask is built from, beside the program.
 pub(crate) struct ChainParts {
@@ -55,8 +61,15 @@ pub(crate) fn build(program: &Program, parts: &mut ChainParts) -> Result<Box<dyn
     let found = parts.restored.iter_mut().map(|snapshot| std::mem::take(&mut snapshot.in_flight));
     let mut in_flight = in_flight::divide(program, parts.subtask, found)?;
     let overtakes = overtakes(program, parts);
-    let mut builder =
-        Builder { program, vertex, parts, links: BTreeMap::new(), overtakes, in_flight: &mut in_flight };
+    let mut builder = Builder {
+        program,
+        vertex,
+        parts,
+        links: BTreeMap::new(),
+        overtakes,
+        in_flight: &mut in_flight,
+        splits: SharedSplits::default(),
+    };
     for position in (1..vertex.operators.len()).rev() {
         builder.build_link(position)?;
     }
@@ -69,11 +82,13 @@ struct Builder<'a> {
     program: &'a Program,
     vertex: &'a Vertex,
     parts: &'a mut ChainParts,
-    /// Operators that are built and not connected yet, by the position of the operator that feeds them.
-    links: BTreeMap<u32, Vec<AnyLink>>,
+    /// Operators that are built and not connected yet, by the position of the operator that feeds them and the tag of its output.
+    links: BTreeMap<(u32, Option<String>), Vec<AnyLink>>,
     overtakes: Option<Overtakes>,
     /// Records on their way, to be restored.
     in_flight: &'a mut Restored,
+    /// What a source at the head tells of its splits.
+    splits: SharedSplits,
 }
 
 impl<'a> Builder<'a> {
@@ -89,7 +104,8 @@ impl<'a> Builder<'a> {
         };
         let link = self.operator_link(position, operator, node)?;
         // Built from the last to the first, but fed in the order of the graph.
-        self.links.entry(feeder).or_default().insert(0, link);
+        let output = (feeder, operator.input_tag.clone());
+        self.links.entry(output).or_default().insert(0, link);
         Ok(())
     }
 
@@ -142,24 +158,25 @@ impl<'a> Builder<'a> {
             return Err(damaged(format!("the source `{}` is not at the head of its chain", operator.name)));
         };
         let next = self.next(position, operator, node)?;
-        factory.build(&mut self.context(operator), next)
+        let side_outputs = self.side_outputs(position, operator, node)?;
+        let mut context = self.context(operator);
+        context.side_outputs = side_outputs;
+        let link = factory.build(&mut context, next)?;
+        if context.side_outputs.is_empty() {
+            Ok(link)
+        } else {
+            Err(damaged(format!("`{}` emits to no side outputs and something reads one", operator.name)))
+        }
     }
 
-    /// The link to everything that the operator feeds: chained operators first, then edges.
+    /// The link to everything that reads the operator's main output.
     fn next(
         &mut self,
         position: usize,
         operator: &Operator,
         node: &Node,
     ) -> Result<Option<AnyLink>, Failure> {
-        let position = position as u32;
-        let mut links = self.links.remove(&position).unwrap_or_default();
-        let program = self.program;
-        for (id, edge) in program.graph.outputs(self.parts.subtask.vertex) {
-            if edge.source_operator == position {
-                links.push(self.output(id, edge, operator, node)?);
-            }
-        }
+        let links = self.links_behind(position, None, operator, node.output.as_ref())?;
         match &node.output {
             Some(output) => output.operations().fan_out(links).map(Some),
             None if links.is_empty() => Ok(None),
@@ -170,12 +187,55 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The operator's side outputs that something reads.
+    fn side_outputs(
+        &mut self,
+        position: usize,
+        operator: &Operator,
+        node: &Node,
+    ) -> Result<SideOutputs, Failure> {
+        let mut outputs = Vec::new();
+        for (tag, record_type) in &node.side_outputs {
+            let links = self.links_behind(position, Some(tag.name), operator, Some(record_type))?;
+            if !links.is_empty() {
+                outputs.push(record_type.operations().side_output(*tag, links)?);
+            }
+        }
+        let edges = self.program.graph.outputs(self.parts.subtask.vertex).map(|(_, edge)| edge);
+        let edges = edges.filter(|edge| edge.source_operator == position as u32).map(|edge| &edge.tag);
+        let chained = self.links.keys().filter(|(feeder, _)| *feeder == position as u32).map(|(_, tag)| tag);
+        let is_known = |tag: &String| node.side_outputs.iter().any(|(known, _)| known.name == tag);
+        match edges.chain(chained).flatten().find(|tag| !is_known(tag)) {
+            None => Ok(SideOutputs::new(outputs)),
+            Some(tag) => Err(damaged(format!("`{}` has no side output `{tag}`", operator.name))),
+        }
+    }
+
+    /// Everything behind one output of an operator: chained operators first, then edges.
+    fn links_behind(
+        &mut self,
+        position: usize,
+        tag: Option<&str>,
+        operator: &Operator,
+        record_type: Option<&RecordType>,
+    ) -> Result<Vec<AnyLink>, Failure> {
+        let position = position as u32;
+        let mut links = self.links.remove(&(position, tag.map(str::to_string))).unwrap_or_default();
+        let program = self.program;
+        for (id, edge) in program.graph.outputs(self.parts.subtask.vertex) {
+            if edge.source_operator == position && edge.tag.as_deref() == tag {
+                links.push(self.output(id, edge, operator, record_type)?);
+            }
+        }
+        Ok(links)
+    }
+
     fn output(
         &mut self,
         id: EdgeId,
         edge: &Edge,
         operator: &Operator,
-        node: &Node,
+        record_type: Option<&RecordType>,
     ) -> Result<AnyLink, Failure> {
         let code = self.edge(id)?;
         if code.partitioning != edge.partitioning {
@@ -184,8 +244,8 @@ impl<'a> Builder<'a> {
                 format!("an edge behind `{}` is {planned:?} in the plan and {found:?} here", operator.name);
             return Err(damaged(message));
         }
-        if let Some(output) = &node.output {
-            same_type(output, &code.record_type, format_args!("the output of `{}`", operator.name))?;
+        if let Some(output) = record_type {
+            same_type(output, &code.source_type, format_args!("the output of `{}`", operator.name))?;
         }
         let target = self.program.graph.vertices.get(edge.target as usize);
         let target =
@@ -223,11 +283,23 @@ impl<'a> Builder<'a> {
             open,
             owned: groups_of(parts.subtask.index, vertex.parallelism, vertex.max_parallelism),
             restored: take_restored(&mut parts.restored, operator.id),
+            side_outputs: SideOutputs::default(),
             checkpoint_mode: self.program.graph.checkpointing.mode,
             counters: parts.counters.clone(),
             stores: parts.stores.clone(),
+            timer_delay_ms: TIMER_DELAY_MS,
             debloat_target: self.program.exchange.debloat_target,
+            time: self.program.time,
+            splits: self.is_at_source(operator).then(|| self.splits.clone()),
         }
+    }
+
+    /// Whether it is the source at the head, or takes its batches as they are.
+    fn is_at_source(&self, operator: &Operator) -> bool {
+        let head = self.vertex.operators.first();
+        let node = head.and_then(|head| self.program.nodes.get(head.node as usize));
+        let begins = matches!(node.map(|node| &node.code), Some(NodeCode::Source(_)));
+        begins && (operator.inputs == [0] || head.is_some_and(|head| head.id == operator.id))
     }
 
     fn operator(&self, position: usize) -> Result<(&'a Operator, &'a Node), Failure> {

@@ -12,7 +12,9 @@ use crate::exchange::TaskParker;
 use crate::fixtures::{Pair, SOURCES, SUMS, operator, pairs, sums};
 use crate::link::Flushed;
 use crate::operators::{self, Collected, CollectionSource};
+use crate::process::{Process, ProcessContext};
 use crate::program::Polled;
+use crate::side_output::OutputTag;
 use crate::snapshot::SnapshotBuilder;
 
 fn parts(subtask: SubtaskId) -> ChainParts {
@@ -79,6 +81,69 @@ fn a_chain_may_branch() {
     head.completed(1).unwrap();
     assert_eq!(all.take(), pairs(10).collect::<Vec<_>>());
     assert_eq!(even.take(), pairs(10).filter(|pair| pair.1.is_multiple_of(2)).collect::<Vec<_>>());
+}
+
+/// Emits numbers above 5 aside.
+#[derive(Clone)]
+struct Sort;
+
+const LARGE: OutputTag<u64> = OutputTag::new("large");
+
+impl Process<Pair> for Sort {
+    type Out = Pair;
+
+    fn on_record(&mut self, pair: Pair, context: &mut ProcessContext<'_, Pair>) -> Result<(), Failure> {
+        if pair.1 > 5 {
+            context.output(&LARGE, pair.1);
+        } else {
+            context.emit(pair);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn side_outputs_are_chained_by_their_tags() {
+    let (small, large, again) =
+        (Collected::<Pair>::default(), Collected::<u64>::default(), Collected::<u64>::default());
+    let aside =
+        |node: u32, name: &str| Operator { input_tag: Some("large".into()), ..operator(node, name, &[1]) };
+    let operators =
+        vec![operator(1, "sort", &[0]), aside(2, "large"), operator(3, "small", &[1]), aside(4, "again")];
+    let mut sort = Node::operator::<Pair>(operators::process(Sort));
+    sort.read_side_output(&LARGE).unwrap();
+    let nodes = vec![
+        sort,
+        Node::sink(operators::sink(large.sink())),
+        Node::sink(operators::sink(small.sink())),
+        Node::sink(operators::sink(again.sink())),
+    ];
+    let mut program = chained(operators, nodes);
+    let mut head = build(&program, &mut parts(SOURCE)).unwrap();
+    drain(head.as_mut());
+    let mut builder = SnapshotBuilder::default();
+    head.snapshot(Barrier { id: 1, timestamp_ms: 0, is_final: true, is_savepoint: false }, &mut builder)
+        .unwrap();
+    head.completed(1).unwrap();
+    assert_eq!(small.take(), pairs(5).collect::<Vec<_>>());
+    for collected in [large, again] {
+        assert_eq!(collected.take(), [6, 7, 8, 9, 10]);
+    }
+
+    let refused = |program: &Program, expected: &str| {
+        let failure = build(program, &mut parts(SOURCE)).err().unwrap();
+        assert!(failure.message.contains(expected), "`{failure}` should say `{expected}`");
+    };
+    let failure = program.nodes[1].read_side_output(&OutputTag::<String>::new("large")).unwrap_err();
+    assert_eq!(failure.message.matches("chain_tests.rs:").count(), 2, "{failure}");
+    program.graph.vertices[0].operators[2].input_tag = Some("small".into());
+    refused(&program, "`sort` has no side output `small`");
+    program.graph.vertices[0].operators[2].input_tag = None;
+    refused(&program, "a link of `u64`");
+    program.nodes[1] = Node::operator::<Pair>(operators::map(|pair: Pair| pair));
+    program.nodes[1].read_side_output(&LARGE).unwrap();
+    program.graph.vertices[0].operators[2].input_tag = Some("large".into());
+    refused(&program, "`sort` emits to no side outputs");
 }
 
 #[test]

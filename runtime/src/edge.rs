@@ -3,20 +3,24 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::Partitioning;
 use thalweg_common::id::CheckpointId;
+use thalweg_common::key_group::key_hash;
 use thalweg_common::record::Record;
 
 use crate::batch::Batch;
+use crate::co_process::Either;
 use crate::erased::{AnyLink, AnySender};
-use crate::event::Barrier;
+use crate::event::{Barrier, WatermarkStatus};
 use crate::exchange::{
     Forward, HashPartitioner, Output, Partitioner, RoundRobin, Sender, StoredBatch, TaskWaker,
 };
 use crate::in_flight::{Overtakes, Route};
 use crate::link::{Flushed, Link};
 use crate::operator::Key;
+use crate::operators::transform;
 use crate::record_type::RecordType;
 use crate::snapshot::SnapshotBuilder;
 use crate::task::counters::Counters;
@@ -24,7 +28,10 @@ use crate::task::counters::Counters;
 /// The code of one edge.
 #[derive(Clone)]
 pub struct EdgeCode {
+    /// What its channels carry.
     pub(crate) record_type: RecordType,
+    /// What the operator emits whose output it is.
+    pub(crate) source_type: RecordType,
     pub(crate) partitioning: Partitioning,
     output: Arc<dyn OutputFactory>,
     /// For an edge by key: the records of a batch whose keys a subtask owns.
@@ -57,9 +64,24 @@ impl EdgeCode {
 
     /// Records of `T` to the subtask that owns their key's group.
     pub fn hash<T: Record, K: Key>(key: impl Fn(&T) -> K + Clone + Send + Sync + 'static) -> Self {
-        let of_record = key.clone();
+        Self::hashed(move |record: &T, scratch: &mut Vec<u8>| key_hash(&key(record), scratch))
+    }
+
+    /// The first input of an operator whose second one has no keys.
+    pub fn hash_first<A: Record, B: Record, K: Key>(
+        key: impl Fn(&A) -> K + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::hashed(move |record: &Either<A, B>, scratch: &mut Vec<u8>| match record {
+            Either::First(record) => key_hash(&key(record), scratch),
+            // None flows here.
+            Either::Second(_) => 0,
+        })
+    }
+
+    fn hashed<T: Record>(hash: impl Fn(&T, &mut Vec<u8>) -> u64 + Clone + Send + Sync + 'static) -> Self {
+        let of_record = hash.clone();
         let owned = move |batch: &StoredBatch, index: u32, parallelism: u32, max_parallelism: u32| {
-            let mut partitioner = HashPartitioner::new(&of_record, max_parallelism);
+            let mut partitioner = HashPartitioner::by(&of_record, max_parallelism);
             let (mut batch, mut owners) = (batch.decode::<T>()?, Vec::new());
             partitioner.select(batch.records(), parallelism as usize, &mut owners);
             let mut owners = owners.into_iter();
@@ -67,9 +89,25 @@ impl EdgeCode {
             Ok(if batch.is_empty() { None } else { Some(StoredBatch::of(&batch)) })
         };
         let edge = Self::new(Partitioning::Hash, move |end, senders: Vec<Sender<T>>| {
-            Output::new(Box::new(HashPartitioner::new(key.clone(), end.target_max_parallelism)), senders)
+            Output::new(Box::new(HashPartitioner::by(hash.clone(), end.target_max_parallelism)), senders)
         });
         Self { owned: Some(Arc::new(owned)), ..edge }
+    }
+
+    /// The same edge from an operator that emits records of `S`, which `into` turns into those that travel, of `T`: an edge into an
+    /// operator with several inputs.
+    #[must_use]
+    pub fn fed_by<S: Record, T: Record>(
+        self,
+        into: impl FnMut(S) -> T + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let inner = self.output;
+        let output = move |end: &SendingEnd, senders: Vec<AnySender>| {
+            let (link, kept_open) = inner.build(end, senders)?;
+            let link = transform::mapped(into.clone(), link.typed::<T>()?);
+            Ok((AnyLink::new::<S>(link), kept_open))
+        };
+        Self { source_type: RecordType::of::<S>(), output: Arc::new(output), ..self }
     }
 
     /// Of a batch that was on its way over this edge, what subtask `index` of `parallelism` owns; all of it if the edge is not by key.
@@ -103,9 +141,17 @@ impl EdgeCode {
             end.counters.add_output(output.traffic());
             let output = Arc::new(Mutex::new(output));
             let kept_open = KeptOpen { _channels: Box::new(Arc::clone(&output)) };
-            Ok((AnyLink::new(Box::new(SharedOutput { output })), kept_open))
+            let counters = end.counters.clone();
+            Ok((AnyLink::new(Box::new(SharedOutput { output, counters })), kept_open))
         };
-        Self { record_type: RecordType::of::<T>(), partitioning, output: Arc::new(output), owned: None }
+        let record_type = RecordType::of::<T>();
+        Self {
+            source_type: record_type.clone(),
+            record_type,
+            partitioning,
+            output: Arc::new(output),
+            owned: None,
+        }
     }
 
     /// The output of one subtask to this edge, over its channels in the order of their receivers.
@@ -145,6 +191,7 @@ pub(crate) struct KeptOpen {
 /// An output as the last link of a chain. The lock is taken once per batch and never contended.
 struct SharedOutput<T> {
     output: Arc<Mutex<Output<T>>>,
+    counters: Counters,
 }
 
 impl<T> SharedOutput<T> {
@@ -156,6 +203,15 @@ impl<T> SharedOutput<T> {
 impl<T: Record> Link<T> for SharedOutput<T> {
     fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         self.lock().process(batch)
+    }
+
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        self.counters.set_output_watermark(timestamp);
+        self.lock().watermark(timestamp)
+    }
+
+    fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure> {
+        self.lock().watermark_status(status)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {

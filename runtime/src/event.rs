@@ -38,6 +38,16 @@ pub struct Aligned {
     pub bytes: u64,
 }
 
+/// Whether watermarks are to be expected. What is idle holds nobody back, see [`time`](crate::time).
+#[derive(Record, Debug, Clone, Copy, PartialEq, Eq)]
+#[record(crate = thalweg_common)]
+pub enum WatermarkStatus {
+    /// Records and watermarks come; so it is at the beginning.
+    Active,
+    /// None come for the time being.
+    Idle,
+}
+
 /// What a channel carries beside batches. Costs no credit. Nothing in a channel ever overtakes; a barrier of an unaligned checkpoint
 /// does so at both of its ends, see [`in_flight`](crate::in_flight).
 #[derive(Record, Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,4 +57,8 @@ pub enum Event {
     Barrier(Barrier),
     /// No more records come; barriers still may.
     EndOfInput,
+    /// No record with this timestamp or an earlier one comes behind it; see [`time`](crate::time).
+    Watermark(Timestamp),
+    /// The sender has become idle, or active again. An idle one sends neither records nor watermarks.
+    Status(WatermarkStatus),
 }

@@ -1,10 +1,11 @@
 //! Where a chain branches or ends without a sink: one output to several links, or to none.
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 
 use crate::batch::Batch;
-use crate::event::Barrier;
+use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
 use crate::snapshot::SnapshotBuilder;
 
@@ -32,6 +33,14 @@ impl<T: Clone + Send> Link<T> for FanOut<T> {
             link.process(&mut self.copy)?;
         }
         last.process(batch)
+    }
+
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        self.links.iter_mut().try_for_each(|link| link.watermark(timestamp))
+    }
+
+    fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure> {
+        self.links.iter_mut().try_for_each(|link| link.watermark_status(status))
     }
 
     fn finish(&mut self) -> Result<(), Failure> {

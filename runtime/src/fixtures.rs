@@ -52,6 +52,7 @@ pub(crate) fn program(
         edges: vec![Edge {
             source: SOURCES,
             source_operator: 0,
+            tag: None,
             target: SUMS,
             partitioning: Partitioning::Hash,
             schema_fingerprint: Pair::schema().fingerprint(),
@@ -67,6 +68,7 @@ pub(crate) fn program(
         exchange: ExchangeSettings::default(),
         storages: StorageFactory::default(),
         state: Default::default(),
+        time: Default::default(),
     }
 }
 
@@ -79,6 +81,7 @@ pub(crate) fn operator(node: u32, name: &str, inputs: &[u32]) -> Operator {
         kind: name.into(),
         location: "src/fixtures.rs:1".into(),
         inputs: inputs.to_vec(),
+        input_tag: None,
         states: Vec::new(),
         key_schema: None,
     }

@@ -9,16 +9,26 @@ use crate::exchange::{Input, InputGate};
 use crate::link::{Flushed, Link};
 use crate::program::{Head, Polled};
 use crate::snapshot::SnapshotBuilder;
+use crate::task::counters::Counters;
+use crate::time::Merged;
 
 /// Reads a gate and runs its batches through the chain.
 pub(crate) struct GateHead<T> {
     gate: InputGate<T>,
     link: Box<dyn Link<T>>,
+    counters: Counters,
 }
 
 impl<T: Record> GateHead<T> {
-    pub(crate) fn new(gate: InputGate<T>, link: Box<dyn Link<T>>) -> Self {
-        Self { gate, link }
+    pub(crate) fn new(gate: InputGate<T>, link: Box<dyn Link<T>>, counters: Counters) -> Self {
+        Self { gate, link, counters }
+    }
+
+    fn tell_time(&mut self, merged: Merged) -> Result<(), Failure> {
+        if let Some(watermark) = merged.watermark {
+            self.counters.set_input_watermark(watermark);
+        }
+        merged.pass_to(self.link.as_mut())
     }
 }
 
@@ -28,6 +38,10 @@ impl<T: Record> Head for GateHead<T> {
             Input::Batch(mut batch) => {
                 self.link.process(&mut batch)?;
                 self.gate.recycle(batch);
+                Ok(Polled::Progress)
+            }
+            Input::Time(merged) => {
+                self.tell_time(merged)?;
                 Ok(Polled::Progress)
             }
             Input::Barrier { barrier, alignment } => Ok(Polled::Barrier { barrier, alignment }),
@@ -44,6 +58,8 @@ impl<T: Record> Head for GateHead<T> {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
+        let end = self.gate.take_end_of_time();
+        self.tell_time(end)?;
         self.link.finish()
     }
 

@@ -4,8 +4,11 @@
 //! after operator of the chain, batch in, batch out ([`link`], [`operators`]); then outputs to the exchange, or a
 //! [`Sink`](operator::Sink). The task loop drives the head; the worker deploys tasks and talks to the task manager.
 
+pub mod aggregating;
 pub mod batch;
+pub mod broadcast;
 mod chain;
+pub mod co_process;
 mod edge;
 mod erased;
 pub mod event;
@@ -15,13 +18,17 @@ mod fan_out;
 mod fixtures;
 mod gate_head;
 pub mod in_flight;
+pub mod joins;
 pub mod link;
 pub mod offline;
 pub mod operator;
+pub mod operator_state;
 pub mod operators;
 pub mod parts;
+pub mod process;
 pub mod program;
 mod record_type;
+pub mod side_output;
 #[cfg(test)]
 mod simulation;
 mod slot;
@@ -30,4 +37,5 @@ pub mod split;
 pub mod stores;
 mod task;
 pub mod testing;
+pub mod time;
 pub mod worker;

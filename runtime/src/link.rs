@@ -3,11 +3,12 @@
 //! On a record's way this is the step "operator after operator, batch in, batch out". A link is called once per batch;
 //! the loop over records is inside it.
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 
 use crate::batch::Batch;
-use crate::event::Barrier;
+use crate::event::{Barrier, WatermarkStatus};
 use crate::snapshot::SnapshotBuilder;
 
 /// Whether everything that a chain has produced is on its way.
@@ -34,6 +35,21 @@ pub trait Link<T>: Send {
     /// # Errors
     /// A failure of the operator or of a channel; the task fails with it.
     fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure>;
+
+    /// No record with this timestamp or an earlier one comes any more: does what is due by then, and passes the watermark on behind
+    /// everything that is held back. Each one is later than the one before; [`MAX_WATERMARK`](crate::time::MAX_WATERMARK) is the
+    /// last, directly before [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// As `process`.
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure>;
+
+    /// The input has become idle (no records and watermarks come for the time being), or active again; passed on behind everything that
+    /// is held back. Only changes are told; at the beginning it is active.
+    ///
+    /// # Errors
+    /// As `process`.
+    fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure>;
 
     /// The input has ended: produces what is still held, and tells the links behind.
     ///

@@ -1,7 +1,7 @@
-//! What sources and sinks remember, in parts that can go to other subtasks; and which subtask gets which. Pure.
+//! What sources, sinks and subtasks of functions remember, in parts that can go to other subtasks; and which subtask gets which. Pure.
 //!
 //! Stands between the snapshots of the subtasks that wrote and the operators that restore. Invariants: over all subtasks, each part goes to exactly
-//! one; who asks twice is told the same; with the parallelism they were written with all parts stay where they are.
+//! one, unless it is for all; who asks twice is told the same; with the parallelism they were written with all parts stay where they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,8 +32,37 @@ pub enum Part {
         /// Their encodings.
         committables: Vec<Vec<u8>>,
     },
+    /// Elements of a list of a function.
+    List {
+        /// The name of the state.
+        state: String,
+        /// The fingerprint of the type of its elements.
+        schema: u64,
+        /// Who gets them.
+        how: Redistribution,
+        /// Their encodings.
+        elements: Vec<Vec<u8>>,
+    },
+    /// The broadcast state of a function, of which every subtask writes a copy.
+    Broadcast {
+        /// The name of the state.
+        state: String,
+        /// The fingerprint of its type.
+        schema: u64,
+        /// The encodings of its keys and values.
+        entries: Vec<(Vec<u8>, Vec<u8>)>,
+    },
     /// All that a subtask remembered before there were parts. Never written, and only restored with the same parallelism.
     Whole(Vec<u8>),
+}
+
+/// Who gets the elements of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Redistribution {
+    /// Each goes to exactly one subtask.
+    Split,
+    /// All go to every subtask.
+    Union,
 }
 
 /// The parts of one subtask.
@@ -48,6 +77,11 @@ pub struct Parts {
 }
 
 impl Part {
+    /// Whether every subtask takes all of them, also if it is the one that wrote some.
+    fn is_united(&self) -> bool {
+        matches!(self, Self::List { how: Redistribution::Union, .. })
+    }
+
     /// As an item of a savepoint.
     ///
     /// # Errors
@@ -70,27 +104,34 @@ impl Part {
 /// The parts for subtask `index` of `parallelism`, of those that subtasks of `all` left.
 ///
 /// Splits are dealt like cards, in the order of the subtasks that had them, so that nobody gets two more than another; transactions go to
-/// the number of the subtask that made them, modulo the parallelism.
+/// the number of the subtask that made them, modulo the parallelism; elements of lists are dealt like splits, or go to all; of broadcast
+/// state each takes one former subtask's.
 ///
 /// # Errors
 /// When the parallelism has changed and parts of a subtask are missing, or a split is there twice.
 pub fn share(all: &[Parts], index: u32, parallelism: u32) -> Result<Vec<Part>, Failure> {
-    if all.iter().all(|parts| parts.parallelism == parallelism) {
-        let own = all.iter().filter(|parts| parts.subtask == index);
-        return Ok(own.flat_map(|parts| parts.list.iter().cloned()).collect());
-    }
     let mut all: Vec<&Parts> = all.iter().collect();
     all.sort_by_key(|parts| parts.subtask);
+    if all.iter().all(|parts| parts.parallelism == parallelism) {
+        let is_mine = |parts: &Parts, part: &Part| parts.subtask == index || part.is_united();
+        let mine = all.iter().flat_map(|parts| parts.list.iter().filter(|part| is_mine(parts, part)));
+        return Ok(mine.cloned().collect());
+    }
+    let parts = || all.iter().flat_map(|parts| &parts.list);
+    if parts().all(|part| matches!(part, Part::Broadcast { .. })) {
+        // Whoever is there will do.
+        return deal(parts(), index, parallelism);
+    }
     let is_complete = all
         .iter()
         .enumerate()
         .all(|(number, parts)| parts.subtask as usize == number && parts.parallelism as usize == all.len());
     if !is_complete {
         return Err(Failure::internal(
-            "a source or sink restores with another parallelism, and not from all subtasks that it had",
+            "what subtasks remember is restored with another parallelism, and not from all subtasks that there were",
         ));
     }
-    deal(all.into_iter().flat_map(|parts| &parts.list), index, parallelism)
+    deal(parts(), index, parallelism)
 }
 
 /// The same of a list of all parts, in the order of the subtasks that had them.
@@ -104,8 +145,23 @@ fn deal<'a>(
 ) -> Result<Vec<Part>, Failure> {
     let (mut seen, mut next) = (BTreeSet::new(), 0);
     let mut mine = Vec::new();
+    let mut broadcast: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
+    let mut turn = || {
+        next += 1;
+        (next - 1) % parallelism
+    };
     for part in parts {
         let to = match part {
+            Part::Broadcast { state, .. } => {
+                broadcast.entry(state).or_default().push(part);
+                continue;
+            }
+            Part::List { how: Redistribution::Union, .. } => index,
+            Part::List { state, schema, how, elements } => {
+                let elements: Vec<_> = elements.iter().filter(|_| turn() == index).cloned().collect();
+                mine.push(Part::List { state: state.clone(), schema: *schema, how: *how, elements });
+                continue;
+            }
             Part::Began => 0,
             Part::Whole(_) => {
                 return Err(Failure::internal(
@@ -117,14 +173,14 @@ fn deal<'a>(
                 if !seen.insert(id) {
                     return Err(Failure::internal(format!("the split `{id}` is there twice")));
                 }
-                next += 1;
-                (next - 1) % parallelism
+                turn()
             }
         };
         if to == index {
             mine.push(part.clone());
         }
     }
+    mine.extend(broadcast.into_values().map(|copies| copies[index as usize % copies.len()].clone()));
     Ok(mine)
 }
 
@@ -187,6 +243,15 @@ mod tests {
             Part::Began => "began".to_string(),
             Part::Whole(_) => "whole".to_string(),
             Part::Split { id, .. } => id.clone(),
+            Part::List { state, how, elements, .. } => {
+                let elements: Vec<String> = elements.iter().map(|element| element[0].to_string()).collect();
+                format!(
+                    "{state}{}{}",
+                    if *how == Redistribution::Split { ":" } else { "=" },
+                    elements.join(".")
+                )
+            }
+            Part::Broadcast { state, entries, .. } => format!("{state}*{}", entries.len()),
             Part::Transactions { writer, checkpoint, .. } => format!("{writer}@{checkpoint}"),
         };
         parts.iter().map(id).collect::<Vec<_>>().join(" ")
@@ -204,6 +269,41 @@ mod tests {
             ("dealt to more", &uneven, &["began a", "b", "c", "d", ""]),
             ("transactions of who made them", &sinks, &["0@4 4@3", "1@4"]),
             ("also of one that was gone before", &sinks, &["0@4", "1@4", "", "", "4@3"]),
+        ];
+        for (name, all, expected) in table {
+            let parallelism = expected.len() as u32;
+            let found: Vec<String> =
+                (0..parallelism).map(|index| ids(&share(all, index, parallelism).unwrap())).collect();
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    fn list(how: Redistribution, elements: &[u8]) -> Part {
+        let elements = elements.iter().map(|element| vec![*element]).collect();
+        Part::List { state: "l".into(), schema: 1, how, elements }
+    }
+
+    /// A copy with so many entries, by which it is known.
+    fn broadcast(entries: usize) -> Part {
+        Part::Broadcast { state: "b".into(), schema: 1, entries: vec![(vec![1], vec![2]); entries] }
+    }
+
+    #[test]
+    fn elements_of_lists_are_dealt_or_united_and_of_broadcast_state_one_copy_is_taken() {
+        use Redistribution::{Split, Union};
+        let dealt = written(&[&[list(Split, &[1, 2, 3])], &[list(Split, &[])], &[list(Split, &[4])]]);
+        let united =
+            written(&[&[list(Union, &[1, 2]), list(Split, &[7])], &[list(Union, &[3]), list(Split, &[8])]]);
+        let copies = written(&[&[broadcast(1)], &[broadcast(2)]]);
+        let table: [(&str, &[Parts], &[&str]); 8] = [
+            ("dealt, as they were", &dealt, &["l:1.2.3", "l:", "l:4"]),
+            ("dealt to fewer", &dealt, &["l:1.3 l: l:", "l:2 l: l:4"]),
+            ("dealt to more", &dealt, &["l:1 l: l:", "l:2 l: l:", "l:3 l: l:", "l: l: l:4", "l: l: l:"]),
+            ("united, as they were", &united, &["l=1.2 l:7 l=3", "l=1.2 l=3 l:8"]),
+            ("united by more", &united, &["l=1.2 l:7 l=3 l:", "l=1.2 l: l=3 l:8", "l=1.2 l: l=3 l:"]),
+            ("each its own copy", &copies, &["b*1", "b*2"]),
+            ("copies for more", &copies, &["b*1", "b*2", "b*1"]),
+            ("a copy of those that are there", &copies[1..], &["b*2", "b*2", "b*2"]),
         ];
         for (name, all, expected) in table {
             let parallelism = expected.len() as u32;

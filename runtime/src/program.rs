@@ -21,9 +21,12 @@ use crate::exchange::ExchangeSettings;
 use crate::link::Flushed;
 use crate::operator::OpenContext;
 use crate::parts::{self, Part, Parts};
+use crate::side_output::{OutputTag, SideOutputs, TagDescription};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::stores::{StateSettings, TaskStores};
 use crate::task::counters::{Counters, Gauge};
+use crate::time::TimeSettings;
+use crate::time::splits::SharedSplits;
 
 pub use crate::edge::EdgeCode;
 pub use crate::erased::AnyLink;
@@ -43,6 +46,8 @@ pub struct Program {
     pub storages: StorageFactory,
     /// How it keeps its state.
     pub state: StateSettings,
+    /// How it keeps time.
+    pub time: TimeSettings,
 }
 
 /// The code of one operator.
@@ -51,22 +56,44 @@ pub struct Node {
     pub code: NodeCode,
     /// What it emits; nothing for a sink.
     pub output: Option<RecordType>,
+    /// The side outputs that somebody reads.
+    pub(crate) side_outputs: Vec<(TagDescription, RecordType)>,
 }
 
 impl Node {
     /// A source of records of `T`.
     pub fn source<T: Record>(factory: Arc<dyn SourceFactory>) -> Self {
-        Self { code: NodeCode::Source(factory), output: Some(RecordType::of::<T>()) }
+        Self::new(NodeCode::Source(factory), Some(RecordType::of::<T>()))
     }
 
     /// An operator that emits records of `T`.
     pub fn operator<T: Record>(factory: Arc<dyn OperatorFactory>) -> Self {
-        Self { code: NodeCode::Operator(factory), output: Some(RecordType::of::<T>()) }
+        Self::new(NodeCode::Operator(factory), Some(RecordType::of::<T>()))
     }
 
     /// An operator without output.
     pub fn sink(factory: Arc<dyn OperatorFactory>) -> Self {
-        Self { code: NodeCode::Operator(factory), output: None }
+        Self::new(NodeCode::Operator(factory), None)
+    }
+
+    fn new(code: NodeCode, output: Option<RecordType>) -> Self {
+        Self { code, output, side_outputs: Vec::new() }
+    }
+
+    /// Notes that somebody reads the side output with this tag.
+    ///
+    /// # Errors
+    /// When another tag has the same name and records of another type.
+    pub fn read_side_output<T: Record>(&mut self, tag: &OutputTag<T>) -> Result<(), Failure> {
+        let described = tag.described();
+        match self.side_outputs.iter().find(|(other, _)| other.name == described.name) {
+            Some((other, _)) if other.records != described.records => Err(other.conflict(&described)),
+            Some(_) => Ok(()),
+            None => {
+                self.side_outputs.push((described, RecordType::of::<T>()));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -105,14 +132,22 @@ pub struct OperatorContext {
     /// What the checkpoint holds of this operator, if the job restores one. Several snapshots after a change of
     /// parallelism.
     pub restored: Vec<OperatorSnapshot>,
+    /// Takes what it emits to tags. An operator that emits to none leaves it.
+    pub(crate) side_outputs: SideOutputs,
     /// Whether channels wait for each other at a barrier.
     pub checkpoint_mode: CheckpointMode,
     /// The counters of the task.
     pub(crate) counters: Counters,
     /// Where its keyed state is.
     pub(crate) stores: TaskStores,
+    /// How long timers wait behind their time of the clock.
+    pub(crate) timer_delay_ms: i64,
     /// Time in which a task is to get through what waits for it.
     pub(crate) debloat_target: Option<Duration>,
+    /// How the job keeps time.
+    pub(crate) time: TimeSettings,
+    /// Between a source and the operators directly behind it: from which splits the records are.
+    pub(crate) splits: Option<SharedSplits>,
 }
 
 impl OperatorContext {
@@ -134,6 +169,15 @@ impl OperatorContext {
             return Ok(None);
         }
         parts::share(&all, self.open.subtask_index, self.open.parallelism).map(Some)
+    }
+
+    /// The parts which a function left in the checkpoint and this subtask goes on with.
+    ///
+    /// # Errors
+    /// When some are missing.
+    pub(crate) fn restored_parts_of_function(&self) -> Result<Vec<Part>, Failure> {
+        let all: Vec<Parts> = self.restored.iter().filter_map(|snapshot| snapshot.parts.clone()).collect();
+        parts::share(&all, self.open.subtask_index, self.open.parallelism)
     }
 
     /// The state which a source without splits left in the checkpoint: at most one entry, as it cannot be divided.

@@ -20,6 +20,7 @@ use crate::fan_out::FanOut;
 use crate::gate_head::GateHead;
 use crate::in_flight::Overtakes;
 use crate::program::Head;
+use crate::side_output::{SideOutput, TagDescription, TypedSideOutput};
 use crate::task::counters::Counters;
 
 /// A record type as a value: makes the typed parts that an untyped builder connects.
@@ -72,6 +73,9 @@ pub(crate) trait Operations: Send + Sync {
     /// One link to all of these.
     fn fan_out(&self, links: Vec<AnyLink>) -> Result<AnyLink, Failure>;
 
+    /// The side output with this tag, to all of these links.
+    fn side_output(&self, tag: TagDescription, links: Vec<AnyLink>) -> Result<Box<dyn SideOutput>, Failure>;
+
     /// The head that reads these channels and runs their batches through `link`.
     fn gate(
         &self,
@@ -110,6 +114,10 @@ impl<T: Record> Operations for Of<T> {
         Ok(AnyLink::new(link.unwrap_or_else(|| Box::new(FanOut::new(links)))))
     }
 
+    fn side_output(&self, tag: TagDescription, links: Vec<AnyLink>) -> Result<Box<dyn SideOutput>, Failure> {
+        Ok(Box::new(TypedSideOutput::new(tag, self.fan_out(links)?.typed::<T>()?)))
+    }
+
     fn gate(
         &self,
         end: &ReceivingEnd,
@@ -128,7 +136,7 @@ impl<T: Record> Operations for Of<T> {
             gate = gate.debloated(target);
         }
         end.counters.add_input(gate.traffic());
-        Ok(Box::new(GateHead::new(gate, link)))
+        Ok(Box::new(GateHead::new(gate, link, end.counters.clone())))
     }
 
     fn local_channel(&self, id: ChannelId) -> (AnySender, AnyReceiver) {

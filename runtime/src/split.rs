@@ -81,6 +81,7 @@ use thalweg_common::record::Record;
 
 use crate::batch::Batch;
 use crate::operator::{SourceContext, SourceStatus};
+use crate::time::SplitReport;
 
 /// A part of a source's input, and how far it was read.
 pub trait SourceSplit: Record {
@@ -118,6 +119,10 @@ pub trait SourceReader: Send + 'static {
     /// From what.
     type Split: SourceSplit;
 
+    /// Whether [`tell_splits`](Self::tell_splits) tells anything. Then watermarks of a strategy directly behind the source are kept for
+    /// each split on its own; otherwise for all splits of a subtask together.
+    const TELLS_SPLITS: bool = false;
+
     /// Reads these from now on, each from its position.
     ///
     /// # Errors
@@ -130,6 +135,12 @@ pub trait SourceReader: Send + 'static {
     /// # Errors
     /// What cannot be read; the task fails with it.
     fn poll(&mut self, out: &mut Batch<Self::Out>, max: usize) -> Result<SourceStatus, Failure>;
+
+    /// Tells from which splits the records of the last poll are, in the order in which it has given them, and which splits have come
+    /// to their end. Called behind a poll if somebody wants to know.
+    fn tell_splits(&mut self, report: &mut SplitReport) {
+        let _ = report;
+    }
 
     /// The splits that are not at their end, each with the position behind the last record that was given out. They may be others
     /// than those that were added, if a split can be divided into several.

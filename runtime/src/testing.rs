@@ -10,9 +10,13 @@
 //! assert_eq!(harness.output(), [2, 4, 6]);
 //! ```
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod captured;
+mod clock;
 
-use thalweg_common::clock::{ManualClock, SharedClock};
+use std::sync::Arc;
+
+use thalweg_common::Timestamp;
+use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{CheckpointId, JobId, OperatorId};
@@ -20,14 +24,19 @@ use thalweg_common::key_group::groups_of;
 use thalweg_common::record::Record;
 use thalweg_state::{Drained, StoreFile};
 
+pub(crate) use self::captured::Captured;
+use self::clock::HarnessClock;
 use crate::batch::Batch;
-use crate::event::{Barrier, Event};
+use crate::event::{Barrier, Event, WatermarkStatus};
 use crate::link::{Flushed, Link};
-use crate::operator::OpenContext;
+use crate::operator::{Key, KeyedProcess, OpenContext};
+use crate::operators;
 use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory};
+use crate::side_output::{CapturedSides, OutputTag, SideOutputs};
 use crate::snapshot::{FilePlace, ManifestFile, OperatorSnapshot, SnapshotBuilder, StoreManifest};
 use crate::stores::{Draining, FrozenStore, TaskStores};
 use crate::task::counters::Counters;
+use crate::time::TimeSettings;
 
 /// The only operator of a harness.
 pub(crate) const OPERATOR: OperatorId = OperatorId(1);
@@ -121,15 +130,19 @@ impl Setup {
         }
     }
 
-    fn operator_context(self) -> OperatorContext {
+    pub(crate) fn operator_context(self) -> OperatorContext {
         OperatorContext {
             open: self.open_context(),
             owned: groups_of(self.subtask_index, self.parallelism, self.max_parallelism),
             restored: self.restored,
+            side_outputs: SideOutputs::default(),
             checkpoint_mode: CheckpointMode::ExactlyOnce,
             counters: Counters::default(),
             stores: self.state.stores,
+            timer_delay_ms: 0,
             debloat_target: None,
+            time: TimeSettings::default(),
+            splits: None,
         }
     }
 }
@@ -138,7 +151,9 @@ impl Setup {
 pub struct OperatorHarness<In, Out = ()> {
     link: Box<dyn Link<In>>,
     captured: Captured<Out>,
+    side_outputs: CapturedSides,
     draining: Draining,
+    clock: Arc<HarnessClock>,
 }
 
 impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
@@ -146,12 +161,30 @@ impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
     ///
     /// # Errors
     /// When it does not open.
-    pub fn open(factory: &dyn OperatorFactory, setup: Setup) -> Result<Self, Failure> {
+    pub fn open(factory: &dyn OperatorFactory, mut setup: Setup) -> Result<Self, Failure> {
         let captured = Captured::default();
         let next = AnyLink::new::<Out>(Box::new(captured.clone()));
         let draining = setup.state.stores.draining();
-        let link = factory.build(&mut setup.operator_context(), Some(next))?.typed()?;
-        Ok(Self { link, captured, draining })
+        let side_outputs = CapturedSides::default();
+        let clock = HarnessClock::over(&mut setup.clock);
+        let mut context = setup.operator_context();
+        context.side_outputs = SideOutputs::captured(side_outputs.clone());
+        let link = factory.build(&mut context, Some(next))?.typed()?;
+        Ok(Self { link, captured, side_outputs, draining, clock })
+    }
+}
+
+impl<In: Send + 'static, Out: Record> OperatorHarness<In, Out> {
+    /// Opens the operator that runs a function on a stream keyed by `key`.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn keyed<K: Key, P: KeyedProcess<K, In, Out = Out>>(
+        key: impl Fn(&In) -> K + Clone + Send + Sync + 'static,
+        process: P,
+        setup: Setup,
+    ) -> Result<Self, Failure> {
+        Self::open(operators::keyed_process(key, process).as_ref(), setup)
     }
 }
 
@@ -160,10 +193,12 @@ impl<In: 'static> OperatorHarness<In> {
     ///
     /// # Errors
     /// When it does not open.
-    pub fn open_sink(factory: &dyn OperatorFactory, setup: Setup) -> Result<Self, Failure> {
+    pub fn open_sink(factory: &dyn OperatorFactory, mut setup: Setup) -> Result<Self, Failure> {
         let draining = setup.state.stores.draining();
+        let clock = HarnessClock::over(&mut setup.clock);
         let link = factory.build(&mut setup.operator_context(), None)?.typed()?;
-        Ok(Self { link, captured: Captured::default(), draining })
+        let (captured, side_outputs) = Default::default();
+        Ok(Self { link, captured, side_outputs, draining, clock })
     }
 }
 
@@ -184,6 +219,50 @@ impl<In, Out> OperatorHarness<In, Out> {
         self.link.process(&mut batch)
     }
 
+    /// Lets a watermark reach it: fires its timers of event time until then, as far as the channel behind it takes what they emit.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn watermark(&mut self, at: Timestamp) -> Result<(), Failure> {
+        self.link.watermark(at)?;
+        self.fire().map(drop)
+    }
+
+    /// Tells it that its input has become idle, or active again.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure> {
+        self.link.watermark_status(status)
+    }
+
+    /// Moves the clock forward to `now_ms`, in milliseconds since the epoch, and fires its timers of processing time until then, that time
+    /// included. (In a job a timer waits until its millisecond is over.)
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn processing_time(&mut self, now_ms: Timestamp) -> Result<(), Failure> {
+        self.clock.move_to(now_ms);
+        self.fire().map(drop)
+    }
+
+    /// Fires the timers that are due, as far as the channel behind it takes what they emit: those of processing time by the clock, and what a
+    /// watermark has left when the channel was full.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn fire(&mut self) -> Result<Flushed, Failure> {
+        loop {
+            self.draining.begin();
+            let flushed = self.link.flush(false)?;
+            // Its turn was over, and it wants another one.
+            let is_called = self.draining.alarm().is_some_and(|time| time <= self.clock.monotonic());
+            if flushed == Flushed::All || !is_called {
+                return Ok(flushed);
+            }
+        }
+    }
+
     /// Lets a barrier reach it and returns its snapshot.
     ///
     /// # Errors
@@ -191,6 +270,16 @@ impl<In, Out> OperatorHarness<In, Out> {
     pub fn barrier(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
         let frozen = self.freeze(checkpoint)?;
         frozen.finish(|| self.encode())
+    }
+
+    /// Lets the barrier of a savepoint reach it with which its job stops.
+    ///
+    /// # Errors
+    /// What the operator fails with.
+    pub fn stop(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
+        let barrier = Barrier { id: checkpoint, timestamp_ms: 0, is_final: true, is_savepoint: true };
+        take_snapshot(barrier, |barrier, builder| self.link.snapshot(barrier, builder))?
+            .finish(|| self.encode())
     }
 
     /// Lets it encode a slice of what is frozen, and says whether that was all.
@@ -208,7 +297,7 @@ impl<In, Out> OperatorHarness<In, Out> {
     /// # Errors
     /// What the operator fails with.
     pub fn freeze(&mut self, checkpoint: CheckpointId) -> Result<Frozen, Failure> {
-        take_snapshot(checkpoint, |barrier, builder| self.link.snapshot(barrier, builder))
+        take_snapshot(aligned(checkpoint), |barrier, builder| self.link.snapshot(barrier, builder))
     }
 
     /// Says that a checkpoint is durable.
@@ -253,14 +342,19 @@ impl<In, Out> OperatorHarness<In, Out> {
         self.captured.take()
     }
 
+    /// Takes out what it has emitted to a side output, with timestamps if there are any.
+    pub fn side_output<T: Record>(&mut self, tag: &OutputTag<T>) -> Batch<T> {
+        self.side_outputs.take(tag)
+    }
+
     /// The events that it has passed on.
     pub fn events(&self) -> Vec<Event> {
-        self.captured.lock().events.clone()
+        self.captured.events()
     }
 
     /// Whether the channel behind the operator is full.
     pub fn set_blocked(&mut self, is_blocked: bool) {
-        self.captured.lock().is_blocked = is_blocked;
+        self.captured.set_blocked(is_blocked);
     }
 }
 
@@ -308,7 +402,8 @@ impl<Out: Record> SourceHarness<Out> {
     /// # Errors
     /// What the source fails with.
     pub fn barrier(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
-        Ok(take_snapshot(checkpoint, |barrier, builder| self.head.snapshot(barrier, builder))?.snapshot)
+        Ok(take_snapshot(aligned(checkpoint), |barrier, builder| self.head.snapshot(barrier, builder))?
+            .snapshot)
     }
 
     /// Takes out what it has emitted.
@@ -322,15 +417,17 @@ impl<Out: Record> SourceHarness<Out> {
     }
 }
 
+/// The barrier of a checkpoint.
+fn aligned(checkpoint: CheckpointId) -> Barrier {
+    Barrier { id: checkpoint, timestamp_ms: 0, is_final: false, is_savepoint: false }
+}
+
 fn take_snapshot(
-    checkpoint: CheckpointId,
+    barrier: Barrier,
     snapshot: impl FnOnce(Barrier, &mut SnapshotBuilder) -> Result<(), Failure>,
 ) -> Result<Frozen, Failure> {
     let mut builder = SnapshotBuilder::default();
-    snapshot(
-        Barrier { id: checkpoint, timestamp_ms: 0, is_final: false, is_savepoint: false },
-        &mut builder,
-    )?;
+    snapshot(barrier, &mut builder)?;
     let stores = builder.take_frozen();
     Ok(Frozen { snapshot: builder.build().operators.remove(&OPERATOR).unwrap_or_default(), stores })
 }
@@ -384,68 +481,4 @@ fn manifest_file(file: StoreFile) -> Result<ManifestFile, Failure> {
         FilePlace::Here(bytes)
     };
     Ok(ManifestFile { name: file.name, size_bytes: file.size_bytes, checksum: file.checksum, place })
-}
-
-/// The link behind the tested operator.
-pub(crate) struct Captured<T> {
-    shared: Arc<Mutex<Shared<T>>>,
-}
-
-struct Shared<T> {
-    records: Batch<T>,
-    events: Vec<Event>,
-    is_blocked: bool,
-}
-
-impl<T> Captured<T> {
-    /// Takes out what has come.
-    pub(crate) fn take(&self) -> Batch<T> {
-        std::mem::take(&mut self.lock().records)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared<T>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> Default for Captured<T> {
-    fn default() -> Self {
-        let shared = Shared { records: Batch::default(), events: Vec::new(), is_blocked: false };
-        Self { shared: Arc::new(Mutex::new(shared)) }
-    }
-}
-
-impl<T> Clone for Captured<T> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
-    }
-}
-
-impl<T: Send> Link<T> for Captured<T> {
-    fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
-        self.lock().records.append(batch);
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), Failure> {
-        self.lock().events.push(Event::EndOfInput);
-        Ok(())
-    }
-
-    fn snapshot(&mut self, barrier: Barrier, _snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
-        self.lock().events.push(Event::Barrier(barrier));
-        Ok(())
-    }
-
-    fn completed(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn aborted(&mut self, _checkpoint: CheckpointId) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn flush(&mut self, _partial: bool) -> Result<Flushed, Failure> {
-        Ok(if self.lock().is_blocked { Flushed::Blocked } else { Flushed::All })
-    }
 }

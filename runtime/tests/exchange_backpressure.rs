@@ -82,7 +82,7 @@ fn read(gate: &mut InputGate<String>, parker: &mut TaskParker) -> usize {
             }
             Input::Barrier { .. } => {}
             Input::EndOfInput => return records,
-            Input::Idle => unreachable!("`next` waits"),
+            input @ (Input::Time(_) | Input::Idle) => unreachable!("nobody has sent {input:?}"),
         }
     }
 }

@@ -70,7 +70,7 @@ async fn records_and_events_arrive_in_order_through_little_credit() {
                 }
                 Input::Barrier { barrier, .. } => assert_eq!((barrier.id, seen), (epoch + 1, epoch)),
                 Input::EndOfInput => has_ended = true,
-                Input::Idle => unreachable!("`next` waits"),
+                input @ (Input::Time(_) | Input::Idle) => unreachable!("nobody has sent {input:?}"),
             }
         }
     });

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use thalweg_common::Timestamp;
 use thalweg_common::entries::{EntryLayout, StateMigration};
-use thalweg_common::graph::{StateDescriptor, StateKind};
+use thalweg_common::graph::StateDescriptor;
 use thalweg_common::id::{CheckpointId, JobId};
 use thalweg_common::key_group::{KeyGroup, KeyGroupRange, encoded_key_hash, key_group};
 use thalweg_common::limits::SAVEPOINT_BLOCK_BYTES;
@@ -195,11 +195,11 @@ impl Import {
         from_json(key_schema, key, &mut encoded).map_err(|error| format!("`key`: {error}"))?;
         let group = key_group(encoded_key_hash(&encoded), operator.max_parallelism);
         let value_schema = match (descriptor.kind, &descriptor.schema, map_key) {
-            (StateKind::Map, Schema::Map(key, value), Some(map_key)) => {
+            (kind, Schema::Map(key, value), Some(map_key)) if kind.is_map() => {
                 from_json(key, &map_key, &mut encoded).map_err(|error| format!("`map_key`: {error}"))?;
                 value.as_ref()
             }
-            (StateKind::Map, ..) => {
+            (kind, ..) if kind.is_map() => {
                 return Err(format!("`{state}` is a map state, and the line has no `map_key`"));
             }
             (_, _, Some(_)) => {

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thalweg_common::entries::Entry;
-use thalweg_common::graph::{StateDescriptor, StateKind};
+use thalweg_common::graph::StateDescriptor;
 use thalweg_common::key_group::KeyGroup;
 use thalweg_common::manifest::OperatorManifest;
 use thalweg_common::schema::json::{JsonError, to_json};
@@ -73,7 +73,7 @@ pub(crate) fn show(
     let shown = |schema: &Schema, mut bytes: &[u8]| to_json(schema, &mut bytes).map_err(not_shown);
     let unit = Schema::Tuple(Vec::new());
     let (map_key, value) = match (state.kind, &state.schema) {
-        (StateKind::Map, Schema::Map(key, value)) => (Some(key.as_ref()), value.as_ref()),
+        (kind, Schema::Map(key, value)) if kind.is_map() => (Some(key.as_ref()), value.as_ref()),
         (_, schema) => (None, schema),
     };
     Ok(EntryLine {

@@ -16,7 +16,9 @@ use thalweg_common::storage::{StorageFactory, StorageSettings};
 use thalweg_runtime::exchange::ExchangeSettings;
 use thalweg_runtime::operators::{AnySource, CollectionSource, GeneratorSource};
 use thalweg_runtime::program::{EdgeCode, Node, Program};
+use thalweg_runtime::side_output::OutputTag;
 use thalweg_runtime::stores::StateSettings;
+use thalweg_runtime::time::TimeSettings;
 
 use crate::error::{Error, Result};
 use crate::graph::build::build;
@@ -184,6 +186,21 @@ impl Environment {
         }
     }
 
+    /// Notes that somebody reads a side output of an operator.
+    ///
+    /// # Errors
+    /// When the operator emits to no side outputs, or the name is that of a tag of another type.
+    pub(crate) fn read_side_output<T: Record>(&self, node: usize, tag: &OutputTag<T>) -> Result<()> {
+        let mut topology = self.topology.borrow_mut();
+        if let Some(spec) = topology.nodes.get(node).filter(|spec| !spec.has_side_outputs) {
+            return Err(Error::new(format!(
+                "{} emits to no side outputs; read them right behind an operator with a function that is given a context",
+                spec.name
+            )));
+        }
+        topology.code.get_mut(node).map_or(Ok(()), |code| Ok(code.read_side_output(tag)?))
+    }
+
     /// Notes a mistake at `place`. Only the first one is reported; those after it may follow from it.
     pub(crate) fn fail(&self, place: Place, error: impl Into<Error>) {
         self.topology.borrow_mut().first_error.get_or_insert(error.into().context(place));
@@ -231,7 +248,8 @@ impl Environment {
                 .open(directory)
                 .map_err(|error| Error::new(error).context("the checkpoint directory is wrong"))?;
         }
-        Ok(Program { graph: built.graph, nodes: topology.code, edges, exchange, storages, state })
+        let time = TimeSettings::from_configuration(&settings);
+        Ok(Program { graph: built.graph, nodes: topology.code, edges, exchange, storages, state, time })
     }
 }
 

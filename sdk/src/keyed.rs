@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::AddAssign;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_common::graph::StateDescriptor;
 use thalweg_common::record::Record;
@@ -17,8 +18,11 @@ use thalweg_state::{Declarations, State};
 
 use crate::aggregates::{Count, sum_of};
 use crate::aggregation::Aggregation;
-use crate::environment::EdgeMaker;
+use crate::broadcast::KeyedBroadcastConnectedStreams;
+use crate::connected::KeyedConnectedStreams;
+use crate::environment::{EdgeMaker, Environment};
 use crate::graph::{NodeSpec, Place};
+use crate::joins::{IntervalJoined, RegularJoined};
 use crate::stream::DataStream;
 use crate::two_stages::TwoStages;
 
@@ -178,7 +182,8 @@ where
         self.operator("sum", "Sum", RunningAggregate::<T, _>::new(Unmerged(sum_of(number))))
     }
 
-    /// Runs a function with state on the records of each key.
+    /// Runs a function with state on the records of each key: Flink's `KeyedProcessFunction`. What it emits to side outputs is read
+    /// with [`side_output`](DataStream::side_output).
     #[track_caller]
     pub fn process<P: KeyedProcess<K, T>>(&self, process: P) -> DataStream<P::Out> {
         self.operator("process", "Process", process)
@@ -192,11 +197,12 @@ where
         mut process: P,
     ) -> DataStream<P::Out> {
         let mut spec = NodeSpec::new(kind, name, Place::caller());
-        spec.states = self.declared_states(&mut process, spec.place);
+        spec.states = declared_states::<K>(self.stream.environment(), &mut process, P::TIMERS, spec.place);
         spec.key_schema = Some(K::schema());
+        spec.has_side_outputs = true;
         let factory = operators::keyed_process(self.key.clone(), process);
         let edge = hash_edge(&self.key);
-        self.stream.connect(spec, factory, edge)
+        self.stream.attach(spec, factory, edge)
     }
 
     /// Declares an aggregation in two stages: `combiner` makes accumulators of the records in front of the hash edge,
@@ -220,7 +226,7 @@ where
             return self.operator(kind, name, plain);
         }
         let mut spec = NodeSpec::new(kind, name, Place::caller());
-        spec.states = self.declared_states(&mut merged, spec.place);
+        spec.states = declared_states::<K>(self.stream.environment(), &mut merged, M::TIMERS, spec.place);
         spec.key_schema = Some(K::schema());
         let one_stage = (
             self.stream.edge_specs(spec.place),
@@ -232,7 +238,7 @@ where
         let (stream, combiners) =
             self.stream.combined::<(K, Accumulator)>(&local, &combiner(CombinePolicy::WhilePaying));
         let key = |pair: &(K, Accumulator)| pair.0.clone();
-        let stream = stream.connect(spec, operators::keyed_process(key, merged), hash_edge(&key));
+        let stream = stream.attach(spec, operators::keyed_process(key, merged), hash_edge(&key));
         let tireless = || Node::operator::<(K, Accumulator)>(combiner(CombinePolicy::Always));
         if let Some(merge) = stream.declared_node() {
             let tireless = combiners.iter().map(|_| tireless()).collect();
@@ -241,22 +247,132 @@ where
         stream
     }
 
+    /// This stream and another one, of any type, whose keys are of the same type, as the two inputs of one operator.
+    pub fn connect<U, G>(&self, other: &KeyedStream<K, U, G>) -> KeyedConnectedStreams<K, T, U, F, G>
+    where
+        U: Record,
+        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+    {
+        KeyedConnectedStreams::new(self.clone(), other.clone())
+    }
+
+    /// Pairs each record with those of another stream that have the same key and whose time is from `lower_ms` before (below zero) to
+    /// `upper_ms` behind its own, in milliseconds, both included: Flink's `intervalJoin(..).between(..)`.
+    ///
+    /// ```text
+    /// left            L(100 s)
+    /// right  ....[90 s ........ 130 s]....    between -10_000 and 30_000
+    /// ```
+    ///
+    /// A pair is emitted as soon as both are there, with the later time of both. Each record is kept until a watermark says that no partner
+    /// can come any more, so both streams need timestamps and watermarks. A record that comes behind a watermark later than its own time
+    /// is late: it is dropped, or goes to a side output.
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// const LATE: OutputTag<(String, u64)> = OutputTag::new("late-purchases");
+    ///
+    /// # fn topology(clicks: DataStream<(String, String)>, purchases: DataStream<(String, u64)>) {
+    /// // What was bought within ten minutes of a click, the click's page with it.
+    /// let bought = clicks
+    ///     .key_by(|click| click.0.clone())
+    ///     .interval_join(&purchases.key_by(|purchase| purchase.0.clone()), 0, 600_000)
+    ///     .upper_bound_exclusive()
+    ///     .side_output_right_late_data(LATE)
+    ///     .map(|click, purchase| (click.1.clone(), purchase.1))
+    ///     .uid("bought");
+    /// bought.side_output(&LATE).print_debug();
+    /// bought.print_debug();
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn interval_join<U, G>(
+        &self,
+        right: &KeyedStream<K, U, G>,
+        lower_ms: i64,
+        upper_ms: i64,
+    ) -> IntervalJoined<K, T, U, F, G>
+    where
+        U: Record,
+        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+    {
+        IntervalJoined::new(self.connect(right), lower_ms, upper_ms)
+    }
+
+    /// Pairs each record with all of another stream that have the same key, as a join in SQL does. Each record is kept for the time
+    /// `retained`, by the clock of the machine, from when it came: Flink's `table.exec.state.ttl`.
+    ///
+    /// An inner join emits pairs. An outer join emits [changes](Change) of its result, because a record that stands alone does so
+    /// until its first partner comes: its row is deleted then. A record whose partners are no longer retained does not stand alone again.
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// # fn topology(orders: DataStream<(u64, String)>, payments: DataStream<(u64, u64)>) {
+    /// orders
+    ///     .key_by(|order| order.0)
+    ///     .regular_join(&payments.key_by(|payment| payment.0), secs(86_400))
+    ///     .left_outer()
+    ///     .uid("orders-with-payments")
+    ///     .map(|change| match change {
+    ///         Change::Insert((order, payment)) => format!("+ {order:?} {payment:?}"),
+    ///         Change::Delete((order, _)) => format!("- {order:?} is paid now"),
+    ///     })
+    ///     .print();
+    /// # }
+    /// ```
+    pub fn regular_join<U, G>(
+        &self,
+        right: &KeyedStream<K, U, G>,
+        retained: Duration,
+    ) -> RegularJoined<K, T, U, F, G>
+    where
+        U: Record,
+        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+    {
+        RegularJoined::new(self.connect(right), retained)
+    }
+
+    /// This stream and another one that all subtasks of the operator behind get, to change state that they have alike: rules,
+    /// settings, a small table. Flink's `connect` with a broadcast stream.
+    #[track_caller]
+    pub fn connect_broadcast<B: Record>(
+        &self,
+        broadcast: &DataStream<B>,
+    ) -> KeyedBroadcastConnectedStreams<K, T, B, F> {
+        KeyedBroadcastConnectedStreams::new(self.clone(), broadcast.broadcast())
+    }
+
     pub(crate) fn key(&self) -> &F {
         &self.key
     }
 
-    fn declared_states(&self, state: &mut impl State, place: Place) -> Vec<StateDescriptor> {
-        let mut declarations = Declarations::<K>::default();
-        state.declare(&mut declarations);
-        declarations.descriptors().unwrap_or_else(|error| {
-            self.stream.environment().fail(place, error);
-            Vec::new()
-        })
+    pub(crate) fn stream(&self) -> &DataStream<T> {
+        &self.stream
     }
 }
 
+/// The states that a function declares for keys of `K`, for the plan.
+pub(crate) fn declared_states<K: Key>(
+    environment: &Environment,
+    state: &mut impl State,
+    timers: bool,
+    place: Place,
+) -> Vec<StateDescriptor> {
+    let mut declarations = Declarations::<K>::default();
+    state.declare(&mut declarations);
+    if timers {
+        declarations.add_timers();
+    }
+    declarations.descriptors().unwrap_or_else(|error| {
+        environment.fail(place, error);
+        Vec::new()
+    })
+}
+
 /// Makes the code of edges that send records to their keys.
-fn hash_edge<T: Record, K: Key>(
+pub(crate) fn hash_edge<T: Record, K: Key>(
     key: &(impl Fn(&T) -> K + Clone + Send + Sync + 'static),
 ) -> impl Fn() -> EdgeMaker {
     || {

@@ -59,6 +59,10 @@
 //!     .print();
 //! # }
 //! ```
+//!
+//! An operator may have several outputs ([`DataStream::side_output`]) and read several streams: of one type by [`DataStream::union`], of two
+//! by [`DataStream::connect`], or with one that all subtasks get, by [`DataStream::connect_broadcast`]. Streams that are keyed alike are
+//! joined by [`KeyedStream::interval_join`] and [`KeyedStream::regular_join`].
 
 // Derived code names this crate by its public path, also from inside it.
 extern crate self as thalweg;
@@ -66,20 +70,27 @@ extern crate self as thalweg;
 pub mod aggregates;
 mod aggregation;
 mod arguments;
+mod broadcast;
+mod connected;
 mod environment;
 mod error;
 mod graph;
+mod joins;
 mod keyed;
 mod mode;
 mod settings;
 mod stream;
 #[cfg(feature = "local")]
 pub mod testing;
+mod time;
 mod two_stages;
 
 pub use aggregation::{Aggregation, Combined, RecordByRecord};
+pub use broadcast::{BroadcastConnectedStreams, KeyedBroadcastConnectedStreams};
+pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use environment::Environment;
 pub use error::{Error, Result};
+pub use joins::{IntervalJoined, RegularJoined};
 pub use keyed::KeyedStream;
 pub use mode::run;
 pub use stream::{DataStream, StreamSink};
@@ -87,9 +98,10 @@ pub use thalweg_common::Record;
 pub use thalweg_common::failure::Failure;
 pub use thalweg_common::record::Record;
 pub use thalweg_common::{record, schema};
-pub use thalweg_runtime::{batch, operator, split};
+pub use thalweg_runtime::{batch, co_process, joins as join, operator, operator_state, process, split};
 pub use thalweg_state as state;
 pub use thalweg_state::State;
+pub use time::{bounded_out_of_orderness, ingestion_time, monotonous_timestamps, no_watermarks};
 
 /// What nearly every job needs: `use thalweg::prelude::*;`.
 pub mod prelude {
@@ -97,16 +109,28 @@ pub mod prelude {
 
     pub use thalweg_common::Timestamp;
     pub use thalweg_common::record::Serde;
+    pub use thalweg_runtime::aggregating::AggregatingState;
+    pub use thalweg_runtime::broadcast::{BroadcastProcess, KeyedBroadcastProcess};
+    pub use thalweg_runtime::co_process::{CoProcess, KeyedCoProcess};
+    pub use thalweg_runtime::joins::{Change, JoinContext, ProcessJoin};
     pub use thalweg_runtime::operator::{
-        Aggregate, Context, KeyedProcess, MergeAggregate, OpenContext, OrFailure,
+        Aggregate, Context, KeyedProcess, MergeAggregate, OpenContext, OrFailure, TimeDomain,
     };
+    pub use thalweg_runtime::operator_state::{BroadcastState, OperatorStates};
     pub use thalweg_runtime::operators::Collected;
+    pub use thalweg_runtime::process::{Process, ProcessContext};
+    pub use thalweg_runtime::side_output::OutputTag;
+    pub use thalweg_runtime::time::{
+        MAX_WATERMARK, TimestampAssigner, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    };
     pub use thalweg_state::{
-        ExpiringMap, ExpiringValue, MapState, State, StateTtl, TtlUpdate, TtlVisibility, ValueState,
+        ExpiringMap, ExpiringValue, ListState, MapState, ReducingState, State, StateTtl, TtlUpdate,
+        TtlVisibility, ValueState,
     };
 
     pub use crate::{
-        DataStream, Environment, Failure, KeyedStream, Record, StreamSink, millis, minutes, secs,
+        DataStream, Environment, Failure, KeyedStream, Record, StreamSink, bounded_out_of_orderness,
+        ingestion_time, millis, minutes, monotonous_timestamps, no_watermarks, secs,
     };
 }
 

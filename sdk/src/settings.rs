@@ -55,8 +55,8 @@ macro_rules! operator_settings {
                     Some(node) => self.environment.change(node, change),
                     None => {
                         let message = format!(
-                            "{method}() is for the operator right before it, but here is a union or partitioning, which is \
-                             none; move it behind an operator such as map()"
+                            "{method}() is for the operator right before it, but here is a union, partitioning or side output, \
+                             which is none; move it behind an operator such as map()"
                         );
                         self.environment.fail($crate::graph::Place::caller(), $crate::error::Error::new(message));
                     }

@@ -11,8 +11,12 @@ use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 use thalweg_runtime::operator::{Key, Sink};
 use thalweg_runtime::operators::{self, Collected, PrintSink};
+use thalweg_runtime::process::Process;
 use thalweg_runtime::program::{EdgeCode, Node, OperatorFactory};
+use thalweg_runtime::side_output::OutputTag;
 
+use crate::broadcast::BroadcastConnectedStreams;
+use crate::connected::ConnectedStreams;
 use crate::environment::{EdgeMaker, Environment, opaque_state};
 use crate::error::Error;
 use crate::graph::{EdgeSpec, NodeSpec, Place};
@@ -35,6 +39,8 @@ pub struct DataStream<T> {
 #[derive(Clone, Copy)]
 struct Upstream {
     node: usize,
+    /// The tag of the side output that it is; nothing for the main output.
+    tag: Option<&'static str>,
     wish: Option<(Partitioning, Place)>,
 }
 
@@ -68,7 +74,7 @@ operator_settings!(DataStream<T>, T);
 
 impl<T: Record> DataStream<T> {
     pub(crate) fn of_node(environment: Environment, node: usize) -> Self {
-        let inputs = vec![Upstream { node, wish: None }];
+        let inputs = vec![Upstream { node, tag: None, wish: None }];
         Self { environment, inputs, node: Some(node), records: PhantomData }
     }
 
@@ -135,6 +141,63 @@ impl<T: Record> DataStream<T> {
         self.transform("flat_map", "Flat Map", operators::try_flat_map(function))
     }
 
+    /// Runs a function that decides for each record what it emits, and to which outputs: Flink's `ProcessFunction`. Behind
+    /// [`key_by`](Self::key_by) such a function has [state](KeyedStream::process) too.
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// const REFUSED: OutputTag<String> = OutputTag::new("refused");
+    ///
+    /// /// Numbers, and beside them what is none.
+    /// #[derive(Clone)]
+    /// struct Parse;
+    ///
+    /// impl Process<String> for Parse {
+    ///     type Out = u64;
+    ///
+    ///     fn on_record(&mut self, text: String, context: &mut ProcessContext<'_, u64>) -> Result<(), Failure> {
+    ///         match text.parse() {
+    ///             Ok(number) => context.emit(number),
+    ///             Err(_) => context.output(&REFUSED, text),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn topology(env: &Environment) {
+    /// let numbers = env.from_iter(["1", "x", "3"].map(String::from)).process(Parse);
+    /// numbers.side_output(&REFUSED).map(|text| format!("not a number: {text}")).print();
+    /// numbers.map(|number| number * 2).print();
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn process<P: Process<T>>(&self, mut process: P) -> DataStream<P::Out> {
+        let mut spec = NodeSpec::new("process", "Process", Place::caller());
+        spec.has_side_outputs = true;
+        spec.remembers(|states| process.operator_state(states));
+        self.attach(spec, operators::process(process), || Box::new(unkeyed::<T>))
+    }
+
+    /// What the operator right before this emits to a side output: Flink's `getSideOutput`. The records have the timestamps of
+    /// those that they come of. The tag is that of the function that emits, or one of the same name and type; a type that differs
+    /// is an error which names the places of both tags. What is emitted to a tag that nobody reads is dropped at once.
+    #[track_caller]
+    pub fn side_output<S: Record>(&self, tag: &OutputTag<S>) -> DataStream<S> {
+        let place = Place::caller();
+        let read = match self.node {
+            Some(node) => self.environment.read_side_output(node, tag).map(|()| node),
+            None => Err(Error::new(
+                "side_output() is for the operator right before it, but here is a union, partitioning or side output, which is \
+                 none; move it right behind process()",
+            )),
+        };
+        let node = read.map_err(|error| self.environment.fail(place, error));
+        let inputs =
+            node.map(|node| Upstream { node, tag: Some(tag.name()), wish: None }).into_iter().collect();
+        DataStream { environment: self.environment.clone(), inputs, node: None, records: PhantomData }
+    }
+
     /// Partitions the stream by a key: records with the same key are processed by the same subtask, in their order. Only
     /// behind this there is state. The function must always give the same key for the same record.
     #[track_caller]
@@ -150,6 +213,18 @@ impl<T: Record> DataStream<T> {
     pub fn union(&self, other: &Self) -> Self {
         let inputs = self.inputs.iter().chain(&other.inputs).copied().collect();
         Self { environment: self.environment.clone(), inputs, node: None, records: PhantomData }
+    }
+
+    /// This stream and another one, of any type, as the two inputs of one operator.
+    pub fn connect<U: Record>(&self, other: &DataStream<U>) -> ConnectedStreams<T, U> {
+        ConnectedStreams::new(self.clone(), other.clone())
+    }
+
+    /// This stream and another one that all subtasks of the operator behind get, to change state that they have alike: rules,
+    /// settings, a small table. Flink's `connect` with a broadcast stream.
+    #[track_caller]
+    pub fn connect_broadcast<B: Record>(&self, broadcast: &DataStream<B>) -> BroadcastConnectedStreams<T, B> {
+        BroadcastConnectedStreams::new(self.clone(), broadcast.broadcast())
     }
 
     /// Spreads the records evenly over all subtasks of the next operator.
@@ -228,17 +303,17 @@ impl<T: Record> DataStream<T> {
     }
 
     #[track_caller]
-    fn transform<U: Record>(
+    pub(crate) fn transform<U: Record>(
         &self,
         kind: &'static str,
         name: &str,
         factory: std::sync::Arc<dyn OperatorFactory>,
     ) -> DataStream<U> {
-        self.connect(NodeSpec::new(kind, name, Place::caller()), factory, || Box::new(unkeyed::<T>))
+        self.attach(NodeSpec::new(kind, name, Place::caller()), factory, || Box::new(unkeyed::<T>))
     }
 
     /// Adds an operator behind this stream; `edge` makes the code of the edge from each input.
-    pub(crate) fn connect<U: Record>(
+    pub(crate) fn attach<U: Record>(
         &self,
         mut spec: NodeSpec,
         factory: std::sync::Arc<dyn OperatorFactory>,
@@ -257,7 +332,8 @@ impl<T: Record> DataStream<T> {
         factory: &std::sync::Arc<dyn OperatorFactory>,
     ) -> (DataStream<U>, Vec<usize>) {
         let add = |input: &Upstream| {
-            let before = DataStream::<T>::of_node(self.environment.clone(), input.node);
+            let inputs = vec![Upstream { wish: None, ..*input }];
+            let before: Self = DataStream { inputs, node: None, ..self.clone() };
             let mut spec = spec.clone();
             spec.inputs = before.edge_specs(spec.place);
             let code = Node::operator::<U>(std::sync::Arc::clone(factory));
@@ -265,7 +341,8 @@ impl<T: Record> DataStream<T> {
         };
         let nodes: Vec<usize> = self.inputs.iter().map(add).collect();
         let wishes = self.inputs.iter().map(|input| input.wish);
-        let inputs = nodes.iter().zip(wishes).map(|(node, wish)| Upstream { node: *node, wish }).collect();
+        let upstream = |(node, wish): (&usize, _)| Upstream { node: *node, tag: None, wish };
+        let inputs = nodes.iter().zip(wishes).map(upstream).collect();
         let environment = self.environment.clone();
         (DataStream { environment, inputs, node: None, records: PhantomData }, nodes)
     }
@@ -282,6 +359,7 @@ impl<T: Record> DataStream<T> {
         let schema_fingerprint = T::schema().fingerprint();
         let edge = |input: &Upstream| EdgeSpec {
             from: input.node,
+            tag: input.tag,
             partitioning: input.wish.map(|(partitioning, _)| partitioning),
             place: input.wish.map_or(place, |(_, place)| place),
             schema_fingerprint,
@@ -291,7 +369,7 @@ impl<T: Record> DataStream<T> {
 
     fn distributed(&self, partitioning: Partitioning, place: Place) -> Self {
         let wish = Some((partitioning, place));
-        let inputs = self.inputs.iter().map(|input| Upstream { node: input.node, wish }).collect();
+        let inputs = self.inputs.iter().map(|input| Upstream { wish, ..*input }).collect();
         Self { environment: self.environment.clone(), inputs, node: None, records: PhantomData }
     }
 
@@ -306,7 +384,7 @@ impl<T: Record> DataStream<T> {
 }
 
 /// The code of an edge that looks at no key.
-fn unkeyed<T: Record>(partitioning: Partitioning) -> EdgeCode {
+pub(crate) fn unkeyed<T: Record>(partitioning: Partitioning) -> EdgeCode {
     match partitioning {
         Partitioning::Forward => EdgeCode::forward::<T>(),
         Partitioning::Rescale => EdgeCode::rescale::<T>(),

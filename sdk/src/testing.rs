@@ -1,4 +1,4 @@
-//! Runs a topology in this process, for tests.
+//! Runs a topology in this process, or a single function without a job, for tests.
 //!
 //! ```
 //! use thalweg::testing::run_local;
@@ -7,10 +7,15 @@
 //! assert_eq!(collected.take(), [10, 20, 30]);
 //! # Ok::<(), thalweg::Error>(())
 //! ```
+//!
+//! An [`OperatorHarness`] gives records, watermarks and the time of the clock to a [function on keys](OperatorHarness::keyed), takes its
+//! snapshots and restores them, also at another parallelism: `examples/tests/inactivity_alert.rs` shows how.
 
 use std::fmt::Display;
 
 use thalweg_common::config::Configuration;
+
+pub use thalweg_runtime::testing::{OperatorHarness, Setup};
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};

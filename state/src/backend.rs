@@ -37,6 +37,19 @@ pub trait Backend: Send + Sync {
     /// When they cannot be read, and what `entry` returns.
     fn scan(&self, state: usize, prefix: &[u8], entry: &mut OnEntry<'_>) -> Result<(), StoreError>;
 
+    /// Reads at most `limit` entries of a state whose stored keys are from `from` on and before `to`, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    fn range(
+        &self,
+        state: usize,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        entry: &mut OnEntry<'_>,
+    ) -> Result<(), StoreError>;
+
     /// Reads all entries as they are now, one state after the other in the order of the keys, however long that takes and whatever is
     /// written meanwhile. `begun` is called once that holds.
     ///

@@ -14,7 +14,7 @@ use thalweg_common::limits::SAVEPOINT_BLOCK_BYTES;
 use thalweg_common::schema::{MigrateError, Schema};
 
 use crate::backend::{Backend, StoreDescription};
-use crate::cache::batch::{put_group, split_key};
+use crate::cache::batch::{MapKey, put_group, split_key};
 use crate::error::{RestoreError, StoreError};
 use crate::snapshot::{Entries, StateSnapshot};
 
@@ -113,7 +113,7 @@ impl<'a, E: From<StoreError>, F: FnMut(&str, KeyGroup, &[u8]) -> Result<(), E>> 
             self.hand_on()?;
             self.open = Some((state, group));
         }
-        [key, map_key, value].into_iter().for_each(|part| self.entries.extend_from_slice(part));
+        [key, &map_key, value].into_iter().for_each(|part| self.entries.extend_from_slice(part));
         Ok(())
     }
 
@@ -152,7 +152,7 @@ pub fn stored_entries(
             return Ok(());
         }
         let (_, key, map_key) = split(operator, descriptor, stored)?;
-        [key, map_key, value].iter().for_each(|part| entries.extend_from_slice(part));
+        [key, &map_key, value].iter().for_each(|part| entries.extend_from_slice(part));
         Ok(())
     })?;
     Ok(Entries(entries))
@@ -163,7 +163,7 @@ fn split<'a>(
     operator: &str,
     descriptor: &StateDescriptor,
     stored: &'a [u8],
-) -> Result<(KeyGroup, &'a [u8], &'a [u8]), StoreError> {
+) -> Result<(KeyGroup, &'a [u8], MapKey<'a>), StoreError> {
     split_key(descriptor.kind, stored).ok_or_else(|| {
         let (operator, state) = (operator.to_string(), descriptor.name.clone());
         StoreError::Damaged { operator, state, reason: "a key of it has no end".to_string() }

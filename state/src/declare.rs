@@ -14,6 +14,7 @@ use crate::error::DuplicateState;
 use crate::inline::InlineTable;
 use crate::key_table::KeyTable;
 use crate::tables::StateKey;
+use crate::timers::TimeDomain;
 
 /// A function with state. Derive it: every field that is a state is declared under its name.
 pub trait State {
@@ -24,7 +25,7 @@ pub trait State {
 /// A handle of a state, as it stands in a field.
 #[diagnostic::on_unimplemented(
     message = "a `{Self}` cannot be declared as state",
-    note = "state is a ValueState or a MapState, or an ExpiringValue or ExpiringMap with #[state(ttl = \"...\")]; put \
+    note = "state is a ValueState, MapState, ListState, ReducingState or AggregatingState, or an ExpiringValue or ExpiringMap with #[state(ttl = \"...\")]; put \
             #[state(skip)] above a field that is none"
 )]
 pub trait Declare {
@@ -87,12 +88,13 @@ pub(crate) struct Declared<K> {
 /// Collects the states of one operator whose keys are of type `K`.
 pub struct Declarations<K> {
     declared: Vec<Declared<K>>,
+    has_timers: bool,
     duplicate: Option<String>,
 }
 
 impl<K> Default for Declarations<K> {
     fn default() -> Self {
-        Self { declared: Vec::new(), duplicate: None }
+        Self { declared: Vec::new(), has_timers: false, duplicate: None }
     }
 }
 
@@ -103,7 +105,18 @@ impl<K> Declarations<K> {
     /// When two states have the same name.
     pub fn descriptors(&self) -> Result<Vec<StateDescriptor>, DuplicateState> {
         self.check()?;
-        Ok(self.declared.iter().map(|declared| declared.descriptor.clone()).collect())
+        let declared = self.declared.iter().map(|declared| declared.descriptor.clone());
+        let timers = TimeDomain::ALL.into_iter().filter(|_| self.has_timers).map(TimeDomain::descriptor);
+        Ok(declared.chain(timers).collect())
+    }
+
+    /// The operator has timers, too: behind its states there are two more, one for each [`TimeDomain`].
+    pub fn add_timers(&mut self) {
+        self.has_timers = true;
+    }
+
+    pub(crate) fn has_timers(&self) -> bool {
+        self.has_timers
     }
 
     /// Adds a state with its empty column and gives its number.
@@ -132,6 +145,11 @@ impl<K> Declarations<K> {
     }
 
     fn check(&self) -> Result<(), DuplicateState> {
-        self.duplicate.as_ref().map_or(Ok(()), |name| Err(DuplicateState { name: name.clone() }))
+        let of_timers = |name: &&str| self.declared.iter().any(|declared| declared.descriptor.name == **name);
+        let timers = TimeDomain::ALL.map(TimeDomain::state_name).into_iter().filter(|_| self.has_timers);
+        match self.duplicate.as_deref().or_else(|| timers.clone().find(of_timers)) {
+            Some(name) => Err(DuplicateState { name: name.to_string() }),
+            None => Ok(()),
+        }
     }
 }

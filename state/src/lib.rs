@@ -1,7 +1,7 @@
 //! Keyed state: what an operator remembers of each key, partitioned by key group.
 //!
 //! Stands beside the operators of a task. A stateful function is a struct whose fields are its states ([`ValueState`],
-//! [`MapState`]); `#[derive(State)]` declares them, so that the plan of a job knows every state before anything runs.
+//! [`MapState`], [`ListState`], [`ReducingState`]); `#[derive(State)]` declares them, so that the plan of a job knows every state before anything runs.
 //! In a task the declarations become a [`KeyedStore`]: one table of keys, with the value beside the key where a function has
 //! only one, otherwise with one typed column per state, so that a record costs one hash look-up however many states it
 //! touches, and a batch has its look-ups done together.
@@ -45,13 +45,16 @@ mod expiring;
 mod grouped;
 mod inline;
 mod key_table;
+mod list;
 mod map;
 mod prefetch;
+mod reducing;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 mod snapshot;
 mod store;
 mod tables;
+mod timers;
 mod value;
 
 pub use backend::{Backend, OnEntry, OnFound, OnStateEntry, StoreDescription, StoreFile, StoreFiles};
@@ -62,7 +65,9 @@ pub use declare::{Declarations, Declare, State};
 pub use epoch::FrozenEpoch;
 pub use error::{DuplicateState, ForeignKey, RestoreError, SelectError, StoreError};
 pub use expiring::{DeclareExpiring, ExpiringMap, ExpiringValue};
+pub use list::ListState;
 pub use map::MapState;
+pub use reducing::ReducingState;
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{
     CompactionStyle, MemoryShares, PredefinedOptions, RocksDb, RocksDbMemory, RocksDbOptions, RocksDbSettings,
@@ -72,4 +77,5 @@ pub use store::{AtKey, KeyedStore};
 pub use tables::{Accessor, StateKey, Tables};
 pub use thalweg_common::ttl::{StateTtl, TtlUpdate, TtlVisibility};
 pub use thalweg_derive::State;
+pub use timers::TimeDomain;
 pub use value::ValueState;

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
+use thalweg_common::Timestamp;
 use thalweg_common::clock::SharedClock;
-use thalweg_common::graph::StateDescriptor;
+use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::{KeyGroup, KeyGroupRange, key_group, key_hash};
-use thalweg_common::limits::{EPOCH_CHUNK_BYTES, EXPIRY_PLACES};
-use thalweg_common::record::DecodeError;
+use thalweg_common::limits::{EPOCH_CHUNK_BYTES, EXPIRY_PLACES, TIMERS_SHARE};
+use thalweg_common::record::{DecodeError, Record};
 
 use crate::backend::{Backend, StoreDescription};
-use crate::cache::batch::{EntryBatch, put_key, split_key};
+use crate::cache::batch::{EntryBatch, MapKey, put_key, split_key};
 use crate::cache::persistent::{CacheOptions, Drained, Persistent};
 use crate::declare::Declarations;
 use crate::epoch::FrozenEpoch;
@@ -24,6 +25,9 @@ use crate::grouped::GroupedEntries;
 use crate::key_table::Found;
 use crate::snapshot::StateSnapshot;
 use crate::tables::{Accessor, StateKey, Tables};
+use crate::timers::{DiskTimers, Timers};
+
+mod timers;
 
 /// All keyed state of one subtask of an operator.
 pub struct KeyedStore<K> {
@@ -57,9 +61,10 @@ impl<K: StateKey> KeyedStore<K> {
         max_parallelism: u32,
         owned: KeyGroupRange,
     ) -> Result<Self, DuplicateState> {
-        let declared = declarations.into_declared()?;
-        let descriptors = declared.iter().map(|state| state.descriptor.clone()).collect();
-        Ok(Self::of(operator, descriptors, max_parallelism, owned, Tables::new(declared), None))
+        let (descriptors, has_timers) = (declarations.descriptors()?, declarations.has_timers());
+        let mut tables = Tables::new(declarations.into_declared()?);
+        tables.timers = has_timers.then(|| Box::new(Timers::in_memory()));
+        Ok(Self::of(operator, descriptors, max_parallelism, owned, tables, None))
     }
 
     /// A store for the declared states of `operator` with what is in `backend`, whose states must have the same numbers: the
@@ -75,9 +80,15 @@ impl<K: StateKey> KeyedStore<K> {
         backend: Arc<dyn Backend>,
         options: CacheOptions,
     ) -> Result<Self, DuplicateState> {
+        let (descriptors, has_timers) = (declarations.descriptors()?, declarations.has_timers());
         let declared = declarations.into_declared()?;
-        let descriptors = declared.iter().map(|state| state.descriptor.clone()).collect();
-        let tables = Tables::cache(declared, max_parallelism);
+        let state = declared.len();
+        let mut tables = Tables::cache(declared, max_parallelism);
+        let timers = || {
+            let bytes = usize::try_from(options.budget_bytes / TIMERS_SHARE).unwrap_or(usize::MAX);
+            Box::new(Timers::on_disk(state, owned, max_parallelism, bytes, backend.is_empty()))
+        };
+        tables.timers = has_timers.then(timers);
         let behind = Some(Box::new(Persistent::new(operator, backend, options)));
         Ok(Self::of(operator, descriptors, max_parallelism, owned, tables, behind))
     }
@@ -128,6 +139,12 @@ impl<K: StateKey> KeyedStore<K> {
         if self.tables.has_ttl() && self.behind.is_none() {
             self.tables.expire(keys.len().min(EXPIRY_PLACES));
         }
+        self.settle_timers()?;
+        self.find(keys)
+    }
+
+    /// What is needed of these keys is fetched.
+    fn find(&mut self, keys: &[K]) -> Result<(), StoreError> {
         self.found.clear();
         self.tables.find_all(keys, &mut self.found);
         if let Some(behind) = &mut self.behind
@@ -187,7 +204,8 @@ impl<K: StateKey> KeyedStore<K> {
         let cached = self.tables.keys().cloned();
         let Some(behind) = &self.behind else { return Ok(cached.collect()) };
         let mut keys: HashSet<K, foldhash::fast::RandomState> = cached.collect();
-        for (state, descriptor) in self.description.descriptors.iter().enumerate() {
+        let states = self.description.descriptors.iter().enumerate();
+        for (state, descriptor) in states.filter(|(_, descriptor)| descriptor.kind != StateKind::Timers) {
             behind.backend.scan(state, &[], &mut |stored, _| {
                 let (_, mut key, _) = self.parts(descriptor, stored)?;
                 let key = K::decode(&mut key).map_err(|error| self.damaged(descriptor, &error))?;
@@ -208,16 +226,16 @@ impl<K: StateKey> KeyedStore<K> {
             return behind.backend.size_bytes().max(self.tables.bytes());
         }
         if self.measured.entries == 0 {
-            return self.tables.bytes();
+            return self.tables.bytes() + self.timer_bytes();
         }
-        let entries = u128::from(self.tables.entries());
+        let entries = u128::from(self.entries());
         let bytes = entries * u128::from(self.measured.bytes) / u128::from(self.measured.entries);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
     /// Memory of the cache, if this is one.
     pub fn cache_bytes(&self) -> u64 {
-        self.tables.cache_bytes().0 as u64
+        self.tables.cache_bytes().0 as u64 + self.timer_bytes()
     }
 
     /// Keys of which everything is known in memory.
@@ -252,13 +270,18 @@ impl<K: StateKey> KeyedStore<K> {
     /// # Errors
     /// When it cannot be read.
     pub fn snapshot(&mut self) -> Result<BTreeMap<String, StateSnapshot>, StoreError> {
+        if let Some(timers) = &mut self.tables.timers {
+            timers.put_back();
+        }
         let StoreDescription { descriptors, key_schema, groups, max_parallelism } = &self.description;
         let room =
             if self.behind.is_some() { 0 } else { self.size_bytes() / (descriptors.len().max(1) as u64) };
         let grouped = || GroupedEntries::new(*max_parallelism, groups.as_range(), room);
         let mut entries: Vec<_> = descriptors.iter().map(|_| grouped()).collect();
+        let states = descriptors.iter().filter(|state| state.kind != StateKind::Timers).count();
         self.append_behind(&mut entries)?;
-        self.tables.append(&mut entries);
+        self.tables.append(&mut entries[..states]);
+        self.append_timers(&mut entries[states..])?;
         let states = descriptors.iter().zip(entries).map(|(descriptor, entries)| {
             let (descriptor, key_schema) = (descriptor.clone(), key_schema.clone());
             let groups = entries.into_groups().collect();
@@ -266,10 +289,8 @@ impl<K: StateKey> KeyedStore<K> {
         });
         let states: BTreeMap<_, _> = states.collect();
         let entries = states.values().flat_map(|state| state.groups.values());
-        self.measured = Measure {
-            entries: self.tables.entries(),
-            bytes: entries.map(|entries| entries.0.len() as u64).sum(),
-        };
+        self.measured =
+            Measure { entries: self.entries(), bytes: entries.map(|entries| entries.0.len() as u64).sum() };
         Ok(states)
     }
 
@@ -277,7 +298,9 @@ impl<K: StateKey> KeyedStore<K> {
     fn append_behind(&self, entries: &mut [GroupedEntries]) -> Result<(), StoreError> {
         let Some(behind) = &self.behind else { return Ok(()) };
         let now_ms = self.tables.now_ms();
-        for ((state, descriptor), entries) in self.description.descriptors.iter().enumerate().zip(entries) {
+        let states = self.description.descriptors.iter().enumerate().zip(entries);
+        for ((state, descriptor), entries) in states.filter(|((_, state), _)| state.kind != StateKind::Timers)
+        {
             behind.backend.scan(state, &[], &mut |stored, value| {
                 if descriptor.ttl.is_some_and(|ttl| ttl.is_over_stored(value, now_ms)) {
                     return Ok(());
@@ -285,7 +308,7 @@ impl<K: StateKey> KeyedStore<K> {
                 let (group, key, map_key) = self.parts(descriptor, stored)?;
                 let decoded = K::decode(&mut &*key).map_err(|error| self.damaged(descriptor, &error))?;
                 if self.tables.find(&decoded).position.is_none() {
-                    entries.add(group, [key, map_key, value]);
+                    entries.add(group, [key, &map_key, value]);
                 }
                 Ok(())
             })?;
@@ -297,7 +320,7 @@ impl<K: StateKey> KeyedStore<K> {
         &self,
         descriptor: &StateDescriptor,
         stored: &'a [u8],
-    ) -> Result<(KeyGroup, &'a [u8], &'a [u8]), StoreError> {
+    ) -> Result<(KeyGroup, &'a [u8], MapKey<'a>), StoreError> {
         split_key(descriptor.kind, stored).ok_or_else(|| self.damaged(descriptor, &"a key of it has no end"))
     }
 
@@ -315,6 +338,9 @@ impl<K: StateKey> KeyedStore<K> {
         let mut batch = EntryBatch::default();
         for (name, state) in states {
             let column = self.column_for(name, state)?;
+            if let Some(timers) = &mut self.tables.timers {
+                timers.disks_mut().for_each(DiskTimers::forget_head);
+            }
             let owned = state.groups.range(self.description.groups.as_range());
             for (group, entries) in owned {
                 self.restore_entries(column, name, *group, &entries.0, &mut batch)?;
@@ -324,7 +350,7 @@ impl<K: StateKey> KeyedStore<K> {
         if let Some(behind) = self.behind.as_mut().filter(|_| !batch.is_empty()) {
             behind.ingest(batch)?;
         }
-        self.measured.entries = self.tables.entries();
+        self.measured.entries = self.entries();
         Ok(())
     }
 
@@ -374,6 +400,11 @@ impl<K: StateKey> KeyedStore<K> {
             if now != group {
                 let (operator, state) = names();
                 return Err(RestoreError::OtherGroup { operator, state, found: group, now });
+            }
+            if kind == StateKind::Timers {
+                let at = Timestamp::decode(&mut bytes).map_err(|error| damaged(error, names()))?;
+                self.restore_timer(column, group, at, key, batch);
+                continue;
             }
             let Some(behind) = &mut self.behind else {
                 let decoded = self.tables.decode(column, key, &mut bytes);

@@ -143,10 +143,31 @@ impl<T: Record> ValueState<T> {
         expiry: Option<Expiry<T>>,
         declarations: &mut Declarations<K>,
     ) {
+        self.declare_kind(StateKind::Value, name, expiry, declarations);
+    }
+
+    /// Declares the state as one of another kind which has one value per key.
+    #[doc(hidden)]
+    pub fn declare_as<K: StateKey>(
+        &mut self,
+        kind: StateKind,
+        name: &str,
+        declarations: &mut Declarations<K>,
+    ) {
+        self.declare_kind(kind, name, None, declarations);
+    }
+
+    fn declare_kind<K: StateKey>(
+        &mut self,
+        kind: StateKind,
+        name: &str,
+        expiry: Option<Expiry<T>>,
+        declarations: &mut Declarations<K>,
+    ) {
         let column = Box::new(ValueColumn::<T> { values: Vec::new(), entries: 0, expiry, marks: None });
         let fits = size_of::<Option<(K, T)>>() <= MAX_INLINE_ROW_BYTES && expiry.is_none();
         let (ttl, inline) = (expiry.map(|expiry| expiry.ttl), fits.then(MakeInline::of::<T>));
-        self.slot = declarations.add(name, StateKind::Value, T::schema(), ttl, column, inline);
+        self.slot = declarations.add(name, kind, T::schema(), ttl, column, inline);
     }
 }
 

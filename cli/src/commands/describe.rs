@@ -5,7 +5,7 @@ use thalweg_proto::model::{
     CheckpointSummary, FailureRecord, JobDetails, StatusChange, SubtaskDetails, VertexDetails,
 };
 
-use super::{Session, load};
+use super::{Session, load, time};
 use crate::exit::Exit;
 use crate::human::{ago, bytes, count, date_time, duration, indented, one_line, span_ms};
 use crate::table::{Align, Table, properties};
@@ -101,7 +101,10 @@ fn vertex(vertex: &VertexDetails) -> String {
         count(vertex.max_parallelism.into()),
         load::summary(vertex)
     );
-    if vertex.subtasks.is_empty() { heading } else { heading + &table.render() + &load::table(vertex) }
+    if vertex.subtasks.is_empty() {
+        return heading;
+    }
+    heading + &table.render() + &load::table(vertex) + &time::table(vertex)
 }
 
 fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
@@ -197,6 +200,8 @@ mod tests {
             input_queue_length: 8,
             output_queue_length: 1,
             available_credit_bytes: 0,
+            current_input_watermark: None,
+            current_output_watermark: None,
         };
         SubtaskDetails {
             metrics: TaskMetrics::between(None, &counters),
@@ -308,6 +313,19 @@ History
   2023-11-14 22:12:20 UTC  CREATED  RUNNING        1
 ";
         assert_eq!(text(&details(), NOW), expected);
+    }
+
+    #[test]
+    fn watermarks_are_shown_where_there_are_some() {
+        let mut details = details();
+        assert_eq!(time::table(&details.vertices[0]), "");
+        details.vertices[0].subtasks[1].metrics.current_input_watermark = Some(1_648_030_809_281);
+        details.vertices[0].subtasks[1].metrics.current_output_watermark = Some(i64::MAX);
+        let expected = "    SUBTASK  INPUT WATERMARK              OUTPUT WATERMARK
+          0  -                            -
+          1  2022-03-23 10:20:09.281 UTC  end of input
+";
+        assert_eq!(time::table(&details.vertices[0]), expected);
     }
 
     #[test]

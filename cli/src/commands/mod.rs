@@ -15,6 +15,7 @@ mod rescale;
 mod savepoint;
 mod state;
 mod submit;
+mod time;
 mod upgrade;
 mod watch;
 

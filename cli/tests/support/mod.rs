@@ -181,6 +181,7 @@ pub fn details(id: u128) -> v1::JobDetails {
         input_queue_length: 8,
         output_queue_length: 0,
         available_credit_bytes: 262_144,
+        ..Default::default()
     };
     let second_ns = 1_000_000_000;
     let earlier = v1::TaskCounters {

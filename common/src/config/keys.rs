@@ -264,6 +264,8 @@ keys! {
     /// Whether operators that forward one to one run together in one task.
     PIPELINE_OPERATOR_CHAINING: "pipeline.operator-chaining.enabled" | "pipeline.operator-chaining",
         ValueKind::Boolean, default "true";
+    /// How often watermark generators are asked for a watermark; `0` asks them never.
+    AUTO_WATERMARK_INTERVAL: "pipeline.auto-watermark-interval", ValueKind::Duration { min_ms: 0 }, default "200 ms";
 
     /// Whether associative aggregates are combined before their records are sent to their keys: `AUTO` as long as it pays,
     /// `TWO_PHASE` always, `ONE_PHASE` never.

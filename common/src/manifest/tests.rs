@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
+use crate::graph::StateKind;
 use crate::record::Record;
 use crate::schema::Field;
 use crate::ttl::StateTtl;

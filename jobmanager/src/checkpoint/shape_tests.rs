@@ -73,6 +73,16 @@ fn parts_are_handed_to_all_when_their_number_changes() {
 }
 
 #[test]
+fn lists_that_are_united_are_handed_to_all_whatever_has_changed() {
+    let mut graph = checkpointed_graph();
+    graph.vertices[0].operators[0].states = vec![state("list", StateKind::UnionList)];
+    assert_eq!(needed(&graph, &graph, subtask(0, 1)), [(0, 0), (0, 1)]);
+    assert_eq!(needed(&graph, &graph, subtask(1, 1)), [(1, 1)]);
+    assert_eq!(needed(&graph, &at(&graph, &[3, 2]), subtask(0, 2)), [(0, 0), (0, 1)]);
+    assert_eq!(needed(&graph, &at(&graph, &[2, 3]), subtask(0, 0)), [(0, 0), (0, 1)]);
+}
+
+#[test]
 fn records_on_their_way_are_given_to_all_who_share_them_also_without_state() {
     let mut graph = checkpointed_graph();
     graph.vertices[1].operators[0].states.clear();

@@ -52,6 +52,7 @@ pub fn graph(parallelism: u32, directory: Option<&std::path::Path>) -> JobGraph 
             kind: "map".into(),
             location: "src/main.rs:1".into(),
             inputs: vec![],
+            input_tag: None,
             states: vec![],
             key_schema: None,
         }],
@@ -63,6 +64,7 @@ pub fn graph(parallelism: u32, directory: Option<&std::path::Path>) -> JobGraph 
         edges: vec![Edge {
             source: 0,
             source_operator: 0,
+            tag: None,
             target: 1,
             partitioning: Partitioning::Hash,
             schema_fingerprint: 1,

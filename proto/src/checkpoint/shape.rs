@@ -2,13 +2,13 @@
 //!
 //! On a command's way this stands between the metadata of a checkpoint and `DeployTasks`. A change of parallelism changes the chains of a
 //! job too, so snapshots are found by operator: keyed state goes to whoever owns its key groups, what a source or sink remembers stays
-//! with its subtask, or goes to all others, which divide it, when there is another number of them. Pure. Invariants: each key group of an
+//! with its subtask, or goes to all others, which divide it, when there is another number of them; a list that is united always goes to all. Pure. Invariants: each key group of an
 //! operator is in a snapshot that its new owner gets; a subtask gets no snapshot twice.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use thalweg_common::graph::{JobGraph, Operator, Vertex};
+use thalweg_common::graph::{JobGraph, Operator, StateKind, Vertex};
 use thalweg_common::id::{OperatorId, SubtaskId};
 use thalweg_common::key_group::{KeyGroupRange, groups_of};
 
@@ -60,11 +60,14 @@ impl Shape {
     /// The subtasks of this shape whose snapshots hold what `subtask` of `graph`, which has this fingerprint, continues.
     #[must_use]
     pub fn needed_by(&self, graph: &JobGraph, fingerprint: u64, subtask: SubtaskId) -> BTreeSet<SubtaskId> {
-        if self.fingerprint == fingerprint {
-            return BTreeSet::from([subtask]);
-        }
         let Some(target) = graph.vertices.get(subtask.vertex as usize) else { return BTreeSet::new() };
         let mut needed = BTreeSet::new();
+        if self.fingerprint == fingerprint {
+            needed.insert(subtask);
+            if !target.operators.iter().any(unites) {
+                return needed;
+            }
+        }
         if graph.checkpointing.overtakes_after().is_some() {
             needed.extend(self.sharers(target, subtask));
         }
@@ -100,10 +103,18 @@ impl VertexShape {
             let there = groups_of(index, self.parallelism, self.max_parallelism);
             return overlap(there, groups_of(wanted, target.parallelism, target.max_parallelism));
         }
+        if unites(operator) {
+            return true;
+        }
         // Parts are dealt by every subtask for itself, and it has to know all for that. What has none keeps its parallelism: see
         // `scheduler::rescale::check`.
         index == wanted || (operator.has_parts() && self.parallelism != target.parallelism)
     }
+}
+
+/// Whether each of its subtasks restores something of all.
+fn unites(operator: &Operator) -> bool {
+    operator.states.iter().any(|state| state.kind == StateKind::UnionList)
 }
 
 fn overlap(one: KeyGroupRange, other: KeyGroupRange) -> bool {

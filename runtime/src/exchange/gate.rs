@@ -1,7 +1,7 @@
 //! The input gate: all channels of a task as one input.
 //!
 //! On a record's way this is the first step of a task: it takes batches from its channels in turn, returns their credit,
-//! and turns the barriers of many channels into one. Where barriers overtake (`overtaking`), it looks for them in the queues too.
+//! and turns the barriers of many channels into one, and so their watermarks ([`WatermarkMerger`]). Where barriers overtake (`overtaking`), it looks for them in the queues too.
 //! Invariants: no channel is served twice while another one that may be
 //! read waits; in exactly-once mode the records delivered before [`Input::Barrier`] are exactly those before the barrier
 //! on every channel, or in unaligned checkpoints together with those that are recorded; a channel that has failed fails the gate, even while it is blocked.
@@ -16,7 +16,7 @@ use thalweg_common::clock::{SharedClock, Stopwatch, SystemClock};
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_common::limits::LOCAL_CHANNEL_BATCHES;
+use thalweg_common::limits::{LOCAL_CHANNEL_BATCHES, WATERMARK_PAUSE_MS};
 use thalweg_common::record::Record;
 
 use self::overtaking::Overtaking;
@@ -31,6 +31,7 @@ use super::traffic::Traffic;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
 use crate::event::{Aligned, Barrier, Event};
+use crate::time::{Merged, WatermarkMerger};
 
 /// What a gate delivers.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum Input<T> {
         /// What waiting for its arrival on the last channel took.
         alignment: Aligned,
     },
+    /// The watermark or the status of all channels together has changed.
+    Time(Merged),
     /// The input of all channels has ended. Barriers may still come.
     EndOfInput,
     /// Nothing to read at the moment. The task is woken when there is.
@@ -59,6 +62,13 @@ pub struct InputGate<T> {
     /// The channel that is next in turn.
     next: usize,
     aligner: Aligner,
+    watermarks: WatermarkMerger,
+    /// A watermark that was not delivered yet, because there are records to read and one was delivered not long ago.
+    held: Merged,
+    /// Until then one may be held.
+    holds_until: Duration,
+    /// The last watermark, if no sender has sent it before its end.
+    end_of_time: Merged,
     /// Where barriers overtake.
     overtaking: Option<Box<Overtaking>>,
     /// What was on its way when the checkpoint was taken that is restored, by channel. It comes before everything else.
@@ -103,6 +113,10 @@ impl<T: Record> InputGate<T> {
             ready: ChannelSet::all(channels),
             next: 0,
             aligner: Aligner::new(channels, mode),
+            watermarks: WatermarkMerger::new(channels),
+            held: Merged::default(),
+            holds_until: Duration::ZERO,
+            end_of_time: Merged::default(),
             overtaking: None,
             restored: VecDeque::new(),
             clock,
@@ -138,10 +152,13 @@ impl<T: Record> InputGate<T> {
         if let Some((channel, batch)) = self.restored.pop_front() {
             return Ok(self.deliver(channel, batch.decode()?, 0, batch_ended));
         }
+        if !self.held.is_nothing() && self.holds_until <= self.clock.monotonic() {
+            return Ok(self.take_held());
+        }
         loop {
             self.arrivals.take(&mut self.ready, self.aligner.blocked());
             let Some(channel) = self.ready.next_from(self.next, self.aligner.blocked()) else {
-                return Ok(Input::Idle);
+                return Ok(if self.held.is_nothing() { Input::Idle } else { self.take_held() });
             };
             let mut bytes = 0;
             let message = self.receivers[channel].poll(&mut self.spare, &mut bytes)?;
@@ -163,9 +180,26 @@ impl<T: Record> InputGate<T> {
                         return Ok(input);
                     }
                 }
+                Message::Event(Event::Watermark(timestamp)) => {
+                    let merged = self.watermarks.on_watermark(channel, timestamp);
+                    if let Some(input) = self.on_time(merged) {
+                        return Ok(input);
+                    }
+                }
+                Message::Event(Event::Status(status)) => {
+                    let merged = self.watermarks.on_status(channel, status);
+                    if let Some(input) = self.on_time(merged) {
+                        return Ok(input);
+                    }
+                }
                 Message::Event(Event::EndOfInput) => {
+                    let merged = self.watermarks.on_end(channel);
                     if self.aligner.on_end(channel).map_err(|error| self.violation(channel, error))? {
+                        self.end_of_time = std::mem::take(&mut self.held).and(merged);
                         return Ok(Input::EndOfInput);
+                    }
+                    if let Some(input) = self.on_time(merged) {
+                        return Ok(input);
                     }
                 }
             }
@@ -207,6 +241,28 @@ impl<T: Record> InputGate<T> {
         if let Some(overtaking) = &mut self.overtaking {
             overtaking.abort(checkpoint);
         }
+    }
+
+    /// What the end of the input has changed about its time: the last watermark, unless it was delivered before.
+    pub fn take_end_of_time(&mut self) -> Merged {
+        std::mem::take(&mut self.end_of_time)
+    }
+
+    /// Delivers what has changed about the time, or holds it back for a moment. With one channel never, so that a watermark keeps its
+    /// place among the records; with several it is as if the watermark had come a moment later on the last one of them.
+    fn on_time(&mut self, merged: Merged) -> Option<Input<T>> {
+        if merged.is_nothing() {
+            return None;
+        }
+        let may_hold = self.receivers.len() > 1 && merged.status.is_none();
+        self.held = self.held.and(merged);
+        let is_held = may_hold && self.clock.monotonic() < self.holds_until;
+        (!is_held).then(|| self.take_held())
+    }
+
+    fn take_held(&mut self) -> Input<T> {
+        self.holds_until = self.clock.monotonic() + Duration::from_millis(WATERMARK_PAUSE_MS);
+        Input::Time(std::mem::take(&mut self.held))
     }
 
     /// Takes back the buffer of the batch that was delivered last, or the one that the chain has given in exchange, once it

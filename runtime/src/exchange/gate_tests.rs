@@ -9,8 +9,10 @@ use thalweg_common::clock::{Clock, ManualClock};
 use thalweg_common::id::ChannelId;
 
 use super::*;
+use crate::event::WatermarkStatus;
 use crate::exchange::channel::{Sender, Sent, local_channel};
 use crate::exchange::waker::TaskParker;
+use crate::time::MAX_WATERMARK;
 
 fn channels<T: Record>(count: u32) -> (Vec<Sender<T>>, Vec<Receiver<T>>) {
     (0..count).map(|from| local_channel(ChannelId { edge: 0, from, to: 0 })).unzip()
@@ -220,6 +222,69 @@ fn the_end_comes_once_and_barriers_after_it() {
     assert_eq!(gate.poll(), Ok(Input::Idle));
 }
 
+fn send_watermark<T: Record>(sender: &mut Sender<T>, watermark: i64) {
+    sender.send_event(Event::Watermark(watermark)).expect("the channel is whole");
+}
+
+fn rises<T>(watermark: i64) -> Input<T> {
+    Input::Time(Merged { watermark: Some(watermark), status: None })
+}
+
+#[test]
+fn the_watermark_is_the_least_of_all_channels_and_behind_the_records_before_it() {
+    let (mut senders, receivers) = channels(2);
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    send(&mut senders[0], 'a');
+    send_watermark(&mut senders[0], 5);
+    send(&mut senders[1], 'b');
+    send_watermark(&mut senders[1], 3);
+    send(&mut senders[1], 'c');
+    assert_eq!(drain(&mut gate), (vec!['a', 'b'], rises(3)));
+    senders[1].send_event(Event::Status(WatermarkStatus::Idle)).expect("sent");
+    assert_eq!(drain(&mut gate), (vec!['c'], rises(5)));
+    senders[0].send_event(Event::EndOfInput).expect("sent");
+    assert_eq!(
+        drain(&mut gate).1,
+        Input::Time(Merged { watermark: None, status: Some(WatermarkStatus::Idle) })
+    );
+    senders[1].send_event(Event::EndOfInput).expect("sent");
+    assert_eq!((drain(&mut gate).1, gate.poll()), (Input::EndOfInput, Ok(Input::Idle)));
+    let end = Merged { watermark: Some(MAX_WATERMARK), status: Some(WatermarkStatus::Active) };
+    assert_eq!((gate.take_end_of_time(), gate.take_end_of_time()), (end, Merged::default()));
+}
+
+#[test]
+fn while_there_are_records_watermarks_of_several_channels_are_told_now_and_then() {
+    let clock = Arc::new(ManualClock::new(0));
+    let (mut senders, receivers) = channels(2);
+    let waker = TaskParker::new().waker();
+    let mut gate = InputGate::with_clock(receivers, CheckpointMode::ExactlyOnce, waker, clock.clone());
+    for (round, pause_ms) in [(1, 0), (2, 0), (3, WATERMARK_PAUSE_MS)] {
+        clock.advance(Duration::from_millis(pause_ms));
+        for sender in &mut senders {
+            send_watermark(sender, round);
+            send(sender, round);
+        }
+        // The first channel's next record comes before the second one's watermark.
+        let (records, time) = drain(&mut gate);
+        assert_eq!((records.len(), time), (if round == 2 { 2 } else { 0 }, rises(round)), "round {round}");
+        while gate.poll().expect("no channel has failed") != Input::Idle {}
+    }
+}
+
+#[test]
+fn with_one_channel_every_watermark_keeps_its_place() {
+    let (mut senders, receivers) = channels(1);
+    let (mut gate, _parker) = gate(receivers, CheckpointMode::ExactlyOnce);
+    for number in 0..3 {
+        send(&mut senders[0], number);
+        send_watermark(&mut senders[0], number);
+    }
+    for number in 0..3 {
+        assert_eq!(drain(&mut gate), (vec![number], rises(number)));
+    }
+}
+
 #[test]
 fn a_blocked_channel_that_fails_fails_the_gate() {
     let (mut senders, receivers) = channels::<u64>(2);
@@ -346,6 +411,7 @@ fn check_delivery(
                 }
             }
             Input::EndOfInput => has_ended = true,
+            Input::Time(merged) => prop_assert!(false, "nobody has sent {merged:?}"),
             Input::Idle => {
                 let all_sent = scripts.iter().all(|script| script.ended);
                 if all_sent && has_ended && completed == barriers as CheckpointId {

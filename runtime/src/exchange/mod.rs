@@ -53,7 +53,7 @@ pub(crate) use channel::local_channel_with_room;
 pub use channel::{Receiver, Sender, Sent, local_channel};
 pub use gate::{Input, InputGate};
 pub use output::Output;
-pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin};
+pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin, by_key};
 #[cfg(test)]
 pub(crate) use remote::simulated::{Move, SimulatedConnection, SimulatedWorker};
 pub use remote::{Compression, ExchangeClient, ExchangeServer, ExchangeSettings, OpenChannel};

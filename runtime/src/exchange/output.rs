@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::{Deadline, deadline_in};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{ChannelId, CheckpointId};
@@ -19,7 +20,7 @@ use super::stored::StoredBatch;
 use super::traffic::Traffic;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
-use crate::event::{Barrier, Event};
+use crate::event::{Barrier, Event, WatermarkStatus};
 use crate::in_flight::{Overtakes, Part, Route};
 use crate::link::{Flushed, Link};
 use crate::snapshot::SnapshotBuilder;
@@ -247,6 +248,14 @@ impl<T: Record> Link<T> for Output<T> {
         }
         self.count(records);
         Ok(())
+    }
+
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        self.send_event(Event::Watermark(timestamp))
+    }
+
+    fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure> {
+        self.send_event(Event::Status(status))
     }
 
     fn finish(&mut self) -> Result<(), Failure> {

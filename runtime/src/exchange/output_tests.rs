@@ -10,8 +10,9 @@ use thalweg_common::limits::{BATCH_RECORDS, LOCAL_CHANNEL_BATCHES, LOCAL_CHANNEL
 use super::*;
 use crate::exchange::channel::{Receiver, local_channel};
 use crate::exchange::gate::{Input, InputGate};
-use crate::exchange::partitioner::{Forward, HashPartitioner, RoundRobin};
+use crate::exchange::partitioner::{Forward, RoundRobin, by_key};
 use crate::exchange::waker::TaskParker;
+use crate::time::Merged;
 
 fn channels<T: Record>(count: u32) -> (Vec<Sender<T>>, Vec<InputGate<T>>) {
     let gate = |receiver: Receiver<T>| {
@@ -38,6 +39,7 @@ enum Seen<T> {
     Record(T),
     Barrier(CheckpointId),
     End,
+    Time(Merged),
 }
 
 fn receive<T: Record>(gate: &mut InputGate<T>, inputs: usize, seen: &mut Vec<Seen<T>>) {
@@ -45,6 +47,7 @@ fn receive<T: Record>(gate: &mut InputGate<T>, inputs: usize, seen: &mut Vec<See
         match gate.poll().expect("no channel has failed") {
             Input::Batch(mut batch) => seen.extend(batch.drain().map(Seen::Record)),
             Input::Barrier { barrier, .. } => seen.push(Seen::Barrier(barrier.id)),
+            Input::Time(merged) => seen.push(Seen::Time(merged)),
             Input::EndOfInput => seen.push(Seen::End),
             Input::Idle => return,
         }
@@ -55,6 +58,35 @@ fn receive_all<T: Record>(gate: &mut InputGate<T>) -> Vec<Seen<T>> {
     let mut seen = Vec::new();
     receive(gate, usize::MAX, &mut seen);
     seen
+}
+
+#[test]
+fn a_watermark_is_behind_the_records_before_it_in_every_channel_also_in_a_full_one() {
+    let (senders, mut gates) = channels::<u64>(2);
+    let mut output = Output::new(Box::new(RoundRobin::starting_at(0)), senders);
+    let rises = |watermark| Seen::Time(Merged { watermark: Some(watermark), status: None });
+    process(&mut output, vec![0, 1]);
+    output.watermark(7).expect("no channel has failed");
+    for (number, gate) in (0..).zip(&mut gates) {
+        assert_eq!(receive_all(gate), [Seen::Record(number), rises(7)]);
+    }
+    // More than fits into the channels.
+    let rounds = LOCAL_CHANNEL_BATCHES as i64 + 3;
+    for round in 0..rounds {
+        process(&mut output, vec![2, 3]);
+        output.watermark(round + 8).expect("no channel has failed");
+    }
+    output.watermark_status(WatermarkStatus::Idle).expect("no channel has failed");
+    assert_eq!(output.flush(true), Ok(Flushed::Blocked));
+    let mut seen = Vec::new();
+    while output.flush(true) == Ok(Flushed::Blocked) {
+        seen.extend(receive_all(&mut gates[0]));
+        receive_all(&mut gates[1]);
+    }
+    seen.extend(receive_all(&mut gates[0]));
+    let idle = Seen::Time(Merged { watermark: None, status: Some(WatermarkStatus::Idle) });
+    let expected = (0..rounds).flat_map(|round| [Seen::Record(2), rises(round + 8)]).chain([idle]);
+    assert_eq!(seen, expected.collect::<Vec<_>>());
 }
 
 #[test]
@@ -167,7 +199,7 @@ fn broadcast_sends_all_to_all() {
 #[test]
 fn a_key_stays_on_its_channel() {
     let (senders, mut gates) = channels(4);
-    let mut output = Output::new(Box::new(HashPartitioner::new(|record: &u64| record % 50, 128)), senders);
+    let mut output = Output::new(Box::new(by_key(|record: &u64| record % 50, 128)), senders);
     process(&mut output, (0..1_000).collect());
     assert_eq!(output.flush(true), Ok(Flushed::All));
     let mut owner = std::collections::HashMap::new();

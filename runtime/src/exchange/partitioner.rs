@@ -4,8 +4,6 @@
 //! the loop over the records is inside it. Invariant: records of one key always take the same channel, in every process
 //! and every attempt of the same parallelism.
 
-use std::marker::PhantomData;
-
 use thalweg_common::key_group::{key_group, key_hash, subtask_of};
 use thalweg_common::record::Record;
 
@@ -16,26 +14,36 @@ pub trait Partitioner<T>: Send {
 }
 
 /// By the group of the record's key: channel `i` leads to the subtask that owns the group.
-pub struct HashPartitioner<T, K, F> {
-    key: F,
+pub struct HashPartitioner<F> {
+    /// Hashes a record's key; the buffer is for its encoding.
+    hash: F,
     max_parallelism: u32,
     /// The channel of each key group, for the number of channels seen last.
     channel_of_group: Vec<u32>,
     channels: usize,
     scratch: Vec<u8>,
-    types: PhantomData<fn(&T) -> K>,
 }
 
-impl<T, K: Record, F: Fn(&T) -> K + Send> HashPartitioner<T, K, F> {
-    /// A partitioner by this key, for receivers with this max parallelism.
+/// A partitioner by this key, for receivers with this max parallelism.
+pub fn by_key<T, K: Record>(
+    key: impl Fn(&T) -> K + Send,
+    max_parallelism: u32,
+) -> HashPartitioner<impl Fn(&T, &mut Vec<u8>) -> u64 + Send> {
+    HashPartitioner::by(
+        move |record: &T, scratch: &mut Vec<u8>| key_hash(&key(record), scratch),
+        max_parallelism,
+    )
+}
+
+impl<F> HashPartitioner<F> {
+    /// A partitioner by the hash of a key.
     #[must_use]
-    pub fn new(key: F, max_parallelism: u32) -> Self {
-        let (channel_of_group, scratch) = (Vec::new(), Vec::new());
-        Self { key, max_parallelism, channel_of_group, channels: 0, scratch, types: PhantomData }
+    pub fn by(hash: F, max_parallelism: u32) -> Self {
+        Self { hash, max_parallelism, channel_of_group: Vec::new(), channels: 0, scratch: Vec::new() }
     }
 }
 
-impl<T, K: Record, F: Fn(&T) -> K + Send> Partitioner<T> for HashPartitioner<T, K, F> {
+impl<T, F: Fn(&T, &mut Vec<u8>) -> u64 + Send> Partitioner<T> for HashPartitioner<F> {
     fn select(&mut self, records: &[T], channels: usize, targets: &mut Vec<u32>) {
         if self.channels != channels {
             let groups = 0..self.max_parallelism;
@@ -44,7 +52,7 @@ impl<T, K: Record, F: Fn(&T) -> K + Send> Partitioner<T> for HashPartitioner<T, 
             self.channels = channels;
         }
         targets.extend(records.iter().map(|record| {
-            let hash = key_hash(&(self.key)(record), &mut self.scratch);
+            let hash = (self.hash)(record, &mut self.scratch);
             self.channel_of_group[key_group(hash, self.max_parallelism) as usize]
         }));
     }
@@ -119,7 +127,7 @@ mod tests {
             share in 1usize..1_000,
         ) {
             let channels = share.min(max_parallelism as usize);
-            let mut partitioner = HashPartitioner::new(|record: &(u64, u8)| record.0, max_parallelism);
+            let mut partitioner = by_key(|record: &(u64, u8)| record.0, max_parallelism);
             select(&mut partitioner, &records, 1);
             let targets = select(&mut partitioner, &records, channels);
             prop_assert_eq!(targets.len(), records.len());

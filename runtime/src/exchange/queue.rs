@@ -3,7 +3,7 @@
 //! On a record's way this is where a batch waits: in an output whose channel is full, and twice in a remote channel (for the
 //! network, then for the receiving task). Invariant: its memory is bounded by its batches, which their owner charges; of the
 //! events between two batches at most one barrier before and one behind an end of input are kept, because a later
-//! barrier means that the checkpoint of the earlier one is dead.
+//! barrier means that the checkpoint of the earlier one is dead, and before and behind it the last watermark and the last status.
 
 use std::collections::VecDeque;
 
@@ -44,15 +44,42 @@ impl<B> MessageQueue<B> {
         self.messages.push_back(Message::Batch(batch));
     }
 
-    /// Appends an event. A barrier takes the place of an older one directly in front of it.
+    /// Appends an event. It takes the place of one that it makes meaningless, if no batch and no end of input is between them: an
+    /// older barrier, or an earlier watermark or status behind the last barrier.
     pub(super) fn push_event(&mut self, event: Event) {
-        match (event, self.messages.back_mut()) {
-            (Event::Barrier(barrier), Some(Message::Event(Event::Barrier(last)))) => {
-                if barrier.id > last.id {
-                    *last = barrier;
+        let mut at = self.messages.len();
+        while at > 0 {
+            at -= 1;
+            match (event, &self.messages[at]) {
+                (_, Message::Batch(_) | Message::Event(Event::EndOfInput)) => break,
+                (Event::Barrier(barrier), Message::Event(Event::Barrier(last))) => {
+                    if barrier.id > last.id {
+                        self.drop_barrier(at);
+                        break;
+                    }
+                    return;
                 }
+                (Event::Watermark(_) | Event::Status(_), Message::Event(Event::Barrier(_))) => break,
+                (Event::Watermark(_), Message::Event(Event::Watermark(_)))
+                | (Event::Status(_), Message::Event(Event::Status(_))) => {
+                    self.messages.remove(at);
+                    break;
+                }
+                _ => {}
             }
-            _ => self.messages.push_back(Message::Event(event)),
+        }
+        self.messages.push_back(Message::Event(event));
+    }
+
+    /// Takes the barrier at `at` out. What it had kept apart comes together.
+    fn drop_barrier(&mut self, at: usize) {
+        let behind = self.messages.split_off(at + 1);
+        self.messages.pop_back();
+        for message in behind {
+            match message {
+                Message::Event(event) => self.push_event(event),
+                batch => self.messages.push_back(batch),
+            }
         }
     }
 
@@ -135,6 +162,39 @@ mod tests {
         ];
         assert_eq!(order, expected);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn of_watermarks_in_a_row_the_last_one_is_kept() {
+        use crate::event::WatermarkStatus::{Active, Idle};
+        let mut queue = MessageQueue::new();
+        for time in [1, 2] {
+            queue.push_event(Event::Watermark(time));
+        }
+        queue.push_batch('a');
+        for event in
+            [Event::Watermark(3), Event::Status(Idle), Event::Status(Active), Event::Watermark(4), barrier(1)]
+        {
+            queue.push_event(event);
+        }
+        queue.push_event(Event::Watermark(5));
+        assert_eq!(queue.len(), 6);
+        for round in 2..100 {
+            queue.push_event(barrier(round));
+            queue.push_event(Event::Watermark(round as i64 + 4));
+            queue.push_event(Event::Status(Idle));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let expected = [
+            Message::Event(Event::Watermark(2)),
+            Message::Batch('a'),
+            Message::Event(Event::Watermark(102)),
+            Message::Event(Event::Status(Idle)),
+            Message::Event(barrier(99)),
+            Message::Event(Event::Watermark(103)),
+            Message::Event(Event::Status(Idle)),
+        ];
+        assert_eq!(order, expected);
     }
 
     #[test]

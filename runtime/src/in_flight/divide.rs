@@ -113,7 +113,8 @@ impl Taker<'_> {
         let place = self.input_channel(channel)?;
         for batch in batches {
             let batch = match code.partitioning {
-                _ if parallelism == own.parallelism => Some(batch),
+                // What others of as many subtasks had is theirs; their snapshots may be given for other reasons.
+                _ if parallelism == own.parallelism => (channel.to == index).then_some(batch),
                 Partitioning::Hash => code.owned_part(&batch, index, own.parallelism, own.max_parallelism)?,
                 Partitioning::Broadcast => {
                     let former = Subtasks { parallelism, ..own }.keeper(index, own.parallelism);

@@ -63,6 +63,8 @@ where
 {
     type Out = T;
 
+    const TIMERS: bool = false;
+
     fn on_record(&mut self, record: T, context: &mut Context<'_, K, T>) -> Result<(), Failure> {
         self.value.update(context, |before| {
             Some(match before {
@@ -109,6 +111,8 @@ where
     A: Aggregate<In>,
 {
     type Out = (K, A::Out);
+
+    const TIMERS: bool = false;
 
     fn on_record(&mut self, record: In, context: &mut Context<'_, K, Self::Out>) -> Result<(), Failure> {
         let accumulator = self.value.get_or_insert_with(context, || self.aggregate.create());

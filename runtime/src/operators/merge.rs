@@ -47,6 +47,8 @@ where
 {
     type Out = (K, A::Out);
 
+    const TIMERS: bool = false;
+
     fn on_record(
         &mut self,
         (key, accumulator): (K, A::Accumulator),
@@ -91,6 +93,8 @@ where
     C: Fn(T, T) -> T + Clone + Send + Sync + 'static,
 {
     type Out = T;
+
+    const TIMERS: bool = false;
 
     fn on_record(&mut self, (_, later): (K, T), context: &mut Context<'_, K, T>) -> Result<(), Failure> {
         self.value.update(context, |before| {

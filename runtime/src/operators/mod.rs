@@ -5,6 +5,7 @@
 //! own batch to the next link; buffers are reused.
 
 mod aggregate;
+mod broadcast;
 mod collect;
 mod collection;
 mod combine;
@@ -15,12 +16,15 @@ mod keyed;
 mod merge;
 mod numbers;
 mod print;
+mod process;
 mod sink;
 mod source;
 mod splits;
-mod transform;
+pub(crate) mod transform;
+mod watermarks;
 
 pub use aggregate::{Reduce, RunningAggregate, aggregate, reduce};
+pub use broadcast::keyed_broadcast;
 pub use collect::{CollectSink, Collected};
 pub use collection::{CollectionReader, CollectionSource};
 pub use combine::{CombinePolicy, combine_aggregate, combine_reduce};
@@ -29,6 +33,8 @@ pub use keyed::keyed_process;
 pub use merge::{MergedAggregate, MergedReduce, Unmerged};
 pub use numbers::NumberSplit;
 pub use print::PrintSink;
+pub use process::process;
 pub use sink::sink;
 pub use source::{AnySource, InSplits, Whole, source};
 pub use transform::{filter, flat_map, map, try_filter, try_flat_map, try_map};
+pub use watermarks::watermarks;

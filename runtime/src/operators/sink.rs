@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 use thalweg_common::record::Record;
@@ -12,13 +13,14 @@ use thalweg_common::record::Record;
 use super::committer::{Committer, Next, Transactions};
 use super::factory;
 use crate::batch::Batch;
-use crate::event::Barrier;
+use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
 use crate::operator::{OpenContext, Sink};
 use crate::parts::{Part, Parts};
 use crate::program::{OperatorContext, OperatorFactory};
 use crate::snapshot::SnapshotBuilder;
 use crate::stores::Draining;
+use crate::task::counters::Counters;
 
 /// A factory of subtasks of `prototype`.
 pub fn sink<T, S>(prototype: S) -> Arc<dyn OperatorFactory>
@@ -39,6 +41,7 @@ struct SinkLink<S, C> {
     /// Where it says when a commit is to be repeated.
     alarm: Draining,
     open: OpenContext,
+    counters: Counters,
 }
 
 impl<S, C: Record> SinkLink<S, C> {
@@ -54,7 +57,8 @@ impl<S, C: Record> SinkLink<S, C> {
         sink.open(&context.open)?;
         sink.recover(&prepared)?;
         let (committer, alarm) = (Committer::new(restored), context.stores.draining());
-        let mut link = Self { sink, committer, alarm, open: context.open.clone() };
+        let (open, counters) = (context.open.clone(), context.counters.clone());
+        let mut link = Self { sink, committer, alarm, open, counters };
         link.commit_due()?;
         Ok(link)
     }
@@ -109,6 +113,15 @@ impl<T, S: Sink<T>> Link<T> for SinkLink<S, S::Committable> {
         self.named(written)
     }
 
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        self.counters.set_output_watermark(timestamp);
+        Ok(())
+    }
+
+    fn watermark_status(&mut self, _status: WatermarkStatus) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<(), Failure> {
         let flushed = self.sink.flush();
         self.named(flushed)
@@ -155,7 +168,7 @@ fn transactions<C: Record>(part: Part) -> Result<Transactions<C>, Failure> {
     let (writer, checkpoint, committables) = match part {
         Part::Transactions { writer, checkpoint, committables } => (writer, checkpoint, committables),
         Part::Whole(committable) => (0, 0, vec![committable]),
-        Part::Began | Part::Split { .. } => {
+        Part::Began | Part::Split { .. } | Part::List { .. } | Part::Broadcast { .. } => {
             return Err(Failure::internal("the state of a source is to be restored in a sink"));
         }
     };

@@ -19,6 +19,8 @@ use crate::program::{AnyLink, Head, OperatorContext, Polled, SourceFactory};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::SplitSource;
 use crate::task::counters::Counters;
+use crate::time::splits::SharedSplits;
+use crate::time::{MAX_WATERMARK, SplitReport};
 
 /// What a source reads at once leaves in this part of the target time of buffer debloating: a barrier that is triggered meanwhile
 /// waits behind it.
@@ -102,6 +104,11 @@ pub(super) trait Reading: Send + 'static {
 
     fn poll(&mut self, out: &mut Batch<Self::Out>, max: usize) -> Result<SourceStatus, Failure>;
 
+    /// Tells of which splits the last poll was.
+    fn tell_splits(&mut self, report: &mut SplitReport) {
+        let _ = report;
+    }
+
     /// Adds the position to the snapshot of its operator.
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure>;
 }
@@ -134,6 +141,7 @@ fn head<R: Reading>(
         open: context.open.clone(),
         counters: context.counters.clone(),
         pace: target.map(|target| Pace::new(target, Batch::<R::Out>::FULL_RECORDS)),
+        splits: context.splits.clone().filter(|splits| splits.is_wanted() && splits.lock().is_told()),
         output: Batch::default(),
         next,
     }))
@@ -145,6 +153,8 @@ struct SourceHead<R: Reading> {
     counters: Counters,
     /// How fast records leave, where that bounds how many are read at once.
     pace: Option<Pace>,
+    /// Where it tells of its splits.
+    splits: Option<SharedSplits>,
     output: Batch<R::Out>,
     next: Box<dyn Link<R::Out>>,
 }
@@ -169,6 +179,11 @@ impl<R: Reading> Head for SourceHead<R> {
             let message = format!("gave {records} records at once where {max} are allowed; respect `max`");
             return Err(self.named(Failure::user(message)));
         }
+        if let Some(splits) = &self.splits {
+            let mut report = splits.lock();
+            report.begin();
+            self.reading.tell_splits(&mut report);
+        }
         if records > 0 {
             if let (Some(pace), Some((_, now))) = (&mut self.pace, paced) {
                 pace.begin(records, now);
@@ -188,6 +203,7 @@ impl<R: Reading> Head for SourceHead<R> {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
+        self.next.watermark(MAX_WATERMARK)?;
         self.next.finish()
     }
 

@@ -12,6 +12,7 @@ use crate::parts::{Part, Parts};
 use crate::program::OperatorContext;
 use crate::snapshot::OperatorSnapshot;
 use crate::split::{SourceReader, SourceSplit, SplitSource};
+use crate::time::SplitReport;
 
 /// A reader and whose it is.
 pub(super) struct SplitReading<R> {
@@ -30,6 +31,11 @@ impl<R: SourceReader> SplitReading<R> {
             Some(parts) => restored(parts)?,
             None => source.splits(&context.open)?,
         };
+        if R::TELLS_SPLITS
+            && let Some(shared) = &context.splits
+        {
+            shared.lock().added(splits.iter().map(SourceSplit::split_id));
+        }
         let mut reader = source.reader(&context.open)?;
         reader.add_splits(splits)?;
         Ok(Self { reader, subtask, parallelism })
@@ -41,6 +47,10 @@ impl<R: SourceReader> Reading for SplitReading<R> {
 
     fn poll(&mut self, out: &mut Batch<R::Out>, max: usize) -> Result<SourceStatus, Failure> {
         self.reader.poll(out, max)
+    }
+
+    fn tell_splits(&mut self, report: &mut SplitReport) {
+        self.reader.tell_splits(report);
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {
@@ -67,8 +77,10 @@ fn restored<S: Record>(parts: Vec<Part>) -> Result<Vec<S>, Failure> {
             Part::Began => {}
             Part::Split { id, split } => splits.push(decoded(&split, &id)?),
             Part::Whole(split) => splits.push(decoded(&split, "of an earlier version")?),
-            Part::Transactions { .. } => {
-                return Err(Failure::internal("the state of a sink is to be restored in a source"));
+            Part::Transactions { .. } | Part::List { .. } | Part::Broadcast { .. } => {
+                return Err(Failure::internal(
+                    "the state of a sink or function is to be restored in a source",
+                ));
             }
         }
     }

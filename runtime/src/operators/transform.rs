@@ -4,16 +4,18 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 use thalweg_common::task_scope::BoxError;
 
 use super::factory;
 use crate::batch::{Batch, NO_TIMESTAMP};
-use crate::event::Barrier;
+use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
 use crate::operator::user_failure;
 use crate::program::OperatorFactory;
+use crate::side_output::hand_on;
 use crate::snapshot::SnapshotBuilder;
 
 /// One record for each record.
@@ -23,10 +25,19 @@ where
     Out: Send + 'static,
     F: FnMut(In) -> Out + Clone + Send + Sync + 'static,
 {
-    factory::operator(move |_, next| {
-        let transform = Map { function: function.clone(), output: Batch::default() };
-        Ok(Box::new(Chained { transform, next }))
-    })
+    factory::operator(move |_, next| Ok(mapped(function.clone(), next)))
+}
+
+/// The link that hands what `function` makes of each record to `next`.
+pub(crate) fn mapped<In, Out>(
+    function: impl FnMut(In) -> Out + Send + 'static,
+    next: Box<dyn Link<Out>>,
+) -> Box<dyn Link<In>>
+where
+    In: 'static,
+    Out: Send + 'static,
+{
+    Box::new(Chained { transform: Map { function, output: Batch::default() }, next })
 }
 
 /// One record for each record, or a failure.
@@ -115,6 +126,14 @@ impl<In, T: Transform<In>> Link<In> for Chained<T, T::Out> {
         self.transform.transform(batch, self.next.as_mut())
     }
 
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        self.next.watermark(timestamp)
+    }
+
+    fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure> {
+        self.next.watermark_status(status)
+    }
+
     fn finish(&mut self) -> Result<(), Failure> {
         self.next.finish()
     }
@@ -134,17 +153,6 @@ impl<In, T: Transform<In>> Link<In> for Chained<T, T::Out> {
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
         self.next.flush(partial)
     }
-}
-
-/// Hands on what is in `output`, if anything.
-fn hand_on<T>(output: &mut Batch<T>, next: &mut dyn Link<T>) -> Result<(), Failure> {
-    if output.is_empty() {
-        return Ok(());
-    }
-    let result = next.process(output);
-    // A link drains its input; a record that it left must not be seen twice.
-    output.clear();
-    result
 }
 
 struct Map<F, Out> {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thalweg_common::clock::SharedClock;
@@ -15,7 +16,7 @@ use thalweg_common::storage::StorageFactory;
 use tokio::sync::mpsc;
 
 use super::random::{Random, mix};
-use super::records::{Counter, Item, Ledger, MAX_PARALLELISM, Reader, Station, StationFactory};
+use super::records::{Counter, Item, Ledger, MAX_PARALLELISM, Punctual, Reader, Station, StationFactory};
 use super::scenario::{Edge, Scenario, Weight};
 use crate::batch::Batch;
 use crate::chain::ChainParts;
@@ -28,6 +29,7 @@ use crate::slot::{self, Seat, Slot, SlotId, connected_parts};
 use crate::task::counters::Counters;
 use crate::task::mailbox::{Cancellation, Mailbox, mailbox};
 use crate::task::{Report, Reporter, Task};
+use crate::time::{TimeSettings, WatermarkStrategy};
 
 /// Reports that wait to be read. They are read after every turn.
 const REPORTS: usize = 1_024;
@@ -220,6 +222,7 @@ fn program<const PADDING: usize>(scenario: &Scenario, ledger: &Arc<Ledger>) -> P
     let edge = |(number, edge): (usize, &Edge)| graph::Edge {
         source: edge.source,
         source_operator: outlets[&number],
+        tag: None,
         target: edge.target,
         partitioning: edge.partitioning,
         schema_fingerprint: Item::<PADDING>::schema().fingerprint(),
@@ -253,6 +256,8 @@ fn program<const PADDING: usize>(scenario: &Scenario, ledger: &Arc<Ledger>) -> P
         exchange: scenario.exchange,
         storages: StorageFactory::default(),
         state: Default::default(),
+        // With an alarm in every source, nothing would ever be found to stand still.
+        time: TimeSettings { auto_watermark_interval: Duration::ZERO },
     }
 }
 
@@ -270,11 +275,16 @@ impl<const PADDING: usize> Builder<'_, PADDING> {
         let scenario = self.scenario;
         let vertex = &scenario.vertices[number as usize];
         let mut chain = Chain { operators: Vec::new(), nodes: &mut self.nodes };
+        // What everything else of the vertex is behind.
+        let mut head = 0;
         match vertex.source {
             Some(plan) => {
                 let (seed, random) = (scenario.seed, Random::new(0));
                 let reader = Reader::<PADDING> { seed, vertex: number, plan, random, subtask: 0, next: 0 };
                 chain.add(Node::source::<Item<PADDING>>(operators::source(reader)), "source", &[]);
+                let strategy = WatermarkStrategy::for_generator(Punctual { seed });
+                let watermarks = operators::watermarks::<Item<PADDING>, _, _>(strategy);
+                head = chain.operator::<Item<PADDING>>(watermarks, "watermarks", &[0]);
             }
             None => {
                 let station = Station {
@@ -289,11 +299,11 @@ impl<const PADDING: usize> Builder<'_, PADDING> {
             }
         }
         for (number, edge) in scenario.outputs(number) {
-            let outlet = chain.outlet::<PADDING>(number, edge, self.ledger);
+            let outlet = chain.outlet::<PADDING>(head, number, edge, self.ledger);
             self.outlets.insert(number, outlet);
         }
         if scenario.is_sink(number) {
-            chain.add(Node::sink(operators::sink::<Item<PADDING>, _>(Counter::default())), "sink", &[0]);
+            chain.add(Node::sink(operators::sink::<Item<PADDING>, _>(Counter::default())), "sink", &[head]);
         }
         graph::Vertex {
             name: format!("vertex {number}"),
@@ -325,9 +335,15 @@ impl Chain<'_> {
     }
 
     /// What happens to the records of an edge before they leave. Returns the position of the last operator.
-    fn outlet<const PADDING: usize>(&mut self, number: usize, edge: &Edge, ledger: &Arc<Ledger>) -> u32 {
+    fn outlet<const PADDING: usize>(
+        &mut self,
+        head: u32,
+        number: usize,
+        edge: &Edge,
+        ledger: &Arc<Ledger>,
+    ) -> u32 {
         type Pair<const PADDING: usize> = (u64, Item<PADDING>);
-        let mut last = 0;
+        let mut last = head;
         if edge.filters {
             let edge = edge.clone();
             let filter = operators::filter(move |item: &Item<PADDING>| edge.keeps(item.key));

@@ -8,7 +8,7 @@
 //! network, which moves one frame or grant at a time; the clock; the job manager.
 //!
 //! What is checked: something can happen until the job has ended, and it ends; no channel changes the order of its
-//! records; at every aligned checkpoint each sink has read exactly what the sources had sent before their barriers; a job that was
+//! records or lets one come behind a watermark that was in front of it; at every aligned checkpoint each sink has read exactly what the sources had sent before their barriers; a job that was
 //! restored, also with records on their way, ends with each record counted once; what is on its way is bounded; borrowed credit is given back. A finding prints its seed. To run one seed, or many:
 //! `cargo xtask chaos topologies --from SEED --seeds 1`.
 
@@ -58,6 +58,7 @@ fn random_topologies_never_deadlock() {
     let cancelled = sum(|outcome| u64::from(outcome.was_cancelled));
     let back_pressured = sum(|outcome| u64::from(outcome.was_back_pressured));
     let checkpoints = sum(|outcome| outcome.checkpoints);
+    let watermarks = sum(|outcome| outcome.watermarks);
     let (overtaken, crashes) = (sum(|outcome| outcome.overtaken), sum(|outcome| outcome.crashes));
     println!(
         "{crashes} times restored, {overtaken} checkpoints with {} batches on their way",
@@ -65,7 +66,7 @@ fn random_topologies_never_deadlock() {
     );
     println!(
         "{seeds} topologies from seed {from}: {} steps (at most {} in one), {checkpoints} checkpoints, {cancelled} \
-         cancelled, {back_pressured} with full channels, at most {} % of what may be on its way was",
+         cancelled, {back_pressured} with full channels, {watermarks} watermarks, at most {} % of what may be on its way was",
         sum(|outcome| outcome.steps),
         most(|outcome| outcome.steps),
         most(|outcome| outcome.fullest_percent),
@@ -75,6 +76,7 @@ fn random_topologies_never_deadlock() {
         assert!(checkpoints > seeds, "{checkpoints} checkpoints");
         assert!(overtaken > seeds && crashes > seeds / 2, "{overtaken} overtaken, {crashes} crashes");
         assert!(back_pressured > seeds / 4, "{back_pressured} with full channels");
+        assert!(watermarks > 100 * seeds, "{watermarks} watermarks");
         assert!(cancelled > seeds / 20 && cancelled < seeds / 2, "{cancelled} cancelled");
     }
 }

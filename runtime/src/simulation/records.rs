@@ -2,7 +2,8 @@
 //!
 //! A record carries what it takes to check its way: the route over tasks and edges that it took, and its rank among those
 //! with the same route, which grows from each record to the next as long as every channel keeps its order. Its key tells its
-//! timestamp, which must be beside it at every vertex.
+//! timestamp, which must be beside it at every vertex. Watermarks go by a time of its own, its number at its source: no record may
+//! come behind a watermark that says that its time is over, and everyone must hear of the end of time before the end of the input.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,17 +23,18 @@ use super::expectation::{Tally, identity};
 use super::random::{Random, mix};
 use super::scenario;
 use crate::batch::{Batch, NO_TIMESTAMP, known};
-use crate::event::Barrier;
+use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
 use crate::operator::{Sink, SinkContext, Source, SourceContext, SourceStatus};
 use crate::program::{AnyLink, OperatorContext, OperatorFactory};
 use crate::snapshot::SnapshotBuilder;
+use crate::time::{MAX_WATERMARK, NO_WATERMARK, WatermarkGenerator, WatermarkOutput};
 
 /// The key groups of all vertices.
 pub(super) const MAX_PARALLELISM: u32 = 128;
 
 /// What a record takes on the wire.
-pub(super) const RECORD_BYTES: u64 = 48;
+pub(super) const RECORD_BYTES: u64 = 56;
 
 /// The rank of records that a combiner has put together: they have none.
 const MERGED: u64 = u64::MAX;
@@ -48,6 +50,8 @@ pub(super) struct Item<const PADDING: usize> {
     route: u64,
     rank: u64,
     edge: u64,
+    /// Grows from each record of a source's subtask to the next. The least one, of those that were put together.
+    time: i64,
     _padding: [u64; PADDING],
 }
 
@@ -64,6 +68,7 @@ impl<const PADDING: usize> Item<PADDING> {
     pub(super) fn merged(mut self, other: Self) -> Self {
         self.tally.add(other.tally);
         self.rank = MERGED;
+        self.time = self.time.min(other.time);
         self
     }
 
@@ -79,6 +84,7 @@ impl<const PADDING: usize> Record for Item<PADDING> {
         for number in [self.key, self.tally.count, self.tally.digest, self.route, self.rank, self.edge] {
             number.encode(out);
         }
+        self.time.encode(out);
     }
 
     fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
@@ -89,6 +95,7 @@ impl<const PADDING: usize> Record for Item<PADDING> {
             route: next()?,
             rank: next()?,
             edge: next()?,
+            time: i64::decode(bytes)?,
             _padding: [0; PADDING],
         })
     }
@@ -105,6 +112,8 @@ pub(super) struct Ledger {
     pub(super) departed: Vec<AtomicU64>,
     /// Records that were read at a vertex.
     pub(super) arrived: Vec<AtomicU64>,
+    /// Watermarks that came to all stations.
+    pub(super) watermarks: AtomicU64,
 }
 
 impl Ledger {
@@ -114,6 +123,7 @@ impl Ledger {
             clock: Arc::new(ManualClock::new(0)),
             departed: zeros(scenario.edges.len()),
             arrived: zeros(scenario.vertices.len()),
+            watermarks: AtomicU64::new(0),
         })
     }
 }
@@ -152,7 +162,8 @@ impl<const PADDING: usize> Source for Reader<PADDING> {
             let (key, digest) = identity(self.seed, self.vertex, self.subtask, number);
             let route = mix(u64::from(self.vertex), u64::from(self.subtask));
             let tally = Tally { count: 1, digest };
-            let item = Item { key, tally, route, rank: number, edge: 0, _padding: [0; PADDING] };
+            let time = number as i64;
+            let item = Item { key, tally, route, rank: number, edge: 0, time, _padding: [0; PADDING] };
             out.push_with_timestamp(item, timestamp_of(self.seed, key));
         }
         self.next += records;
@@ -164,6 +175,23 @@ impl<const PADDING: usize> Source for Reader<PADDING> {
         self.next.encode(&mut position);
         Ok(position)
     }
+}
+
+/// Says behind every few records that their time is over.
+#[derive(Clone)]
+pub(super) struct Punctual {
+    pub(super) seed: u64,
+}
+
+impl<const PADDING: usize> WatermarkGenerator<Item<PADDING>> for Punctual {
+    fn on_event(&mut self, item: &Item<PADDING>, _: Timestamp, output: &mut WatermarkOutput) {
+        // From one watermark in a few records to one in many of them.
+        if mix(self.seed, item.time as u64).is_multiple_of(2 << (self.seed % 8)) {
+            output.emit_watermark(item.time);
+        }
+    }
+
+    fn on_periodic_emit(&mut self, _: &mut WatermarkOutput) {}
 }
 
 /// The timestamp of all records of a key: some jobs have them, some have none, and in some every other key has.
@@ -197,6 +225,7 @@ impl<const PADDING: usize> OperatorFactory for StationFactory<PADDING> {
             subtask: context.open.subtask_index,
             parallelism: context.open.parallelism,
             last_ranks: HashMap::new(),
+            watermark: NO_WATERMARK,
             next: next.typed()?,
         })))
     }
@@ -208,6 +237,8 @@ struct Visit<const PADDING: usize> {
     parallelism: u32,
     /// The rank of the last record on each route.
     last_ranks: HashMap<u64, u64>,
+    /// The last one that has come.
+    watermark: Timestamp,
     next: Box<dyn Link<Item<PADDING>>>,
 }
 
@@ -231,6 +262,12 @@ impl<const PADDING: usize> Visit<PADDING> {
                     "edge {edge} brought key {key} of subtask {owner} to subtask {subtask} of vertex {vertex}"
                 )));
             }
+        }
+        if item.time <= self.watermark {
+            let (time, watermark) = (item.time, self.watermark);
+            return Err(Failure::internal(format!(
+                "edge {edge} brought a record of time {time} behind the watermark {watermark} to subtask {subtask} of vertex {vertex}"
+            )));
         }
         if item.rank != MERGED
             && let Some(last) = self.last_ranks.insert(item.route, item.rank)
@@ -260,7 +297,25 @@ impl<const PADDING: usize> Link<Item<PADDING>> for Visit<PADDING> {
         self.next.process(batch)
     }
 
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        if timestamp <= self.watermark {
+            let message = format!("the watermark {timestamp} came behind {}", self.watermark);
+            return Err(Failure::internal(message));
+        }
+        self.watermark = timestamp;
+        self.station.ledger.watermarks.fetch_add(1, Ordering::Relaxed);
+        self.next.watermark(timestamp)
+    }
+
+    fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure> {
+        self.next.watermark_status(status)
+    }
+
     fn finish(&mut self) -> Result<(), Failure> {
+        if self.watermark != MAX_WATERMARK {
+            let message = format!("the input ended at the watermark {}", self.watermark);
+            return Err(Failure::internal(message));
+        }
         self.next.finish()
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Outcome {
     pub(super) overtaken_batches: u64,
     /// How often the job went on from a checkpoint.
     pub(super) crashes: u64,
+    /// Watermarks that came to a task of the last attempt.
+    pub(super) watermarks: u64,
     /// Of everything that happened, in order.
     pub(super) digest: u64,
 }
@@ -84,6 +86,7 @@ pub(super) fn run(scenario: &Scenario) -> Result<Outcome, Finding> {
     outcome.checkpoints = manager.completed;
     (outcome.overtaken, outcome.overtaken_batches) = (manager.overtaken, manager.overtaken_batches);
     outcome.crashes = manager.crashes;
+    outcome.watermarks = job.ledger.watermarks.load(Ordering::Relaxed);
     end(job)?;
     Ok(outcome)
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thalweg_common::codec;
 use thalweg_common::config::{ConfigKey, Configuration, keys, managed_memory_bytes};
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::{JobGraph, StateKind};
+use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId, SubtaskId};
 use thalweg_state::{Declarations, FrozenEpoch, KeyedStore, StateKey, StateSnapshot};
 
@@ -214,9 +214,8 @@ fn slots_of(graph: &JobGraph, tasks: &[SubtaskId]) -> u64 {
 /// How many operators of a task have keyed state.
 fn stores_of(graph: &JobGraph, task: SubtaskId) -> u64 {
     let operators = graph.vertices.get(task.vertex as usize).map_or(&[][..], |vertex| &vertex.operators);
-    let is_keyed = |kind| matches!(kind, StateKind::Value | StateKind::Map);
-    operators.iter().filter(|operator| operator.states.iter().any(|state| is_keyed(state.kind))).count()
-        as u64
+    let keyed = operators.iter().filter(|operator| operator.states.iter().any(|state| state.kind.is_keyed()));
+    keyed.count() as u64
 }
 
 /// What a task needs to open its stores, and to know of their files.

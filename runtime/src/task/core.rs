@@ -181,6 +181,11 @@ impl TaskCore {
         };
     }
 
+    /// An operator wants to be flushed, although nothing has happened.
+    pub(crate) fn called(&mut self) {
+        self.turn = self.turn.awake();
+    }
+
     /// What there is for a task that must not read. Answers [`Step::Look`].
     pub(crate) fn looked(&mut self, polled: Polled) {
         let Turn::Blocked { partial, .. } = self.turn else { return };

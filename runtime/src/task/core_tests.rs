@@ -53,6 +53,25 @@ fn check(name: &str, is_source: bool, script: &[(Happens, Step)]) {
     }
 }
 
+#[test]
+fn a_call_of_an_operator_is_answered_by_a_flush() {
+    let mut core = TaskCore::new(GATE, false);
+    assert_eq!(core.next(None), Step::Poll);
+    core.polled(Polled::Idle { retry_after: None });
+    assert_eq!(core.next(None), PARTIAL);
+    core.flushed(Flushed::All, Drained::All);
+    assert_eq!(core.next(None), Step::Park(None));
+    core.called();
+    assert_eq!(core.next(None), FULL);
+    // What the operator has emitted may fill the output: then nothing is read.
+    core.flushed(Flushed::Blocked, Drained::All);
+    assert_eq!(core.next(None), Step::AwaitRoom(None));
+    core.called();
+    assert_eq!(core.next(None), FULL);
+    core.flushed(Flushed::All, Drained::All);
+    assert_eq!(core.next(None), Step::Poll);
+}
+
 const SOURCE: bool = true;
 const GATE: bool = false;
 

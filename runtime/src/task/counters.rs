@@ -1,13 +1,15 @@
 //! What one task has done so far: atomics, written once per batch by the task and read once a second by the worker.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::Stopwatch;
 
 use super::times::{Activity, Times};
 use crate::exchange::Traffic;
+use crate::time::NO_WATERMARK;
 
 /// The counters of one task. Clones count together.
 #[derive(Clone, Default)]
@@ -20,8 +22,25 @@ struct Shared {
     /// Records which a source has read; other tasks count in their gate.
     records_read: AtomicU64,
     times: Times,
+    input_watermark: Watermark,
+    output_watermark: Watermark,
     /// Only locked when the task is built and when the worker reports.
     parts: Mutex<Parts>,
+}
+
+/// The last watermark that came to some place.
+struct Watermark(AtomicI64);
+
+impl Default for Watermark {
+    fn default() -> Self {
+        Self(AtomicI64::new(NO_WATERMARK))
+    }
+}
+
+impl Watermark {
+    fn read(&self) -> Option<Timestamp> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|watermark| *watermark != NO_WATERMARK)
+    }
 }
 
 /// What counts on its own.
@@ -54,12 +73,26 @@ pub(crate) struct Counted {
     pub(crate) output_queue_length: u64,
     /// What the receivers of its remote channels still have room for.
     pub(crate) available_credit_bytes: u64,
+    /// The last watermark that came through its gate.
+    pub(crate) input_watermark: Option<Timestamp>,
+    /// The last one that left its chain, or came to its sink.
+    pub(crate) output_watermark: Option<Timestamp>,
 }
 
 impl Counters {
     /// Adds records that a source has read.
     pub(crate) fn add_records_read(&self, records: usize) {
         self.shared.records_read.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// A watermark has come through the gate.
+    pub(crate) fn set_input_watermark(&self, watermark: Timestamp) {
+        self.shared.input_watermark.0.store(watermark, Ordering::Relaxed);
+    }
+
+    /// A watermark has come to an end of the chain.
+    pub(crate) fn set_output_watermark(&self, watermark: Timestamp) {
+        self.shared.output_watermark.0.store(watermark, Ordering::Relaxed);
     }
 
     /// The task begins to run, and `total` with it.
@@ -112,6 +145,8 @@ impl Counters {
             input_queue_length: sum(&parts.inputs, Traffic::queue_length),
             output_queue_length: sum(&parts.outputs, Traffic::queue_length),
             available_credit_bytes: sum(&parts.outputs, Traffic::credit),
+            input_watermark: self.shared.input_watermark.read(),
+            output_watermark: self.shared.output_watermark.read(),
             state_bytes: parts.state.iter().map(|gauge| gauge.value.load(Ordering::Relaxed)).sum(),
         }
     }

@@ -288,9 +288,17 @@ impl Running {
 
     /// Follows the core until it has read a batch and wants to read another one, or until there is nothing to do.
     fn turn(&mut self, inbox: &mut Inbox, reporter: &Reporter, clock: &SharedClock) -> Result<Turn, Failure> {
-        self.flush_if_due(clock)?;
+        let is_due = self.draining.alarm().is_some_and(|time| time <= clock.monotonic());
         if self.is_complete {
+            if is_due {
+                self.draining.begin();
+                self.head.flush(false)?;
+            }
             return Ok(self.end_when_committed(clock));
+        }
+        if is_due {
+            // An operator has waited for a time: it goes on when it is flushed.
+            self.core.called();
         }
         let Self { core, head, draining, parallelism, held, .. } = self;
         let mut has_polled = false;
@@ -353,15 +361,6 @@ impl Running {
 }
 
 impl Running {
-    /// An operator has waited for a time: it goes on when it is flushed.
-    fn flush_if_due(&mut self, clock: &SharedClock) -> Result<(), Failure> {
-        if self.draining.alarm().is_some_and(|time| time <= clock.monotonic()) {
-            self.draining.begin();
-            self.head.flush(false)?;
-        }
-        Ok(())
-    }
-
     /// The task ends when no commit is left that is to be repeated.
     fn end_when_committed(&self, clock: &SharedClock) -> Turn {
         match self.draining.alarm() {

@@ -20,7 +20,7 @@ use thalweg_common::manifest::OperatorManifest;
 use thalweg_common::storage::{Storage, StorageFactory};
 use thalweg_common::task_scope::blocking;
 use thalweg_proto::convert::{SnapshotHandle, SnapshotLocation};
-use thalweg_savepoint::{DataFile, OperatorWriter, Savepoint, SavepointError};
+use thalweg_savepoint::{DataFile, OperatorWriter, Savepoint, SavepointError, part};
 use thalweg_state::{Entries, FrozenEpoch, RestoreError, StateSnapshot, migrate_states};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -224,8 +224,10 @@ impl Reading<'_> {
     async fn read(&self) -> Result<OperatorSnapshot, Failure> {
         let (keyed_state, spooled) = self.keyed_state().await?;
         let items = self.from.items_by_subtask(self.operator.id).await.map_err(|error| failure(&error))?;
-        let parts = parts::of_items(&items, self.found.parallelism, self.index, self.vertex.parallelism)?;
-        let operator_state = if parts.is_some() { Vec::new() } else { self.positions(items)? };
+        let (in_parts, whole) = divided(items);
+        let parts = parts::of_items(&in_parts, self.found.parallelism, self.index, self.vertex.parallelism)?;
+        let is_all = parts.is_some() && whole.is_empty();
+        let operator_state = if is_all { Vec::new() } else { self.positions(whole)? };
         Ok(OperatorSnapshot { operator_state, parts, keyed_state, spooled, store: None })
     }
 
@@ -302,6 +304,23 @@ impl Reading<'_> {
     }
 }
 
+/// Items by the subtask that wrote them.
+type Items = BTreeMap<u32, Vec<Vec<u8>>>;
+
+/// Items that are parts, and those that are not: a keyed function with broadcast state may have both.
+fn divided(items: Items) -> (Items, Items) {
+    let (mut in_parts, mut whole) = (Items::new(), Items::new());
+    for (subtask, items) in items {
+        let (parts, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| part::is_part(item));
+        for (list, items) in [(&mut in_parts, parts), (&mut whole, others)] {
+            if !items.is_empty() {
+                list.insert(subtask, items);
+            }
+        }
+    }
+    (in_parts, whole)
+}
+
 /// The cause and the cure, for a source or sink.
 fn other_parallelism(found: u32, declared: u32) -> String {
     format!(
@@ -330,6 +349,23 @@ impl From<Failure> for Unreadable {
 
 fn failure(error: &SavepointError) -> Failure {
     Failure::external(error.to_string())
+}
+
+#[cfg(test)]
+mod items {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_a_function_remembers_in_parts_and_that_its_input_has_ended_are_told_apart() {
+        let part = parts::Part::Broadcast { state: "rules".into(), schema: 1, entries: Vec::new() };
+        let (part, ended) = (part.to_item().unwrap(), vec![1]);
+        let both = BTreeMap::from([(0, vec![part.clone(), ended.clone()]), (1, vec![part.clone()])]);
+        let (in_parts, whole) = divided(both);
+        assert_eq!(in_parts, BTreeMap::from([(0, vec![part.clone()]), (1, vec![part])]));
+        assert_eq!(whole, BTreeMap::from([(0, vec![ended])]), "it has not ended everywhere");
+    }
 }
 
 #[cfg(all(test, feature = "rocksdb"))]

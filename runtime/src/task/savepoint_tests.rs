@@ -204,6 +204,7 @@ async fn more_than_fits_into_memory_comes_from_a_savepoint_into_a_store_on_disk(
         kind: "reduce".into(),
         location: String::new(),
         inputs: Vec::new(),
+        input_tag: None,
         states,
         key_schema: Some(u64::schema()),
     };

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::Clock;
 use thalweg_common::key_group::groups_of;
 
 use super::*;
+use crate::event::WatermarkStatus;
 use crate::link::Link;
 use crate::program::OperatorFactory;
 use crate::snapshot::TaskSnapshot;
@@ -29,6 +31,14 @@ impl OperatorFactory for Stuck {
 impl Link<Pair> for Stuck {
     fn process(&mut self, batch: &mut Batch<Pair>) -> Result<(), Failure> {
         self.collected.lock().unwrap().extend(batch.drain());
+        Ok(())
+    }
+
+    fn watermark(&mut self, _timestamp: Timestamp) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn watermark_status(&mut self, _status: WatermarkStatus) -> Result<(), Failure> {
         Ok(())
     }
 

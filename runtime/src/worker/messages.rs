@@ -193,6 +193,8 @@ pub(crate) fn counters(
         input_queue_length: counted.input_queue_length,
         output_queue_length: counted.output_queue_length,
         available_credit_bytes: counted.available_credit_bytes,
+        current_input_watermark: counted.input_watermark,
+        current_output_watermark: counted.output_watermark,
     });
     let job_id = job_id.to_wire();
     message(worker_message::Message::Counters(v1::JobCounters { job_id, attempt, tasks: tasks.collect() }))
@@ -222,6 +224,8 @@ mod tests {
             input_queue_length: 8,
             output_queue_length: 9,
             available_credit_bytes: 10,
+            input_watermark: Some(-11),
+            output_watermark: None,
         };
         let sent = counters(JobId(7), 2, std::iter::once((subtask, TaskStatus::Running, counted)));
         let Some(worker_message::Message::Counters(told)) = sent.message else { panic!("{sent:?}") };
@@ -240,6 +244,8 @@ mod tests {
             input_queue_length: 8,
             output_queue_length: 9,
             available_credit_bytes: 10,
+            current_input_watermark: Some(-11),
+            current_output_watermark: None,
         };
         assert_eq!(TaskCounters::try_from(told.tasks[0]), Ok(expected));
     }

@@ -189,6 +189,7 @@ fn vertices(nodes: &[NodeSpec], resolved: &[Resolved], heads: &[usize]) -> (Vec<
             kind: node.kind.to_string(),
             location: node.place.to_string(),
             inputs: feeders.map(|slot| slot.1).collect(),
+            input_tag: node.inputs.first().filter(|_| !is_head).and_then(|edge| edge.tag.map(str::to_string)),
             states: node.states.clone(),
             key_schema: node.key_schema.clone(),
         };
@@ -219,6 +220,7 @@ fn edges(
             edges.push(Edge {
                 source: source.0,
                 source_operator: source.1,
+                tag: edge.tag.map(str::to_string),
                 target: target.0,
                 partitioning: *partitioning,
                 schema_fingerprint: edge.schema_fingerprint,
@@ -259,9 +261,9 @@ fn warnings(nodes: &[NodeSpec], checkpoints: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     let used: BTreeSet<usize> = nodes.iter().flat_map(|node| &node.inputs).map(|edge| edge.from).collect();
     for (index, node) in nodes.iter().enumerate() {
-        let is_keyed =
-            node.states.iter().any(|state| matches!(state.kind, StateKind::Value | StateKind::Map));
-        if checkpoints && is_keyed && node.uid.is_none() {
+        let is_found_by_uid = |kind| !matches!(kind, StateKind::Source | StateKind::Sink | StateKind::Splits);
+        let has_state = node.states.iter().any(|state| is_found_by_uid(state.kind));
+        if checkpoints && has_state && node.uid.is_none() {
             warnings.push(format!(
                 "{}: {} has state but no uid: a changed job will not find it again; add .uid(\"...\")",
                 node.place, node.name

@@ -12,8 +12,9 @@ mod tests;
 use std::fmt;
 use std::panic::Location;
 
-use thalweg_common::graph::{Partitioning, StateDescriptor};
+use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind};
 use thalweg_common::schema::Schema;
+use thalweg_runtime::operator_state::OperatorStates;
 
 /// Where the author wrote something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub(crate) struct NodeSpec {
     pub(crate) key_schema: Option<Schema>,
     /// Whether it has an output that somebody should read.
     pub(crate) has_output: bool,
+    /// Whether it may emit to side outputs.
+    pub(crate) has_side_outputs: bool,
     /// Whether it is the local stage of an aggregation: nobody has declared it, so it runs as its only input does and
     /// counts in no one's place.
     pub(crate) is_combiner: bool,
@@ -93,7 +96,17 @@ impl NodeSpec {
             states: Vec::new(),
             key_schema: None,
             has_output: true,
+            has_side_outputs: false,
             is_combiner: false,
+        }
+    }
+
+    /// Declares what each subtask of a function remembers beside its keys.
+    pub(crate) fn remembers(&mut self, visit: impl FnOnce(&mut OperatorStates<'_>)) {
+        visit(&mut OperatorStates::declaring(&mut self.states));
+        if self.states.iter().any(|state| state.kind == StateKind::UnionList) {
+            // It restores snapshots of all subtasks, and what runs in its task would too: a source must not.
+            self.chaining = Chaining::Head;
         }
     }
 }
@@ -103,6 +116,8 @@ impl NodeSpec {
 pub(crate) struct EdgeSpec {
     /// The number of the operator whose output it is.
     pub(crate) from: usize,
+    /// The tag of the side output that it is; nothing for the main output.
+    pub(crate) tag: Option<&'static str>,
     /// What the author asked for; nothing lets the parallelism decide.
     pub(crate) partitioning: Option<Partitioning>,
     /// Where the author asked for it.

@@ -51,6 +51,7 @@ impl Job {
             .iter()
             .map(|(from, partitioning)| EdgeSpec {
                 from: *from,
+                tag: None,
                 partitioning: *partitioning,
                 place: place(100 + line),
                 schema_fingerprint: 7,

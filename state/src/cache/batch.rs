@@ -2,9 +2,13 @@
 //!
 //! The key of an entry: the key group (two bytes, big-endian, so that a group is a range), then the key's record encoding. An
 //! entry of a map has the length of the key in front of it, as a varint, and the encoding of the map's key behind it: with the
-//! length no key is the beginning of another one, so that the entries of one key are exactly those with its prefix.
+//! length no key is the beginning of another one, so that the entries of one key are exactly those with its prefix. A timer has its time
+//! in front of the key (eight bytes, big-endian, the sign bit turned over), so that those of a group are in the order of their times.
 //! Invariant: `entries` describe the buffer without gaps in the order in which they were added, until they are sorted.
 
+use std::ops::Deref;
+
+use thalweg_common::Timestamp;
 use thalweg_common::graph::StateKind;
 use thalweg_common::key_group::KeyGroup;
 
@@ -33,12 +37,54 @@ fn put_length(out: &mut Vec<u8>, mut length: usize) {
     out.push(length as u8);
 }
 
+/// Turns the order of numbers with a sign into that of numbers without one.
+const SIGN: u64 = 1 << 63;
+
+/// Appends the key under which a timer is stored.
+pub(crate) fn put_timer(out: &mut Vec<u8>, group: KeyGroup, at: Timestamp, key: &[u8]) {
+    put_group(out, group);
+    out.extend_from_slice(&(at.cast_unsigned() ^ SIGN).to_be_bytes());
+    out.extend_from_slice(key);
+}
+
+/// Group, time and key of a stored timer.
+pub(crate) fn split_timer(stored: &[u8]) -> Option<(KeyGroup, Timestamp, &[u8])> {
+    let (group, rest) = stored.split_first_chunk::<GROUP_BYTES>()?;
+    let (at, key) = rest.split_first_chunk()?;
+    let at = (u64::from_be_bytes(*at) ^ SIGN).cast_signed();
+    Some((KeyGroup::from(u16::from_be_bytes(*group)), at, key))
+}
+
+/// The record encoding of a map's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MapKey<'a> {
+    /// As it is stored.
+    Stored(&'a [u8]),
+    /// The time of a timer.
+    Time([u8; 8]),
+}
+
+impl Deref for MapKey<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Stored(bytes) => bytes,
+            Self::Time(bytes) => bytes,
+        }
+    }
+}
+
 /// The parts of a stored key: the group, the key, and the map's key, which is empty for a value state.
-pub(crate) fn split_key(kind: StateKind, stored: &[u8]) -> Option<(KeyGroup, &[u8], &[u8])> {
+pub(crate) fn split_key(kind: StateKind, stored: &[u8]) -> Option<(KeyGroup, &[u8], MapKey<'_>)> {
+    if kind == StateKind::Timers {
+        let (group, at, key) = split_timer(stored)?;
+        return Some((group, key, MapKey::Time(at.to_le_bytes())));
+    }
     let (group, mut rest) = stored.split_first_chunk::<GROUP_BYTES>()?;
     let group = KeyGroup::from(u16::from_be_bytes(*group));
     if kind != StateKind::Map {
-        return Some((group, rest, &[]));
+        return Some((group, rest, MapKey::Stored(&[])));
     }
     let (mut length, mut shift) = (0_usize, 0);
     loop {
@@ -51,7 +97,7 @@ pub(crate) fn split_key(kind: StateKind, stored: &[u8]) -> Option<(KeyGroup, &[u
         shift += 7;
     }
     let (key, map_key) = rest.split_at_checked(length)?;
-    Some((group, key, map_key))
+    Some((group, key, MapKey::Stored(map_key)))
 }
 
 /// Where an entry lies in the buffer of its batch.
@@ -171,8 +217,22 @@ mod tests {
             put_key(&mut stored, kind, group, key);
             stored.extend_from_slice(map_key);
             assert_eq!(stored, expected);
-            assert_eq!(split_key(kind, &stored), Some((group, key, map_key)));
+            assert_eq!(split_key(kind, &stored), Some((group, key, MapKey::Stored(map_key))));
         }
+    }
+
+    #[test]
+    fn stored_timers_are_in_the_order_of_their_times() {
+        let times = [i64::MIN, -256, -1, 0, 1, 255, 256, i64::MAX];
+        let stored = times.map(|at| {
+            let mut stored = Vec::new();
+            put_timer(&mut stored, 0x0102, at, b"key");
+            assert_eq!(split_timer(&stored), Some((0x0102, at, &b"key"[..])));
+            let time = MapKey::Time(at.to_le_bytes());
+            assert_eq!(split_key(StateKind::Timers, &stored), Some((0x0102, &b"key"[..], time)));
+            stored
+        });
+        assert!(stored.is_sorted() && stored.iter().all(|stored| stored.starts_with(&[1, 2])));
     }
 
     #[test]
@@ -180,6 +240,7 @@ mod tests {
         for (kind, stored) in [
             (StateKind::Value, &[1][..]),
             (StateKind::Map, &[0, 1]),
+            (StateKind::Timers, &[0, 1, 0, 0, 0, 0, 0, 0, 0]),
             (StateKind::Map, &[0, 1, 3, b'a']),
             (StateKind::Map, &[0, 1, 0xff]),
             (StateKind::Map, &[0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]),

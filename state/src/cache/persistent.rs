@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_common::graph::StateKind;
+use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::{KeyGroup, encoded_key_hash, key_group};
 use thalweg_common::limits::{EPOCH_BATCH_BYTES, EPOCH_WAIT_MS, EVICTED_ROWS};
@@ -124,7 +124,8 @@ impl Persistent {
             return Ok(());
         }
         let mut buffer = Vec::new();
-        for (state, descriptor) in description.descriptors.iter().enumerate() {
+        let of_tables = |(_, descriptor): &(usize, &StateDescriptor)| descriptor.kind != StateKind::Timers;
+        for (state, descriptor) in description.descriptors.iter().enumerate().filter(of_tables) {
             let damaged = |error: &dyn std::fmt::Display| StoreError::Damaged {
                 operator: self.operator.clone(),
                 state: descriptor.name.clone(),
@@ -136,7 +137,7 @@ impl Persistent {
                     self.backend.scan(state, prefix, &mut |stored, value| {
                         let (.., map_key) = split_key(StateKind::Map, stored)
                             .ok_or_else(|| damaged(&"a key of it has no end"))?;
-                        let entry = [map_key, value].concat();
+                        let entry = [&*map_key, value].concat();
                         tables
                             .fill(state, &keys[key.0], &mut entry.as_slice())
                             .map_err(|error| damaged(&error))
@@ -183,6 +184,7 @@ impl Persistent {
     /// How many rows may stay when so many more come, if not all of them.
     fn excess<K: StateKey>(&self, tables: &mut Tables<K>, more: usize) -> Option<usize> {
         let budget = usize::try_from(self.options.budget_bytes).unwrap_or(usize::MAX);
+        let budget = budget.saturating_sub(tables.timer_bytes());
         let (bytes, growth) = tables.cache_bytes();
         let (rows, places) = tables.rows();
         let per_entry = tables.epochs_mut().map_or(0, |epochs| epochs.bytes_per_entry());
@@ -206,9 +208,7 @@ impl Persistent {
         if let Some(cause) = self.gate.failure() {
             return Err(StoreError::Incomplete { operator: self.operator.clone(), cause });
         }
-        if let Some(epochs) = tables.epochs_mut() {
-            epochs.set_outstanding(self.frozen_epochs - self.gate.sealed());
-        }
+        tables.sealed(self.frozen_epochs, self.gate.sealed());
         Ok(())
     }
 
@@ -219,6 +219,27 @@ impl Persistent {
         if self.frozen_epochs > self.gate.sealed() && !self.gate.wait(steps, self.options.epoch_wait) {
             let waited_ms = self.options.epoch_wait.as_millis() as u64;
             return Err(StoreError::Behind { operator: self.operator.clone(), waited_ms });
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed of the timers, if that has become too much to be kept.
+    pub(crate) fn write_timers<K: StateKey>(&mut self, tables: &mut Tables<K>) -> Result<(), StoreError> {
+        let is_full = |tables: &mut Tables<K>| {
+            tables.timers.iter_mut().flat_map(|timers| timers.disks_mut()).any(|timers| timers.is_full())
+        };
+        while is_full(tables) {
+            self.settle(tables)?;
+            if tables.epochs_mut().is_some_and(|epochs| epochs.is_outstanding()) {
+                // Nothing younger than a frozen epoch is written.
+                self.wait(tables)?;
+                continue;
+            }
+            let mut batch = EntryBatch::default();
+            for timers in tables.timers.iter_mut().flat_map(|timers| timers.disks_mut()) {
+                timers.write(&mut batch);
+            }
+            self.backend.ingest(batch).inspect_err(|error| self.gate.fail(error.to_string()))?;
         }
         Ok(())
     }
@@ -241,10 +262,8 @@ impl Persistent {
             }
         }
         self.settle(tables)?;
-        if let Some(epochs) = tables.epochs_mut() {
-            epochs.freeze();
-        }
         self.frozen_epochs += 1;
+        tables.freeze(self.frozen_epochs);
         let (epoch, sender) = FrozenEpoch::new(
             checkpoint,
             self.frozen_epochs,
@@ -267,11 +286,9 @@ impl Persistent {
         self.settle(tables)?;
         let Some(sender) = &self.sender else { return Ok(Drained::All) };
         let encoded = tables.epochs_mut().map_or(0, |epochs| epochs.encoded.size_bytes());
-        if encoded < EPOCH_BATCH_BYTES {
-            tables.encode_frozen(encoded.saturating_add(limit_bytes.max(1)).min(EPOCH_BATCH_BYTES));
-        }
+        let limit = encoded.saturating_add(limit_bytes.max(1)).min(EPOCH_BATCH_BYTES);
+        let is_last = tables.encode_frozen(limit);
         let Some(epochs) = tables.epochs_mut() else { return Ok(Drained::All) };
-        let is_last = epochs.frozen_rows() == 0;
         if !is_last && epochs.encoded.size_bytes() < EPOCH_BATCH_BYTES {
             return Ok(Drained::Some);
         }

@@ -44,6 +44,15 @@ impl<K: Record + Eq + Hash, V: Record> ExpiringMap<K, V> {
         expiring.map(|expiring| &expiring.value)
     }
 
+    /// The value at `key`, if there is one, to change it in place, without any effect on its life.
+    pub fn peek_mut<'a>(&self, context: &'a mut impl Accessor, key: &K) -> Option<&'a mut V> {
+        let now_ms = context.tables().now_ms();
+        if !is_seen(self.ttl, self.entries.get(context, key)?, now_ms) {
+            return None;
+        }
+        self.entries.get_mut(context, key).map(|expiring| &mut expiring.value)
+    }
+
     /// The value at `key`, if there is one, to change it in place. Its life begins anew.
     pub fn get_mut<'a>(&self, context: &'a mut impl Accessor, key: &K) -> Option<&'a mut V> {
         let now_ms = context.tables().now_ms();

@@ -255,7 +255,20 @@ impl Backend for RocksDb {
     }
 
     fn scan(&self, state: usize, prefix: &[u8], entry: &mut OnEntry<'_>) -> Result<(), StoreError> {
-        scan(&self.db, self.family(state)?, (prefix, behind(prefix)), &self.fault_of("read", state), entry)
+        let bounds = (prefix, behind(prefix));
+        scan(&self.db, self.family(state)?, bounds, usize::MAX, &self.fault_of("read", state), entry)
+    }
+
+    fn range(
+        &self,
+        state: usize,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        entry: &mut OnEntry<'_>,
+    ) -> Result<(), StoreError> {
+        let bounds = (from, Some(to.to_vec()));
+        scan(&self.db, self.family(state)?, bounds, limit, &self.fault_of("read", state), entry)
     }
 
     fn read_all(&self, begun: &mut dyn FnMut(), entry: &mut OnStateEntry<'_>) -> Result<(), StoreError> {
@@ -332,11 +345,12 @@ fn filtered(family: &Options, options: &RocksDbOptions, state: Option<&StateDesc
     family
 }
 
-/// Reads the entries between two stored keys, in order.
+/// Reads the entries between two stored keys, in order, so many at the most.
 fn scan(
     db: &DB,
     family: &ColumnFamily,
     (from, to): (&[u8], Option<Vec<u8>>),
+    limit: usize,
     fault: &Fault<'_>,
     entry: &mut OnEntry<'_>,
 ) -> Result<(), StoreError> {
@@ -351,9 +365,13 @@ fn scan(
         IteratorMode::From(from, _) => entries.seek(from),
         _ => entries.seek_to_first(),
     }
-    while let Some((key, value)) = entries.item() {
+    let mut left = limit;
+    while left > 0
+        && let Some((key, value)) = entries.item()
+    {
         entry(key, value)?;
         entries.next();
+        left -= 1;
     }
     entries.status().map_err(|error| fault.of(&error))
 }

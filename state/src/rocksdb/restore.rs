@@ -98,7 +98,8 @@ impl RocksDb {
             let (Some(target), Some(family)) = (target, source.cf_handle(&name)) else { continue };
             let mut clip = Clip { store: self, state: target, file: None, number: 0 };
             let (from, to) = (bound(groups.start), bound(groups.end));
-            scan(&source, family, (&from, Some(to)), &fault, &mut |key, value| clip.add(key, value))?;
+            let mut add = |key: &[u8], value: &[u8]| clip.add(key, value);
+            scan(&source, family, (&from, Some(to)), usize::MAX, &fault, &mut add)?;
             clip.finish()?;
         }
         Ok(())

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use std::time::Duration;
 use thalweg_common::key_group::{key_group, key_hash, subtask_of};
 use thalweg_state::{
-    AtKey, Declarations, ExpiringMap, ExpiringValue, MapState, State, StateTtl, TtlUpdate, ValueState,
+    AtKey, Declarations, ExpiringMap, ExpiringValue, ListState, MapState, ReducingState, State, StateTtl,
+    TtlUpdate, ValueState,
 };
 
 /// Stands for the `thalweg` crate of a job.
@@ -19,15 +20,30 @@ pub mod krate {
 
 pub const MAX_PARALLELISM: u32 = 32;
 
-#[derive(State, Clone, Default)]
+#[derive(State, Clone)]
 #[state(crate = krate)]
 pub struct Function {
     pub count: ValueState<u64>,
     #[state(name = "last-word")]
     pub word: ValueState<String>,
     pub seen: MapState<u8, i32>,
+    pub list: ListState<u16>,
+    pub most: ReducingState<u64>,
     #[state(skip)]
     _factor: u64,
+}
+
+impl Default for Function {
+    fn default() -> Self {
+        Self {
+            count: ValueState::default(),
+            word: ValueState::default(),
+            seen: MapState::default(),
+            list: ListState::default(),
+            most: ReducingState::new(|one, other| one.max(other)),
+            _factor: 0,
+        }
+    }
 }
 
 /// One value beside its key.
@@ -91,6 +107,8 @@ pub struct Expected {
     pub count: Option<u64>,
     pub word: Option<String>,
     pub seen: BTreeMap<u8, i32>,
+    pub list: Vec<u16>,
+    pub most: Option<u64>,
     pub since: Since,
 }
 
@@ -114,6 +132,14 @@ pub enum Operation {
     AddToEntry(u8, i32),
     Remove(u8),
     ClearSeen,
+    Add(u16),
+    Extend(Vec<u16>),
+    SetList(Vec<u16>),
+    RetainBelow(u16),
+    TakeList,
+    ClearList,
+    Reduce(u64),
+    ClearMost,
     Read,
 }
 
@@ -130,6 +156,14 @@ pub fn operation() -> impl Strategy<Value = Operation> {
         (0u8..4, -2i32..3).prop_map(|(key, value)| Operation::AddToEntry(key, value)),
         (0u8..4).prop_map(Operation::Remove),
         Just(Operation::ClearSeen),
+        (0u16..9).prop_map(Operation::Add),
+        prop::collection::vec(0u16..9, 0..4).prop_map(Operation::Extend),
+        prop::collection::vec(0u16..9, 0..4).prop_map(Operation::SetList),
+        (0u16..9).prop_map(Operation::RetainBelow),
+        Just(Operation::TakeList),
+        Just(Operation::ClearList),
+        (0u64..9).prop_map(Operation::Reduce),
+        Just(Operation::ClearMost),
         Just(Operation::Read),
     ]
 }
@@ -142,7 +176,7 @@ impl Subject for Function {
     }
 
     fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation) {
-        let Self { count, word, seen, .. } = self;
+        let Self { count, word, seen, list, most, .. } = self;
         match operation.clone() {
             Operation::SetCount(value) => count.set(at, value),
             // Zero stands for nothing, so that updates also clear.
@@ -164,17 +198,30 @@ impl Subject for Function {
             }),
             Operation::Remove(key) => drop(seen.remove(at, &key)),
             Operation::ClearSeen => seen.clear(at),
+            Operation::Add(element) => list.add(at, element),
+            Operation::Extend(elements) => list.extend(at, elements),
+            Operation::SetList(elements) => list.set(at, elements),
+            Operation::RetainBelow(limit) => list.retain(at, |element| *element < limit),
+            Operation::TakeList => {
+                let elements = list.get(at).to_vec();
+                assert_eq!(list.take(at), elements);
+            }
+            Operation::ClearList => list.clear(at),
+            Operation::Reduce(value) => most.add(at, value),
+            Operation::ClearMost => most.clear(at),
             Operation::Read => {}
         }
     }
 
     fn read(&self, at: &AtKey<'_, u16>) -> Expected {
-        let Self { count, word, seen, .. } = self;
+        let Self { count, word, seen, list, most, .. } = self;
         let pairs: BTreeMap<u8, i32> = seen.iter(at).map(|(key, value)| (*key, *value)).collect();
         assert_eq!((seen.len(at), seen.is_empty(at)), (pairs.len(), pairs.is_empty()));
         assert!(pairs.iter().all(|(key, value)| seen.get(at, key) == Some(value) && seen.contains(at, key)));
-        let (count, word) = (count.get(at).copied(), word.get(at).cloned());
-        Expected { count, word, seen: pairs, ..Expected::default() }
+        let list = list.get(at).to_vec();
+        assert_eq!((self.list.len(at), self.list.is_empty(at)), (list.len(), list.is_empty()));
+        let (count, word, most) = (count.get(at).copied(), word.get(at).cloned(), most.get(at).copied());
+        Expected { count, word, seen: pairs, list, most, ..Expected::default() }
     }
 
     fn part(expected: &Expected) -> Expected {
@@ -257,6 +304,7 @@ impl Subject for Mortal {
                 assert_eq!(seen.get_mut(at, &2).copied(), expected.seen.get(&2).copied());
                 assert_eq!(seen.iter(at).count(), expected.seen.len());
             }
+            _ => {}
         }
     }
 
@@ -270,7 +318,7 @@ impl Subject for Mortal {
     }
 
     fn part(expected: &Expected) -> Expected {
-        expected.clone()
+        Expected { list: Vec::new(), most: None, ..expected.clone() }
     }
 }
 
@@ -316,12 +364,21 @@ impl Expected {
             }
             Operation::Remove(key) => drop(self.seen.remove(&key)),
             Operation::ClearSeen => self.seen.clear(),
+            Operation::Add(element) => self.list.push(element),
+            Operation::Extend(elements) => self.list.extend(elements),
+            Operation::SetList(elements) => self.list = elements,
+            Operation::RetainBelow(limit) => self.list.retain(|element| *element < limit),
+            Operation::TakeList | Operation::ClearList => self.list.clear(),
+            Operation::Reduce(value) => self.most = self.most.max(Some(value)),
+            Operation::ClearMost => self.most = None,
             Operation::Read => {}
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        (&self.count, &self.word) == (&None, &None) && self.seen.is_empty()
+        (&self.count, &self.word, &self.most) == (&None, &None, &None)
+            && self.seen.is_empty()
+            && self.list.is_empty()
     }
 }
 

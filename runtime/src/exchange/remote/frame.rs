@@ -214,7 +214,7 @@ pub(super) fn decode_event(mut payload: &[u8]) -> Result<Event, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Barrier;
+    use crate::event::{Barrier, WatermarkStatus};
     use proptest::prelude::*;
     use thalweg_common::failure::Fault;
 
@@ -332,7 +332,8 @@ mod tests {
     fn events_survive() {
         let barrier =
             Event::Barrier(Barrier { id: 9, timestamp_ms: -1, is_final: true, is_savepoint: false });
-        for event in [barrier, Event::EndOfInput] {
+        let idle = Event::Status(WatermarkStatus::Idle);
+        for event in [barrier, Event::EndOfInput, Event::Watermark(-5), idle] {
             let mut payload = encode_event(event);
             assert_eq!(decode_event(&payload), Ok(event));
             payload.push(1);

@@ -17,6 +17,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
@@ -27,7 +28,7 @@ use self::table::Table;
 use self::worth::Worth;
 use super::factory;
 use crate::batch::Batch;
-use crate::event::Barrier;
+use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
 use crate::operator::{Key, MergeAggregate};
 use crate::program::OperatorFactory;
@@ -253,6 +254,16 @@ where
 {
     fn process(&mut self, batch: &mut Batch<In>) -> Result<(), Failure> {
         if self.worth.combines() { self.combine(batch) } else { self.pass_on(batch) }
+    }
+
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        self.send_table()?;
+        self.next.watermark(timestamp)
+    }
+
+    fn watermark_status(&mut self, status: WatermarkStatus) -> Result<(), Failure> {
+        self.send_table()?;
+        self.next.watermark_status(status)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {

@@ -1,0 +1,287 @@
+//! The operator behind `watermarks`: gives records their timestamps, and makes the watermarks of the stream.
+//!
+//! On a watermark's way this is its beginning. Directly behind a source that tells of its splits it keeps time for each of them, elsewhere
+//! for its subtask. Invariants: a watermark is behind the records that it is about, and in front of all others; watermarks from before end
+//! here, but for that of the end of the input, which is the last one; while the output is full nothing is emitted and no time passes
+//! for idleness.
+
+use std::iter;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_common::Timestamp;
+use thalweg_common::clock::SharedClock;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::CheckpointId;
+
+use super::factory;
+use crate::batch::{Batch, NO_TIMESTAMP};
+use crate::event::{Barrier, WatermarkStatus};
+use crate::link::{Flushed, Link};
+use crate::program::{OperatorContext, OperatorFactory};
+use crate::snapshot::SnapshotBuilder;
+use crate::stores::Draining;
+use crate::time::origins::{Changes, Origins};
+use crate::time::splits::SharedSplits;
+use crate::time::{
+    MAX_WATERMARK, Merged, TimestampAssigner, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+};
+
+/// Timestamps and watermarks as this strategy says.
+pub fn watermarks<T, G, A>(strategy: WatermarkStrategy<G, A>) -> Arc<dyn OperatorFactory>
+where
+    T: Send + 'static,
+    G: WatermarkGenerator<T>,
+    A: TimestampAssigner<T>,
+{
+    factory::operator(move |context, next| {
+        Ok(Box::new(Watermarks::<T, G, A>::open(&strategy, context, next)))
+    })
+}
+
+struct Watermarks<T, G, A> {
+    name: String,
+    assigner: A,
+    origins: Origins<G>,
+    /// What the source before this operator tells, and the version of its splits that was seen.
+    splits: Option<(SharedSplits, u64)>,
+    /// Nothing if generators are never asked.
+    interval: Option<Duration>,
+    next_emission: Duration,
+    /// Since when the output is full.
+    blocked_since: Option<Duration>,
+    /// The last watermark has passed.
+    has_ended: bool,
+    /// What generators have said behind the record of this number, while a batch is looked at.
+    said: Vec<(usize, Merged)>,
+    alarm: Draining,
+    clock: SharedClock,
+    next: Box<dyn Link<T>>,
+    records: PhantomData<fn(T)>,
+}
+
+impl<T, G, A> Watermarks<T, G, A>
+where
+    G: WatermarkGenerator<T>,
+    A: TimestampAssigner<T>,
+{
+    fn open(strategy: &WatermarkStrategy<G, A>, context: &OperatorContext, next: Box<dyn Link<T>>) -> Self {
+        let WatermarkStrategy { mut generator, mut assigner, idleness } = strategy.clone();
+        generator.open(&context.open);
+        assigner.open(&context.open);
+        let now = context.open.clock.monotonic();
+        if let Some(splits) = &context.splits {
+            splits.want();
+        }
+        let interval = Some(context.time.auto_watermark_interval).filter(|interval| !interval.is_zero());
+        let alarm = context.stores.draining();
+        if let Some(interval) = interval {
+            alarm.flush_at(now + interval);
+        }
+        Self {
+            name: context.open.operator_name.clone(),
+            assigner,
+            origins: Origins::single(generator, idleness, now),
+            splits: context.splits.clone().map(|splits| (splits, 0)),
+            interval,
+            next_emission: now + interval.unwrap_or_default(),
+            blocked_since: None,
+            has_ended: false,
+            said: Vec::new(),
+            alarm,
+            clock: Arc::clone(&context.open.clock),
+            next,
+            records: PhantomData,
+        }
+    }
+}
+
+impl<T, G, A> Watermarks<T, G, A>
+where
+    G: WatermarkGenerator<T>,
+    A: TimestampAssigner<T>,
+{
+    /// From which origins the records of a batch are, in their order.
+    fn origins_of(&mut self, records: usize, now: Duration) -> Result<Vec<(usize, usize)>, Failure> {
+        let Some((splits, _)) = &self.splits else { return Ok(vec![(0, records)]) };
+        let report = splits.lock();
+        if !report.is_told() {
+            return Ok(vec![(0, records)]);
+        }
+        let Some(told) = report.of_batch(records) else {
+            let message = "the reader of this source has not told the splits of exactly the records that it gave; tell each of them \
+                 in `tell_splits`";
+            return Err(Failure::user(message).context(&self.name));
+        };
+        Ok(told.iter().map(|(split, count)| (self.origins.of_split(split, now), *count)).collect())
+    }
+
+    /// Lets the generator of an origin see these records of a batch, and notes what it says.
+    fn show(&mut self, origin: usize, batch: &Batch<T>, range: Range<usize>, now: Duration) {
+        let touched = self.origins.touch(origin, now);
+        self.said.extend(Some((range.start, touched)).filter(|(_, merged)| !merged.is_nothing()));
+        let Some(generator) = self.origins.generator(origin) else { return };
+        let mut outputs = Vec::new();
+        let records = &batch.records()[range.clone()];
+        match batch.timestamps().get(range.clone()) {
+            Some(timestamps) => {
+                listen(generator, records.iter().zip(timestamps.iter().copied()), &mut outputs);
+            }
+            None => listen(generator, records.iter().zip(iter::repeat(NO_TIMESTAMP)), &mut outputs),
+        }
+        for (at, output) in outputs {
+            let changes = self.origins.say(origin, output);
+            self.said.extend(changes.into_iter().map(|merged| (range.start + at, merged)));
+        }
+    }
+
+    /// Hands the records on, and what was said in its place among them.
+    fn hand_on(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
+        if self.said.is_empty() {
+            let result = self.next.process(batch);
+            batch.clear();
+            return result;
+        }
+        let (records, timestamps) = std::mem::take(batch).into_parts();
+        let (mut records, mut timestamps, mut done) = (records.into_iter(), timestamps.into_iter(), 0);
+        for (at, merged) in self.said.drain(..) {
+            let count = at - done;
+            done = at;
+            let timestamps = timestamps.by_ref().take(count).collect();
+            let mut piece = Batch::from_parts(records.by_ref().take(count).collect(), timestamps);
+            if !piece.is_empty() {
+                self.next.process(&mut piece)?;
+            }
+            merged.pass_to(self.next.as_mut())?;
+        }
+        let mut rest = Batch::from_parts(records.collect(), timestamps.collect());
+        if rest.is_empty() { Ok(()) } else { self.next.process(&mut rest) }
+    }
+
+    /// Keeps time for the splits that the source has now.
+    fn follow_splits(&mut self, now: Duration) -> Result<(), Failure> {
+        let Some((splits, version)) = &mut self.splits else { return Ok(()) };
+        let changes = match splits.lock().open_since(*version) {
+            Some((open, newer)) => {
+                *version = newer;
+                self.origins.set_splits::<T>(open, now)
+            }
+            None => return Ok(()),
+        };
+        self.pass_on(changes)
+    }
+
+    fn pass_on(&mut self, changes: Changes) -> Result<(), Failure> {
+        changes.into_iter().try_for_each(|merged| merged.pass_to(self.next.as_mut()))
+    }
+
+    /// Does what is due by the clock. With `is_caught_up` there is nothing more to read, so that who says nothing may be idle.
+    fn tick(&mut self, is_caught_up: bool) -> Result<(), Failure> {
+        let now = self.clock.monotonic();
+        if let Some(since) = self.blocked_since.take() {
+            self.origins.excuse(now.saturating_sub(since));
+        }
+        self.follow_splits(now)?;
+        if let Some(interval) = self.interval {
+            if now >= self.next_emission {
+                self.next_emission = now + interval;
+                let changes = self.origins.emit::<T>();
+                self.pass_on(changes)?;
+            }
+            self.alarm.flush_at(self.next_emission);
+        }
+        if is_caught_up {
+            let changes = self.origins.time_out::<T>(now);
+            self.pass_on(changes)?;
+        }
+        // Who is due already is looked at when there is nothing more to read.
+        if let Some(at) = self.origins.times_out_at().filter(|at| *at > now) {
+            self.alarm.flush_at(at);
+        }
+        Ok(())
+    }
+}
+
+/// Lets a generator see records; what it says is noted with how many of them it had seen.
+fn listen<'a, T: 'a, G: WatermarkGenerator<T>>(
+    generator: &mut G,
+    records: impl Iterator<Item = (&'a T, Timestamp)>,
+    outputs: &mut Vec<(usize, WatermarkOutput)>,
+) {
+    let mut output = WatermarkOutput::default();
+    for (at, (record, timestamp)) in records.enumerate() {
+        generator.on_event(record, timestamp, &mut output);
+        if !output.is_empty() {
+            outputs.push((at + 1, std::mem::take(&mut output)));
+        }
+    }
+}
+
+impl<T, G, A> Link<T> for Watermarks<T, G, A>
+where
+    T: Send,
+    G: WatermarkGenerator<T>,
+    A: TimestampAssigner<T>,
+{
+    fn process(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
+        self.assigner.assign(batch);
+        let (now, mut start) = (self.clock.monotonic(), 0);
+        for (origin, records) in self.origins_of(batch.len(), now)? {
+            self.show(origin, batch, start..start + records, now);
+            start += records;
+        }
+        self.hand_on(batch)?;
+        self.follow_splits(now)
+    }
+
+    fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        if timestamp < MAX_WATERMARK {
+            return Ok(());
+        }
+        self.has_ended = true;
+        let is_idle = self.origins.status() == WatermarkStatus::Idle;
+        let status = is_idle.then_some(WatermarkStatus::Active);
+        Merged { watermark: Some(timestamp), status }.pass_to(self.next.as_mut())
+    }
+
+    fn watermark_status(&mut self, _status: WatermarkStatus) -> Result<(), Failure> {
+        // Whether records come, this operator sees for itself.
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.next.finish()
+    }
+
+    fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
+        self.next.snapshot(barrier, snapshot)
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.next.completed(checkpoint)
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.next.aborted(checkpoint)
+    }
+
+    fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        let flushed = self.next.flush(partial)?;
+        if self.has_ended {
+            return Ok(flushed);
+        }
+        if flushed == Flushed::Blocked {
+            self.blocked_since.get_or_insert(self.clock.monotonic());
+            return Ok(flushed);
+        }
+        self.tick(partial)?;
+        // What was due may have made the operators behind produce something.
+        self.next.flush(partial)
+    }
+}
+
+#[cfg(test)]
+#[path = "watermarks_tests.rs"]
+mod tests;
