@@ -386,6 +386,17 @@ pub const MAX_COMMIT_BACKOFF_MS: u64 = 10_000;
 /// when the job is restored.
 pub const NUMBER_SPLITS: usize = 16;
 
+// ---- Patterns of events ------------------------------------------------------------------------------------------
+
+/// Most events that a pattern tells apart: one for each of its patterns, and for each time that it must or may occur.
+pub const MAX_PATTERN_PLACES: usize = 10_000;
+
+/// Most ways in which a match can go on behind one event: the bits of a word.
+pub const MAX_PATTERN_WAYS: usize = 64;
+
+/// Nodes of partial matches below which nobody looks for those that are not needed any more.
+pub const MIN_COLLECTED_NODES: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;

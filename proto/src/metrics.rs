@@ -31,6 +31,8 @@ pub struct TaskMetrics {
     pub num_bytes_in: u64,
     /// Bytes sent to other processes since the execution began.
     pub num_bytes_out: u64,
+    /// Records that windows and patterns have dropped because they came too late, since the execution began.
+    pub num_late_records_dropped: u64,
     /// Batches that wait to be read.
     pub input_queue_length: u64,
     /// Batches that wait because their channel is full.
@@ -117,6 +119,7 @@ impl TaskMetrics {
             num_records_out: later.records_out,
             num_bytes_in: later.bytes_in,
             num_bytes_out: later.bytes_out,
+            num_late_records_dropped: later.late_records_dropped,
             input_queue_length: later.input_queue_length,
             output_queue_length: later.output_queue_length,
             available_credit_bytes: later.available_credit_bytes,
@@ -181,6 +184,7 @@ mod tests {
             records_out: 2 * records,
             bytes_in: 10 * records,
             bytes_out: 20 * records,
+            late_records_dropped: 0,
             state_bytes: 0,
             busy_ns: busy_ms * NS_PER_MS,
             idle_ns: idle_ms * NS_PER_MS,
@@ -255,6 +259,7 @@ mod tests {
             records_out: 20,
             bytes_in: 30,
             bytes_out: 40,
+            late_records_dropped: 1,
             state_bytes: 50,
             busy_ns: 1_000_000_000,
             idle_ns: 1_000_000_000,
@@ -270,6 +275,7 @@ mod tests {
             records_out: 22,
             bytes_in: 33,
             bytes_out: 44,
+            late_records_dropped: 2,
             busy_ns: 1_100_000_000,
             idle_ns: 1_200_000_000,
             back_pressured_ns: 1_700_000_000,
@@ -288,6 +294,7 @@ mod tests {
             num_records_out: 22,
             num_bytes_in: 33,
             num_bytes_out: 44,
+            num_late_records_dropped: 2,
             input_queue_length: 61,
             output_queue_length: 72,
             available_credit_bytes: 83,

@@ -250,6 +250,8 @@ pub struct TaskCounters {
     pub bytes_in: u64,
     /// Bytes that went out over remote channels.
     pub bytes_out: u64,
+    /// Records that were dropped because they came too late.
+    pub late_records_dropped: u64,
     /// Size of its state.
     pub state_bytes: u64,
     /// Time in which it had something to do. The three times add up to the time since it began to run.
@@ -281,6 +283,7 @@ impl TryFrom<v1::TaskCounters> for TaskCounters {
             records_out: counters.records_out,
             bytes_in: counters.bytes_in,
             bytes_out: counters.bytes_out,
+            late_records_dropped: counters.late_records_dropped,
             state_bytes: counters.state_bytes,
             busy_ns: counters.busy_ns,
             idle_ns: counters.idle_ns,

@@ -278,6 +278,7 @@ impl<'a> Builder<'a> {
             max_parallelism: vertex.max_parallelism,
             is_local: parts.is_local,
             clock: parts.clock.clone(),
+            metrics: parts.counters.operator_metrics(),
         };
         OperatorContext {
             open,

@@ -38,4 +38,5 @@ pub mod stores;
 mod task;
 pub mod testing;
 pub mod time;
+pub mod windows;
 pub mod worker;

@@ -16,6 +16,7 @@ use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 use thalweg_state::{Accessor, AtKey, State, Tables};
 
+pub use crate::task::counters::OperatorMetrics;
 pub use thalweg_state::TimeDomain;
 
 use crate::batch::{Batch, known};
@@ -44,6 +45,8 @@ pub struct OpenContext {
     pub is_local: bool,
     /// The time.
     pub clock: SharedClock,
+    /// What it counts.
+    pub metrics: OperatorMetrics,
 }
 
 impl OpenContext {
@@ -488,6 +491,12 @@ impl<'a, K: Key, Out> Context<'a, K, Out> {
         self.outputs.emit_aside(tag, record, self.moment.timestamp);
     }
 
+    /// The same with a timestamp of its own, in milliseconds since the epoch.
+    #[inline]
+    pub fn output_with_timestamp<T: Record>(&mut self, tag: &OutputTag<T>, record: T, at: Timestamp) {
+        self.outputs.emit_aside(tag, record, at);
+    }
+
     /// The state and the outputs, for what emits while it reads state.
     pub(crate) fn parts(&mut self) -> (&AtKey<'a, K>, &mut Outputs<Out>) {
         (&self.state, self.outputs)
@@ -564,6 +573,13 @@ pub trait MergeAggregate<In>: Clone + Send + Sync + 'static {
 
     /// Adds the records of `later`, which come behind those of `accumulator`.
     fn merge(&self, accumulator: &mut Self::Accumulator, later: Self::Accumulator);
+
+    /// Takes the records of `earlier` out again, which were the first that were added or merged, and says whether it can do that. Sliding
+    /// windows then go on with a running total. Must not depend on the accumulators; with rounded numbers leave it out.
+    fn subtract(&self, accumulator: &mut Self::Accumulator, earlier: &Self::Accumulator) -> bool {
+        let _ = (accumulator, earlier);
+        false
+    }
 
     /// The result so far.
     fn result(&self, accumulator: &Self::Accumulator) -> Self::Out;

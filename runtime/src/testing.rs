@@ -29,7 +29,7 @@ use self::clock::HarnessClock;
 use crate::batch::Batch;
 use crate::event::{Barrier, Event, WatermarkStatus};
 use crate::link::{Flushed, Link};
-use crate::operator::{Key, KeyedProcess, OpenContext};
+use crate::operator::{Key, KeyedProcess, OpenContext, OperatorMetrics};
 use crate::operators;
 use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory};
 use crate::side_output::{CapturedSides, OutputTag, SideOutputs};
@@ -127,6 +127,7 @@ impl Setup {
             max_parallelism: self.max_parallelism,
             is_local: true,
             clock: Arc::clone(&self.clock),
+            metrics: OperatorMetrics::default(),
         }
     }
 
@@ -154,6 +155,7 @@ pub struct OperatorHarness<In, Out = ()> {
     side_outputs: CapturedSides,
     draining: Draining,
     clock: Arc<HarnessClock>,
+    metrics: OperatorMetrics,
 }
 
 impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
@@ -169,8 +171,9 @@ impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
         let clock = HarnessClock::over(&mut setup.clock);
         let mut context = setup.operator_context();
         context.side_outputs = SideOutputs::captured(side_outputs.clone());
+        let metrics = context.open.metrics.clone();
         let link = factory.build(&mut context, Some(next))?.typed()?;
-        Ok(Self { link, captured, side_outputs, draining, clock })
+        Ok(Self { link, captured, side_outputs, draining, clock, metrics })
     }
 }
 
@@ -196,9 +199,11 @@ impl<In: 'static> OperatorHarness<In> {
     pub fn open_sink(factory: &dyn OperatorFactory, mut setup: Setup) -> Result<Self, Failure> {
         let draining = setup.state.stores.draining();
         let clock = HarnessClock::over(&mut setup.clock);
-        let link = factory.build(&mut setup.operator_context(), None)?.typed()?;
+        let mut context = setup.operator_context();
+        let metrics = context.open.metrics.clone();
+        let link = factory.build(&mut context, None)?.typed()?;
         let (captured, side_outputs) = Default::default();
-        Ok(Self { link, captured, side_outputs, draining, clock })
+        Ok(Self { link, captured, side_outputs, draining, clock, metrics })
     }
 }
 
@@ -345,6 +350,11 @@ impl<In, Out> OperatorHarness<In, Out> {
     /// Takes out what it has emitted to a side output, with timestamps if there are any.
     pub fn side_output<T: Record>(&mut self, tag: &OutputTag<T>) -> Batch<T> {
         self.side_outputs.take(tag)
+    }
+
+    /// What it has counted.
+    pub fn metrics(&self) -> &OperatorMetrics {
+        &self.metrics
     }
 
     /// The events that it has passed on.

@@ -21,6 +21,7 @@ use crate::aggregation::Aggregation;
 use crate::broadcast::KeyedBroadcastConnectedStreams;
 use crate::connected::KeyedConnectedStreams;
 use crate::environment::{EdgeMaker, Environment};
+use crate::error::Error;
 use crate::graph::{NodeSpec, Place};
 use crate::joins::{IntervalJoined, RegularJoined};
 use crate::stream::DataStream;
@@ -254,6 +255,11 @@ where
         G: Fn(&U) -> K + Clone + Send + Sync + 'static,
     {
         KeyedConnectedStreams::new(self.clone(), other.clone())
+    }
+
+    /// A mistake in the topology.
+    pub(crate) fn fail(&self, place: Place, error: impl Into<Error>) {
+        self.stream.environment().fail(place, error);
     }
 
     /// Pairs each record with those of another stream that have the same key and whose time is from `lower_ms` before (below zero) to

@@ -71,6 +71,7 @@ pub mod aggregates;
 mod aggregation;
 mod arguments;
 mod broadcast;
+pub mod cep;
 mod connected;
 mod environment;
 mod error;
@@ -84,6 +85,7 @@ mod stream;
 pub mod testing;
 mod time;
 mod two_stages;
+pub mod windowed;
 
 pub use aggregation::{Aggregation, Combined, RecordByRecord};
 pub use broadcast::{BroadcastConnectedStreams, KeyedBroadcastConnectedStreams};
@@ -98,7 +100,9 @@ pub use thalweg_common::Record;
 pub use thalweg_common::failure::Failure;
 pub use thalweg_common::record::Record;
 pub use thalweg_common::{record, schema};
-pub use thalweg_runtime::{batch, co_process, joins as join, operator, operator_state, process, split};
+pub use thalweg_runtime::{
+    batch, co_process, joins as join, operator, operator_state, process, split, windows,
+};
 pub use thalweg_state as state;
 pub use thalweg_state::State;
 pub use time::{bounded_out_of_orderness, ingestion_time, monotonous_timestamps, no_watermarks};
@@ -128,8 +132,12 @@ pub mod prelude {
         TtlVisibility, ValueState,
     };
 
+    pub use crate::windowed::{
+        WindowedStream, cumulate, dynamic_session, global, session, sliding, tumbling,
+    };
+    pub use crate::windows::{ProcessWindowFunction, TimeWindow, WindowContext};
     pub use crate::{
-        DataStream, Environment, Failure, KeyedStream, Record, StreamSink, bounded_out_of_orderness,
+        DataStream, Environment, Failure, KeyedStream, Record, StreamSink, bounded_out_of_orderness, hours,
         ingestion_time, millis, minutes, monotonous_timestamps, no_watermarks, secs,
     };
 }
@@ -149,6 +157,11 @@ pub const fn secs(seconds: u64) -> Duration {
 /// A duration of so many minutes.
 pub const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
+}
+
+/// A duration of so many hours.
+pub const fn hours(hours: u64) -> Duration {
+    Duration::from_secs(3_600 * hours)
 }
 
 /// The job in the README compiles.

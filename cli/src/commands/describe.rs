@@ -193,6 +193,7 @@ mod tests {
             records_out: 7,
             bytes_in: 1_258_291,
             bytes_out: 0,
+            late_records_dropped: 0,
             state_bytes: 1_536,
             busy_ns: 3_800_000_000,
             idle_ns: 0,

@@ -174,6 +174,7 @@ pub fn details(id: u128) -> v1::JobDetails {
         records_out: 42,
         bytes_in: 1_258_291,
         bytes_out: 0,
+        late_records_dropped: 0,
         state_bytes: 1_536,
         busy_ns: 4_000_000_000,
         idle_ns: 1_000_000_000,

@@ -21,6 +21,8 @@ pub(crate) struct Counters {
 struct Shared {
     /// Records which a source has read; other tasks count in their gate.
     records_read: AtomicU64,
+    /// Records which windows and patterns have dropped because they came too late.
+    late_records_dropped: Arc<AtomicU64>,
     times: Times,
     input_watermark: Watermark,
     output_watermark: Watermark,
@@ -57,6 +59,7 @@ struct Parts {
 pub(crate) struct Counted {
     pub(crate) records_in: u64,
     pub(crate) records_out: u64,
+    pub(crate) late_records_dropped: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) state_bytes: u64,
@@ -120,6 +123,11 @@ impl Counters {
         self.parts().outputs.push(traffic);
     }
 
+    /// What its operators count.
+    pub(crate) fn operator_metrics(&self) -> OperatorMetrics {
+        OperatorMetrics { late_records_dropped: Arc::clone(&self.shared.late_records_dropped) }
+    }
+
     /// A gauge for the state of one more operator.
     pub(crate) fn state_gauge(&self) -> Gauge {
         let gauge = Gauge::default();
@@ -137,6 +145,7 @@ impl Counters {
         Counted {
             records_in: sum(&parts.inputs, Traffic::records).saturating_add(records_read),
             records_out: sum(&parts.outputs, Traffic::records),
+            late_records_dropped: self.shared.late_records_dropped.load(Ordering::Relaxed),
             bytes_in: sum(&parts.inputs, Traffic::bytes),
             bytes_out: sum(&parts.outputs, Traffic::bytes),
             busy_ns: spent.busy_ns,
@@ -153,6 +162,24 @@ impl Counters {
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.shared.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the operators of a task count. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorMetrics {
+    late_records_dropped: Arc<AtomicU64>,
+}
+
+impl OperatorMetrics {
+    /// Counts a record that was dropped because it came too late: `numLateRecordsDropped`.
+    pub fn count_late_record(&self) {
+        self.late_records_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many such records the task has dropped since it began.
+    pub fn late_records_dropped(&self) -> u64 {
+        self.late_records_dropped.load(Ordering::Relaxed)
     }
 }
 

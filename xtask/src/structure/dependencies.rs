@@ -26,6 +26,7 @@ const PROTO: &str = "thalweg-proto";
 const SAVEPOINT: &str = "thalweg-savepoint";
 const STATE: &str = "thalweg-state";
 const RUNTIME: &str = "thalweg-runtime";
+const CEP: &str = "thalweg-cep";
 const TASKMANAGER: &str = "thalweg-taskmanager";
 const JOBMANAGER: &str = "thalweg-jobmanager";
 const SDK: &str = "thalweg";
@@ -41,6 +42,7 @@ const EVERYTHING: &[&str] = &[
     SAVEPOINT,
     STATE,
     RUNTIME,
+    CEP,
     TASKMANAGER,
     JOBMANAGER,
     SDK,
@@ -52,18 +54,19 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// From the bottom to the top; ARCHITECTURE.md draws the same table.
-const LAYERS: [Layer; 16] = [
+const LAYERS: [Layer; 17] = [
     layer(DERIVE, &[]),
     layer(COMMON, &[DERIVE]),
     layer(PROTO, &[COMMON]),
     layer(SAVEPOINT, &[COMMON]),
     layer(STATE, &[COMMON, DERIVE]),
     layer(RUNTIME, &[STATE, SAVEPOINT, PROTO, COMMON]),
+    layer(CEP, &[COMMON]),
     layer(TASKMANAGER, &[PROTO, COMMON]),
     layer(JOBMANAGER, &[SAVEPOINT, PROTO, COMMON]),
     Layer {
         name: SDK,
-        always: &[RUNTIME, STATE, SAVEPOINT, PROTO, COMMON],
+        always: &[CEP, RUNTIME, STATE, SAVEPOINT, PROTO, COMMON],
         optionally: &[JOBMANAGER, TASKMANAGER],
     },
     layer(CONNECTORS, &[RUNTIME, COMMON]),
