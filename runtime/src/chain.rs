@@ -11,6 +11,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::graph::{Edge, Operator, Vertex};
 use thalweg_common::id::{Attempt, EdgeId, JobId, OperatorId, SubtaskId};
 use thalweg_common::key_group::groups_of;
+use tokio::runtime::Handle;
 
 use crate::edge::{KeptOpen, SendingEnd};
 use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
@@ -37,6 +38,8 @@ pub(crate) struct ChainParts {
     pub(crate) is_local: bool,
     pub(crate) clock: SharedClock,
     pub(crate) waker: TaskWaker,
+    /// The runtime whose sockets and timers user code may use.
+    pub(crate) runtime: Option<Handle>,
     pub(crate) counters: Counters,
     /// Where its operators keep their state.
     pub(crate) stores: TaskStores,
@@ -288,6 +291,8 @@ impl<'a> Builder<'a> {
             checkpoint_mode: self.program.graph.checkpointing.mode,
             counters: parts.counters.clone(),
             stores: parts.stores.clone(),
+            waker: parts.waker.clone(),
+            runtime: parts.runtime.clone(),
             timer_delay_ms: TIMER_DELAY_MS,
             debloat_target: self.program.exchange.debloat_target,
             time: self.program.time,

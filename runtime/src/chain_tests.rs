@@ -25,6 +25,7 @@ fn parts(subtask: SubtaskId) -> ChainParts {
         is_local: true,
         clock: SystemClock::shared(),
         waker: TaskParker::new().waker(),
+        runtime: None,
         counters: Counters::default(),
         stores: Default::default(),
         restored: Vec::new(),

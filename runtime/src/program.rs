@@ -15,9 +15,10 @@ use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::KeyGroupRange;
 use thalweg_common::record::Record;
 use thalweg_common::storage::StorageFactory;
+use tokio::runtime::Handle;
 
 use crate::event::{Aligned, Barrier};
-use crate::exchange::ExchangeSettings;
+use crate::exchange::{ExchangeSettings, TaskWaker};
 use crate::link::Flushed;
 use crate::operator::OpenContext;
 use crate::parts::{self, Part, Parts};
@@ -140,6 +141,10 @@ pub struct OperatorContext {
     pub(crate) counters: Counters,
     /// Where its keyed state is.
     pub(crate) stores: TaskStores,
+    /// Wakes its task.
+    pub(crate) waker: TaskWaker,
+    /// The runtime whose sockets and timers user code may use; none in a test of the operator alone.
+    pub(crate) runtime: Option<Handle>,
     /// How long timers wait behind their time of the clock.
     pub(crate) timer_delay_ms: i64,
     /// Time in which a task is to get through what waits for it.

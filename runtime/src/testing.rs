@@ -28,6 +28,7 @@ pub(crate) use self::captured::Captured;
 use self::clock::HarnessClock;
 use crate::batch::Batch;
 use crate::event::{Barrier, Event, WatermarkStatus};
+use crate::exchange::TaskParker;
 use crate::link::{Flushed, Link};
 use crate::operator::{Key, KeyedProcess, OpenContext, OperatorMetrics};
 use crate::operators;
@@ -140,6 +141,8 @@ impl Setup {
             checkpoint_mode: CheckpointMode::ExactlyOnce,
             counters: Counters::default(),
             stores: self.state.stores,
+            waker: TaskParker::new().waker(),
+            runtime: None,
             timer_delay_ms: 0,
             debloat_target: None,
             time: TimeSettings::default(),

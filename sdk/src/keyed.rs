@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use thalweg_common::graph::StateDescriptor;
 use thalweg_common::record::Record;
+use thalweg_common::task_scope::BoxError;
 use thalweg_runtime::operator::{Key, KeyedProcess};
+use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions};
 use thalweg_runtime::operators::{
     self, CombinePolicy, MergedReduce, Reduce, RunningAggregate, Unmerged, combine_reduce,
 };
@@ -181,6 +183,28 @@ where
         N: Record + AddAssign + Default,
     {
         self.operator("sum", "Sum", RunningAggregate::<T, _>::new(Unmerged(sum_of(number))))
+    }
+
+    /// Makes a request to the outside for each record, as [`DataStream::async_map`] does, but for records of the same key one after the
+    /// other, so that their results leave in their order and none is asked for before the one in front of it is answered.
+    #[track_caller]
+    pub fn async_map<U, Request, Answer, E>(&self, options: AsyncOptions, request: Request) -> DataStream<U>
+    where
+        U: Record,
+        Request: Fn(T) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = Result<U, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.async_io(AsyncIo::single(options, request))
+    }
+
+    /// The same as [`DataStream::async_io`], for records of the same key one after the other.
+    #[track_caller]
+    pub fn async_io<U: Record>(&self, operator: AsyncIo<T, U>) -> DataStream<U> {
+        let operator = operator.by_key(self.key.clone());
+        let mut spec = NodeSpec::new("async", "Async I/O", Place::caller());
+        spec.states = vec![operator.state()];
+        self.stream.attach(spec, operator.factory(), hash_edge(&self.key))
     }
 
     /// Runs a function with state on the records of each key: Flink's `KeyedProcessFunction`. What it emits to side outputs is read

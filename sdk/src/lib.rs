@@ -100,6 +100,7 @@ pub use thalweg_common::Record;
 pub use thalweg_common::failure::Failure;
 pub use thalweg_common::record::Record;
 pub use thalweg_common::{record, schema};
+pub use thalweg_runtime::operators::async_io;
 pub use thalweg_runtime::{
     batch, co_process, joins as join, operator, operator_state, process, split, windows,
 };
@@ -122,6 +123,7 @@ pub mod prelude {
     };
     pub use thalweg_runtime::operator_state::{BroadcastState, OperatorStates};
     pub use thalweg_runtime::operators::Collected;
+    pub use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions, AsyncRetry};
     pub use thalweg_runtime::process::{Process, ProcessContext};
     pub use thalweg_runtime::side_output::OutputTag;
     pub use thalweg_runtime::time::{

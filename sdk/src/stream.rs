@@ -10,6 +10,7 @@ use thalweg_common::graph::{Partitioning, StateKind};
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 use thalweg_runtime::operator::{Key, Sink};
+use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions};
 use thalweg_runtime::operators::{self, Collected, PrintSink};
 use thalweg_runtime::process::Process;
 use thalweg_runtime::program::{EdgeCode, Node, OperatorFactory};
@@ -196,6 +197,52 @@ impl<T: Record> DataStream<T> {
         let inputs =
             node.map(|node| Upstream { node, tag: Some(tag.name()), wish: None }).into_iter().collect();
         DataStream { environment: self.environment.clone(), inputs, node: None, records: PhantomData }
+    }
+
+    /// Makes a request to the outside for each record, such as a look-up, many of them at the same time: Flink's `AsyncDataStream`.
+    ///
+    /// The futures are polled by the task itself; sockets and timers of tokio work in them, and code that blocks holds up its own slot
+    /// only. Records whose results have not left are part of every checkpoint, and their requests are made again after a failure,
+    /// so a request may be made more than once. [`AsyncOptions`](crate::async_io::AsyncOptions) says how many may be under way, in which
+    /// order results leave, how long they may take and whether failed ones are repeated.
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// async fn price_of(ticker: &str) -> std::io::Result<f64> {
+    ///     tokio::time::sleep(Duration::from_millis(5)).await; // a request
+    ///     Ok(ticker.len() as f64)
+    /// }
+    ///
+    /// # fn topology(env: &Environment) {
+    /// let options = AsyncOptions::unordered()
+    ///     .capacity(50)
+    ///     .timeout(Duration::from_secs(5))
+    ///     .retry(AsyncRetry::fixed_delay(3, Duration::from_millis(100)));
+    /// env.from_iter(["AMZN", "TBV"].map(String::from))
+    ///     .async_map(options, |ticker| async move { Ok::<_, std::io::Error>((price_of(&ticker).await?, ticker)) })
+    ///     .uid("prices")
+    ///     .print_debug();
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn async_map<U, F, Answer, E>(&self, options: AsyncOptions, request: F) -> DataStream<U>
+    where
+        U: Record,
+        F: Fn(T) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = Result<U, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.async_io(AsyncIo::single(options, request))
+    }
+
+    /// The same with any number of results for each record, and what becomes of records that have waited too long: see
+    /// [`AsyncIo`](crate::async_io::AsyncIo).
+    #[track_caller]
+    pub fn async_io<U: Record>(&self, operator: AsyncIo<T, U>) -> DataStream<U> {
+        let mut spec = NodeSpec::new("async", "Async I/O", Place::caller());
+        spec.states = vec![operator.state()];
+        self.attach(spec, operator.factory(), || Box::new(unkeyed::<T>))
     }
 
     /// Partitions the stream by a key: records with the same key are processed by the same subtask, in their order. Only

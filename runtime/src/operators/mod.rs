@@ -5,6 +5,7 @@
 //! own batch to the next link; buffers are reused.
 
 mod aggregate;
+pub mod async_io;
 mod broadcast;
 mod collect;
 mod collection;

@@ -130,6 +130,7 @@ impl Job {
             is_local: true,
             clock: self.ledger.clock.clone(),
             waker: seat.waker(),
+            runtime: None,
             counters: counters.clone(),
             stores: Default::default(),
             restored: Vec::new(),

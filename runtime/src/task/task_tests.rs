@@ -97,6 +97,7 @@ fn parts(attempt: Attempt, subtask: SubtaskId, waker: TaskWaker) -> ChainParts {
         is_local: true,
         clock: SystemClock::shared(),
         waker,
+        runtime: None,
         counters: Counters::default(),
         stores: Default::default(),
         restored: Vec::new(),

@@ -21,6 +21,7 @@ use thalweg_common::limits::SNAPSHOTS_UNDER_WAY;
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope, ThreadHandle};
 use thalweg_proto::convert::SnapshotHandle;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -204,6 +205,7 @@ impl Deployer {
             is_local: self.is_local,
             clock: Arc::clone(&self.clock),
             waker,
+            runtime: Handle::try_current().ok(),
             counters: Counters::default(),
             stores,
             restored: Vec::new(),
