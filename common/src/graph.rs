@@ -213,6 +213,8 @@ pub enum Partitioning {
     Rescale,
     /// To all.
     Broadcast,
+    /// From the enumerator of a source to the reader that each record names.
+    Splits,
 }
 
 /// A graph that cannot run. Each message says what to change.
@@ -382,7 +384,7 @@ fn connects(partitioning: Partitioning, from: u32, sources: u32, to: u32, target
         // Each subtask of the smaller side serves a contiguous share of the larger one.
         Partitioning::Rescale if sources <= targets => share_of(to, targets, sources) == from,
         Partitioning::Rescale => share_of(from, sources, targets) == to,
-        Partitioning::Hash | Partitioning::Rebalance | Partitioning::Broadcast => true,
+        Partitioning::Hash | Partitioning::Rebalance | Partitioning::Broadcast | Partitioning::Splits => true,
     }
 }
 

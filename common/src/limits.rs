@@ -347,6 +347,9 @@ pub const TIMERS_PER_TURN: usize = 4 * 1024;
 /// Longest line of a text file. A longer one fails the task: the file is hardly text.
 pub const MAX_TEXT_LINE_BYTES: usize = 8 * 1024 * 1024;
 
+/// Splits that were found and wait for a reader, from which on an enumerator is not asked for more.
+pub const MAX_WAITING_SPLITS: usize = 10_000;
+
 /// Most files that one source reads.
 pub const MAX_INPUT_FILES: usize = 1_000_000;
 

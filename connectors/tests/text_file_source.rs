@@ -2,78 +2,73 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use support::{context, with_clock};
-use thalweg_common::clock::ManualClock;
 use thalweg_common::failure::Failure;
-use thalweg_connectors::files::{Lane, TextFileReader, TextFileSource};
-use thalweg_runtime::batch::Batch;
-use thalweg_runtime::operator::{OpenContext, SourceStatus};
-use thalweg_runtime::split::{SourceReader, SplitSource};
+use thalweg_connectors::files::TextFileSource;
+use thalweg_runtime::testing::{EnumeratedHarness, EnumeratedSnapshot};
 
-/// A reader of a subtask that begins, or goes on with these lanes.
-fn start(
-    source: &TextFileSource,
-    context: &OpenContext,
-    lanes: Option<Vec<Lane>>,
-) -> Result<TextFileReader, Failure> {
-    let mut reader = source.reader(context)?;
-    let lanes = match lanes {
-        Some(lanes) => lanes,
-        None => source.splits(context)?,
-    };
-    reader.add_splits(lanes)?;
-    Ok(reader)
+/// The source with so many readers, from its beginning.
+fn open(source: &TextFileSource, readers: u32) -> EnumeratedHarness<String> {
+    EnumeratedHarness::open(source.clone(), readers, None).unwrap()
 }
 
-/// Reads a subtask to its end.
-fn read_all(source: &TextFileSource, subtask: u32, parallelism: u32) -> Result<Vec<String>, Failure> {
-    let mut reader = start(source, &context(subtask, parallelism), None)?;
-    let mut batch = Batch::default();
-    while reader.poll(&mut batch, 100)? != SourceStatus::Finished {}
-    Ok(batch.into_parts().0)
+/// Reads to the end.
+fn read_all(source: &TextFileSource) -> Result<Vec<String>, Failure> {
+    let mut harness = open(source, 1);
+    harness.read_all()?;
+    Ok(harness.output())
 }
 
 fn read_file(content: &[u8]) -> Result<Vec<String>, Failure> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("input");
     fs::write(&path, content).unwrap();
-    read_all(&TextFileSource::lines(path), 0, 1)
+    read_all(&TextFileSource::lines(path))
 }
 
-/// Reads a subtask in polls of the given sizes; after each one the task fails and is restored from a snapshot that was
-/// taken before the poll (the records are then discarded) or after it.
-fn read_interrupted(
-    source: &TextFileSource,
-    subtask: u32,
-    parallelism: u32,
-    polls: &[(usize, bool)],
-) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut snapshot: Option<Vec<Lane>> = None;
-    let mut polls = polls.iter().cycle();
-    loop {
-        let (max, lost) = polls.next().unwrap();
-        let mut attempt = start(source, &context(subtask, parallelism), snapshot.clone()).unwrap();
-        let mut batch = Batch::default();
-        let status = attempt.poll(&mut batch, *max).unwrap();
-        assert!(batch.len() <= *max);
-        if status == SourceStatus::Finished {
-            assert!(batch.is_empty());
-            return lines;
-        }
-        if !lost {
-            snapshot = Some(attempt.snapshot().unwrap());
-            lines.extend(batch.drain());
+/// What happens to a source that is being read.
+#[derive(Debug, Clone)]
+enum Step {
+    Enumerate,
+    Read(usize),
+    Checkpoint,
+    /// It goes on from the last checkpoint with so many readers.
+    Fail(u32),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Enumerate),
+        6 => (0usize..4).prop_map(Step::Read),
+        2 => Just(Step::Checkpoint),
+        1 => (1u32..5).prop_map(Step::Fail),
+    ]
+}
+
+/// Reads through all that happens, and then to the end. What was read behind the last checkpoint before a failure does not count.
+fn read_interrupted(source: &TextFileSource, readers: u32, steps: &[Step]) -> Vec<String> {
+    let (mut harness, mut lines) = (open(source, readers), Vec::new());
+    let mut snapshot: Option<EnumeratedSnapshot> = None;
+    for (step, checkpoint) in steps.iter().zip(1..) {
+        match step {
+            Step::Enumerate => drop(harness.enumerate().unwrap()),
+            Step::Read(reader) => drop(harness.read(*reader).unwrap()),
+            Step::Checkpoint => {
+                snapshot = Some(harness.checkpoint(checkpoint).unwrap());
+                lines.extend(harness.output());
+            }
+            Step::Fail(readers) => {
+                harness = EnumeratedHarness::open(source.clone(), *readers, snapshot.as_ref()).unwrap();
+            }
         }
     }
+    harness.read_all().unwrap();
+    lines.extend(harness.output());
+    lines
 }
 
 /// Lines with all kinds of ends, also none, and characters of several bytes.
@@ -99,19 +94,16 @@ proptest! {
     fn every_line_is_read_exactly_once(
         texts in proptest::collection::vec(any_text(), 1..4),
         split_bytes in 1u64..20,
-        parallelism in 1u32..5,
+        readers in 1u32..5,
         rounds in 0u64..3,
-        polls in proptest::collection::vec((1usize..5, any::<bool>()), 1..8),
+        steps in proptest::collection::vec(any_step(), 0..60),
     ) {
-        // At least one poll of each cycle must count, or the reading never ends.
-        let polls: Vec<_> = polls.into_iter().chain([(3, false)]).collect();
         let directory = tempfile::tempdir().unwrap();
         for (index, text) in texts.iter().enumerate() {
             fs::write(directory.path().join(format!("{index}.txt")), text).unwrap();
         }
         let source = TextFileSource::lines(directory.path()).split_bytes(split_bytes).repeat(rounds);
-        let mut lines: Vec<String> =
-            (0..parallelism).flat_map(|subtask| read_interrupted(&source, subtask, parallelism, &polls)).collect();
+        let mut lines = read_interrupted(&source, readers, &steps);
         lines.sort();
         let mut expected: Vec<String> = (0..rounds).flat_map(|_| texts.iter().flat_map(|text| expected_lines(text))).collect();
         expected.sort();
@@ -150,7 +142,7 @@ fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
 
 #[test]
 fn a_missing_input_fails_for_good_and_says_where_it_was_looked_for() {
-    let failure = read_all(&TextFileSource::lines("no/such/input"), 0, 1).unwrap_err();
+    let failure = read_all(&TextFileSource::lines("no/such/input")).unwrap_err();
     assert!(failure.message.contains("/no/such/input: No such file"), "{failure}");
     assert!(!failure.retryable);
 }
@@ -159,56 +151,49 @@ fn a_missing_input_fails_for_good_and_says_where_it_was_looked_for() {
 fn a_file_that_became_shorter_is_a_failure_and_not_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("input");
-    fs::write(&path, "one\ntwo\nthree\n").unwrap();
+    fs::write(&path, "line\n".repeat(5_000)).unwrap();
     let source = TextFileSource::lines(&path);
-    let mut first = start(&source, &context(0, 1), None).unwrap();
-    let mut batch = Batch::default();
-    first.poll(&mut batch, 1).unwrap();
-    let snapshot = first.snapshot().unwrap();
-    fs::write(&path, "one\n").unwrap();
-    let mut second = start(&source, &context(0, 1), Some(snapshot)).unwrap();
-    let failure = second.poll(&mut batch, 10).unwrap_err();
+    let mut first = open(&source, 1);
+    while first.output().is_empty() {
+        first.enumerate().unwrap();
+        first.read(0).unwrap();
+    }
+    let snapshot = first.checkpoint(1).unwrap();
+    fs::write(&path, "line\n").unwrap();
+    let mut second = EnumeratedHarness::open(source, 1, Some(&snapshot)).unwrap();
+    let failure = second.read_all().unwrap_err();
     assert!(failure.message.contains("became shorter"), "{failure}");
 }
+
+const INTERVAL: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_restored_job_goes_on_with_any_parallelism_and_finds_new_files_once() {
     let directory = tempfile::tempdir().unwrap();
-    let interval = Duration::from_secs(10);
-    let clock = Arc::new(ManualClock::new(0));
-    let source = TextFileSource::lines(directory.path()).split_bytes(7).watching(interval);
+    let source = TextFileSource::lines(directory.path()).split_bytes(7).watching(INTERVAL);
     let (mut expected, mut read) = (Vec::new(), Vec::new());
-    let mut lanes: Option<Vec<Lane>> = None;
-    for (step, parallelism) in [2, 3, 1, 6, 8].into_iter().enumerate() {
-        let mut left = Vec::new();
-        for subtask in 0..parallelism {
-            // In the midst of the start and of the reading, so that subtasks see different lists.
-            let lines: Vec<String> = (0..9).map(|line| format!("{step}-{subtask}-{line}")).collect();
-            write_new(directory.path(), &format!("file-{step}-{subtask}"), &lines.join("\n"));
+    let mut snapshot: Option<EnumeratedSnapshot> = None;
+    for (step, readers) in [2, 3, 1, 6, 8].into_iter().enumerate() {
+        let mut harness = EnumeratedHarness::open(source.clone(), readers, snapshot.as_ref()).unwrap();
+        for round in 0..5 {
+            let lines: Vec<String> = (0..9).map(|line| format!("{step}-{round}-{line}")).collect();
+            write_new(directory.path(), &format!("file-{step}-{round}"), &lines.join("\n"));
             expected.extend(lines);
-            let context = with_clock(subtask, parallelism, clock.clone());
-            let mine = lanes.as_ref().map(|lanes| context.share_of(lanes.clone()).collect());
-            let mut reader = start(&source, &context, mine).unwrap();
-            clock.advance(interval);
-            let mut batch = Batch::default();
-            for _ in 0..=2 * subtask {
-                reader.poll(&mut batch, 4).unwrap();
+            harness.advance(INTERVAL);
+            harness.enumerate().unwrap();
+            for reader in 0..=round {
+                harness.read(reader).unwrap();
             }
-            if step == 4 {
-                clock.advance(interval);
-                while reader.poll(&mut batch, 100).unwrap() == SourceStatus::Ready {}
-            }
-            left.extend(reader.snapshot().unwrap());
-            read.extend(batch.into_parts().0);
         }
-        lanes = Some(left);
+        snapshot = Some(harness.checkpoint(step as u64 + 1).unwrap());
+        read.extend(harness.output());
+        // Behind the checkpoint: read again by the next ones.
+        harness.advance(INTERVAL);
+        harness.settle().unwrap();
     }
-    // Those of the last step that were written behind a reader's last look.
-    let mut last = start(&source, &with_clock(0, 1, clock.clone()), lanes).unwrap();
-    clock.advance(interval);
-    let mut batch = Batch::default();
-    while last.poll(&mut batch, 100).unwrap() == SourceStatus::Ready {}
-    read.extend(batch.into_parts().0);
+    let mut last = EnumeratedHarness::open(source, 1, snapshot.as_ref()).unwrap();
+    last.settle().unwrap();
+    read.extend(last.output());
     read.sort();
     expected.sort();
     assert_eq!(read, expected);
@@ -223,36 +208,48 @@ fn write_new(directory: &Path, name: &str, content: &str) {
 #[test]
 fn a_watching_source_finds_new_files_and_never_reads_one_again() {
     let directory = tempfile::tempdir().unwrap();
-    let interval = Duration::from_secs(10);
-    let clock = Arc::new(ManualClock::new(0));
-    let prototype = TextFileSource::lines(directory.path()).watching(interval);
-    let mut source = start(&prototype, &with_clock(0, 1, clock.clone()), None).unwrap();
-    let mut batch = Batch::default();
-    assert_eq!(source.poll(&mut batch, 10).unwrap(), SourceStatus::Idle { retry_after: interval });
-
+    let source = TextFileSource::lines(directory.path()).watching(INTERVAL);
+    let mut harness = open(&source, 2);
+    harness.settle().unwrap();
     write_new(directory.path(), "a", "1\n2\n");
-    clock.advance(Duration::from_secs(4));
-    let status = source.poll(&mut batch, 10).unwrap();
-    assert_eq!(status, SourceStatus::Idle { retry_after: Duration::from_secs(6) }, "too early to look");
-    clock.advance(Duration::from_secs(6));
-    assert_eq!(source.poll(&mut batch, 10).unwrap(), SourceStatus::Ready);
-    source.poll(&mut batch, 10).unwrap();
-    assert_eq!(batch.records(), ["1", "2"]);
+    harness.advance(Duration::from_secs(4));
+    harness.settle().unwrap();
+    assert!(harness.output().is_empty(), "too early to look");
+    harness.advance(Duration::from_secs(6));
+    harness.settle().unwrap();
+    assert_eq!(harness.output(), ["1", "2"]);
+    assert!(!harness.has_ended());
 
     // Restored, it knows what it has read, also when the file has changed since.
-    let snapshot = source.snapshot().unwrap();
+    let snapshot = harness.checkpoint(1).unwrap();
     write_new(directory.path(), "a", "changed\n");
     write_new(directory.path(), "b", "3\n");
-    let mut source = start(&prototype, &with_clock(0, 1, clock.clone()), Some(snapshot)).unwrap();
-    clock.advance(interval);
-    let mut batch = Batch::default();
-    while source.poll(&mut batch, 10).unwrap() == SourceStatus::Ready {}
-    assert_eq!(batch.records(), ["3"]);
+    let mut harness = EnumeratedHarness::open(source, 1, Some(&snapshot)).unwrap();
+    harness.settle().unwrap();
+    assert_eq!(harness.output(), ["3"]);
+}
+
+#[test]
+fn a_reader_that_is_slow_leaves_more_to_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in 0..20 {
+        fs::write(directory.path().join(format!("{name:02}")), format!("{name:02}\n")).unwrap();
+    }
+    let mut harness = open(&TextFileSource::lines(directory.path()), 2);
+    // Both say that they have nothing, and get two files each; then only the second one reads.
+    harness.read(0).unwrap();
+    for _ in 0..60 {
+        harness.enumerate().unwrap();
+        harness.read(1).unwrap();
+    }
+    assert_eq!(harness.output().len(), 18, "all but the two of the reader that stands still");
+    harness.read_all().unwrap();
+    assert_eq!(harness.output().len(), 2);
 }
 
 #[test]
 fn watching_and_repeating_contradict_each_other() {
     let source = TextFileSource::lines(".").watching(Duration::from_secs(1)).repeat(2);
-    let failure = source.reader(&context(0, 1)).unwrap_err();
+    let failure = EnumeratedHarness::open(source, 1, None).err().unwrap();
     assert!(failure.message.contains("remove watching() or repeat()"), "{failure}");
 }

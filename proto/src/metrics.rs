@@ -33,6 +33,9 @@ pub struct TaskMetrics {
     pub num_bytes_out: u64,
     /// Records that windows and patterns have dropped because they came too late, since the execution began.
     pub num_late_records_dropped: u64,
+    /// Of an enumerator: splits that were found and no reader has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unassigned_splits: Option<u64>,
     /// Batches that wait to be read.
     pub input_queue_length: u64,
     /// Batches that wait because their channel is full.
@@ -120,6 +123,7 @@ impl TaskMetrics {
             num_bytes_in: later.bytes_in,
             num_bytes_out: later.bytes_out,
             num_late_records_dropped: later.late_records_dropped,
+            unassigned_splits: later.unassigned_splits,
             input_queue_length: later.input_queue_length,
             output_queue_length: later.output_queue_length,
             available_credit_bytes: later.available_credit_bytes,
@@ -186,6 +190,7 @@ mod tests {
             bytes_out: 20 * records,
             late_records_dropped: 0,
             state_bytes: 0,
+            unassigned_splits: None,
             busy_ns: busy_ms * NS_PER_MS,
             idle_ns: idle_ms * NS_PER_MS,
             back_pressured_ns: back_pressured_ms * NS_PER_MS,
@@ -261,6 +266,7 @@ mod tests {
             bytes_out: 40,
             late_records_dropped: 1,
             state_bytes: 50,
+            unassigned_splits: None,
             busy_ns: 1_000_000_000,
             idle_ns: 1_000_000_000,
             back_pressured_ns: 1_000_000_000,
@@ -295,6 +301,7 @@ mod tests {
             num_bytes_in: 33,
             num_bytes_out: 44,
             num_late_records_dropped: 2,
+            unassigned_splits: None,
             input_queue_length: 61,
             output_queue_length: 72,
             available_credit_bytes: 83,

@@ -254,6 +254,8 @@ pub struct TaskCounters {
     pub late_records_dropped: u64,
     /// Size of its state.
     pub state_bytes: u64,
+    /// Of an enumerator: splits that were found and no reader has.
+    pub unassigned_splits: Option<u64>,
     /// Time in which it had something to do. The three times add up to the time since it began to run.
     pub busy_ns: u64,
     /// Time in which there was nothing to read.
@@ -285,6 +287,7 @@ impl TryFrom<v1::TaskCounters> for TaskCounters {
             bytes_out: counters.bytes_out,
             late_records_dropped: counters.late_records_dropped,
             state_bytes: counters.state_bytes,
+            unassigned_splits: counters.unassigned_splits,
             busy_ns: counters.busy_ns,
             idle_ns: counters.idle_ns,
             back_pressured_ns: counters.back_pressured_ns,

@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::{Edge, Operator, Vertex};
+use thalweg_common::graph::{Edge, Operator, Partitioning, Vertex};
 use thalweg_common::id::{Attempt, EdgeId, JobId, OperatorId, SubtaskId};
 use thalweg_common::key_group::groups_of;
 use tokio::runtime::Handle;
 
 use crate::edge::{KeptOpen, SendingEnd};
 use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
-use crate::exchange::TaskWaker;
+use crate::exchange::{Note, TaskWaker};
 use crate::in_flight::{self, Overtakes, Restored};
 use crate::operator::OpenContext;
-use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program};
+use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program, SplitWires};
 use crate::record_type::{ReceivingEnd, RecordType};
 use crate::side_output::SideOutputs;
 use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
@@ -72,6 +72,7 @@ pub(crate) fn build(program: &Program, parts: &mut ChainParts) -> Result<Box<dyn
         overtakes,
         in_flight: &mut in_flight,
         splits: SharedSplits::default(),
+        notes: Vec::new(),
     };
     for position in (1..vertex.operators.len()).rev() {
         builder.build_link(position)?;
@@ -92,6 +93,8 @@ struct Builder<'a> {
     in_flight: &'a mut Restored,
     /// What a source at the head tells of its splits.
     splits: SharedSplits,
+    /// What the readers of an enumerator say.
+    notes: Vec<Note>,
 }
 
 impl<'a> Builder<'a> {
@@ -116,11 +119,20 @@ impl<'a> Builder<'a> {
         let (operator, node) = self.operator(0)?;
         let inputs: Vec<(EdgeId, &Edge)> = self.program.graph.inputs(self.parts.subtask.vertex).collect();
         match (&node.code, inputs.first()) {
-            (NodeCode::Source(factory), None) => {
+            (NodeCode::Source(factory), input) => {
                 let next = self
                     .next(0, operator, node)?
                     .ok_or_else(|| damaged(format!("the source `{}` has no output", operator.name)))?;
-                factory.build(&mut self.context(operator), next)
+                let mut context = self.context(operator);
+                context.wires.notes = std::mem::take(&mut self.notes);
+                if let Some((_, edge)) = input {
+                    if edge.partitioning != Partitioning::Splits || inputs.len() > 1 {
+                        return Err(damaged(format!("the source `{}` has inputs", operator.name)));
+                    }
+                    let end = ReceivingEnd { debloat_target: None, ..self.receiving_end() };
+                    context.wires.input = Some((end, std::mem::take(&mut self.parts.receivers)));
+                }
+                factory.build(&mut context, next)
             }
             (NodeCode::Operator(_), Some((first, _))) => {
                 let record_type = self.edge(*first)?.record_type.clone();
@@ -129,25 +141,26 @@ impl<'a> Builder<'a> {
                     same_type(&record_type, other, format_args!("the inputs of `{}`", operator.name))?;
                 }
                 let link = self.operator_link(0, operator, node)?;
-                let end = ReceivingEnd {
-                    checkpoint_mode: self.program.graph.checkpointing.mode,
-                    waker: self.parts.waker.clone(),
-                    clock: self.parts.clock.clone(),
-                    counters: self.parts.counters.clone(),
-                    debloat_target: self.program.exchange.debloat_target,
-                    overtakes: self.overtakes.clone(),
-                    restored: std::mem::take(&mut self.in_flight.inputs),
-                };
+                let end = self.receiving_end();
                 let receivers = std::mem::take(&mut self.parts.receivers);
                 let head = record_type.operations().gate(&end, receivers, link);
                 head.map_err(|failure| failure.context(&operator.name))
             }
-            (NodeCode::Source(_), Some(_)) => {
-                Err(damaged(format!("the source `{}` has inputs", operator.name)))
-            }
             (NodeCode::Operator(_), None) => {
                 Err(damaged(format!("`{}` is no source and has no inputs", operator.name)))
             }
+        }
+    }
+
+    fn receiving_end(&mut self) -> ReceivingEnd {
+        ReceivingEnd {
+            checkpoint_mode: self.program.graph.checkpointing.mode,
+            waker: self.parts.waker.clone(),
+            clock: self.parts.clock.clone(),
+            counters: self.parts.counters.clone(),
+            debloat_target: self.program.exchange.debloat_target,
+            overtakes: self.overtakes.clone(),
+            restored: std::mem::take(&mut self.in_flight.inputs),
         }
     }
 
@@ -264,11 +277,13 @@ impl<'a> Builder<'a> {
         let senders = self.parts.senders.remove(&id).unwrap_or_default();
         let (link, kept_open) =
             code.output(&end, senders).map_err(|failure| failure.context(&operator.name))?;
+        self.notes.extend(kept_open.notes.iter().cloned());
         self.parts.kept_open.push(kept_open);
         Ok(link)
     }
 
     fn context(&mut self, operator: &Operator) -> OperatorContext {
+        let splits = self.is_at_source(operator).then(|| self.splits.clone());
         let (parts, vertex) = (&mut *self.parts, self.vertex);
         let open = OpenContext {
             job_id: parts.job_id,
@@ -296,7 +311,8 @@ impl<'a> Builder<'a> {
             timer_delay_ms: TIMER_DELAY_MS,
             debloat_target: self.program.exchange.debloat_target,
             time: self.program.time,
-            splits: self.is_at_source(operator).then(|| self.splits.clone()),
+            splits,
+            wires: SplitWires::none(parts.waker.clone()),
         }
     }
 

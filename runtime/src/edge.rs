@@ -15,7 +15,7 @@ use crate::co_process::Either;
 use crate::erased::{AnyLink, AnySender};
 use crate::event::{Barrier, WatermarkStatus};
 use crate::exchange::{
-    Forward, HashPartitioner, Output, Partitioner, RoundRobin, Sender, StoredBatch, TaskWaker,
+    Forward, HashPartitioner, Note, Output, Partitioner, RoundRobin, Sender, StoredBatch, TaskWaker,
 };
 use crate::in_flight::{Overtakes, Route};
 use crate::link::{Flushed, Link};
@@ -23,6 +23,7 @@ use crate::operator::Key;
 use crate::operators::transform;
 use crate::record_type::RecordType;
 use crate::snapshot::SnapshotBuilder;
+use crate::split::message::Assignment;
 use crate::task::counters::Counters;
 
 /// The code of one edge.
@@ -127,6 +128,13 @@ impl EdgeCode {
         }
     }
 
+    /// From an enumerator: each record to the reader that it names.
+    pub(crate) fn splits() -> Self {
+        Self::new(Partitioning::Splits, |_, senders: Vec<Sender<Assignment>>| {
+            Output::new(Box::new(ToReader), senders)
+        })
+    }
+
     fn new<T: Record>(
         partitioning: Partitioning,
         make: impl Fn(&SendingEnd, Vec<Sender<T>>) -> Output<T> + Send + Sync + 'static,
@@ -139,8 +147,9 @@ impl EdgeCode {
                 output.restore(*route, batch)?;
             }
             end.counters.add_output(output.traffic());
+            let notes = if partitioning == Partitioning::Splits { output.notes() } else { Vec::new() };
             let output = Arc::new(Mutex::new(output));
-            let kept_open = KeptOpen { _channels: Box::new(Arc::clone(&output)) };
+            let kept_open = KeptOpen { notes, _channels: Box::new(Arc::clone(&output)) };
             let counters = end.counters.clone();
             Ok((AnyLink::new(Box::new(SharedOutput { output, counters })), kept_open))
         };
@@ -161,6 +170,15 @@ impl EdgeCode {
         senders: Vec<AnySender>,
     ) -> Result<(AnyLink, KeptOpen), Failure> {
         self.output.build(end, senders)
+    }
+}
+
+/// The channel of the reader that is named. What was restored may name one that there is no more: any other can read the split.
+struct ToReader;
+
+impl Partitioner<Assignment> for ToReader {
+    fn select(&mut self, records: &[Assignment], channels: usize, targets: &mut Vec<u32>) {
+        targets.extend(records.iter().map(|assignment| assignment.reader % channels.max(1) as u32));
     }
 }
 
@@ -185,6 +203,8 @@ pub(crate) struct SendingEnd {
 /// A task whose operators fail closes its channels only after it has told so. Otherwise its neighbours would fail as well,
 /// and the first failure that is reported might not be the one that has caused the others.
 pub(crate) struct KeptOpen {
+    /// What readers say of their splits, by channel, if this is the output of an enumerator.
+    pub(crate) notes: Vec<Note>,
     _channels: Box<dyn Any + Send>,
 }
 

@@ -54,6 +54,11 @@ pub enum Part {
     },
     /// All that a subtask remembered before there were parts. Never written, and only restored with the same parallelism.
     Whole(Vec<u8>),
+    /// A split at its end, of which the enumerator of its source may not know that.
+    Finished {
+        /// Its id.
+        id: String,
+    },
 }
 
 /// Who gets the elements of a list.
@@ -162,7 +167,7 @@ fn deal<'a>(
                 mine.push(Part::List { state: state.clone(), schema: *schema, how: *how, elements });
                 continue;
             }
-            Part::Began => 0,
+            Part::Began | Part::Finished { .. } => 0,
             Part::Whole(_) => {
                 return Err(Failure::internal(
                     "what a subtask remembers as a whole is to be dealt like parts",
@@ -242,6 +247,7 @@ mod tests {
         let id = |part: &Part| match part {
             Part::Began => "began".to_string(),
             Part::Whole(_) => "whole".to_string(),
+            Part::Finished { id } => format!("-{id}"),
             Part::Split { id, .. } => id.clone(),
             Part::List { state, how, elements, .. } => {
                 let elements: Vec<String> = elements.iter().map(|element| element[0].to_string()).collect();
@@ -261,7 +267,9 @@ mod tests {
     fn parts_go_to_exactly_these_subtasks() {
         let uneven = written(&[&[Part::Began, split("a"), split("b"), split("c")], &[], &[split("d")]]);
         let sinks = written(&[&[transactions(0, 4), transactions(4, 3)], &[transactions(1, 4)], &[]]);
-        let table: [(&str, &[Parts], &[&str]); 7] = [
+        let read = written(&[&[split("a")], &[Part::Finished { id: "b".into() }, split("c")]]);
+        let table: [(&str, &[Parts], &[&str]); 8] = [
+            ("a split at its end is told by the first", &read, &["a -b", "c", ""]),
             ("nothing restored", &[], &["", ""]),
             ("as they were", &uneven, &["began a b c", "", "d"]),
             ("one takes all", &uneven, &["began a b c d"]),
@@ -324,7 +332,7 @@ mod tests {
 
     #[test]
     fn items_of_a_savepoint_are_parts_or_positions() {
-        for part in [Part::Began, split("a"), transactions(3, 9)] {
+        for part in [Part::Began, split("a"), transactions(3, 9), Part::Finished { id: "b".into() }] {
             assert_eq!(Part::from_item(&part.to_item().unwrap()), Ok(Some(part)));
         }
         for position in [&[][..], &[0, 0xff], &[1; 8]] {

@@ -17,13 +17,16 @@ use thalweg_common::record::Record;
 use thalweg_common::storage::StorageFactory;
 use tokio::runtime::Handle;
 
+use crate::erased::AnyReceiver;
 use crate::event::{Aligned, Barrier};
-use crate::exchange::{ExchangeSettings, TaskWaker};
+use crate::exchange::{ExchangeSettings, InputGate, Note, TaskWaker};
 use crate::link::Flushed;
 use crate::operator::OpenContext;
 use crate::parts::{self, Part, Parts};
+use crate::record_type::{ReceivingEnd, open_gate};
 use crate::side_output::{OutputTag, SideOutputs, TagDescription};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
+use crate::split::message::Assignment;
 use crate::stores::{StateSettings, TaskStores};
 use crate::task::counters::{Counters, Gauge};
 use crate::time::TimeSettings;
@@ -153,6 +156,47 @@ pub struct OperatorContext {
     pub(crate) time: TimeSettings,
     /// Between a source and the operators directly behind it: from which splits the records are.
     pub(crate) splits: Option<SharedSplits>,
+    /// What connects the two parts of a source with an enumerator.
+    pub(crate) wires: SplitWires,
+}
+
+/// What connects an enumerator and its readers.
+pub(crate) struct SplitWires {
+    /// Wakes the task.
+    pub(crate) waker: TaskWaker,
+    /// How an enumerator is called.
+    pub(crate) calls: Calls,
+    /// Of an enumerator: what its readers say, by subtask.
+    pub(crate) notes: Vec<Note>,
+    /// Of a reader: where assignments come from.
+    pub(crate) input: Option<(ReceivingEnd, Vec<AnyReceiver>)>,
+}
+
+/// How an enumerator is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// On a thread of its own, because it may wait for the outside.
+    OnThread,
+    /// In turn with the task, for tests.
+    InTurn,
+}
+
+impl SplitWires {
+    /// Those of an operator that is neither.
+    pub(crate) fn none(waker: TaskWaker) -> Self {
+        Self { waker, calls: Calls::OnThread, notes: Vec::new(), input: None }
+    }
+
+    /// The gate through which a reader gets its assignments.
+    ///
+    /// # Errors
+    /// When there is none, or something else comes through it.
+    pub(crate) fn take_gate(&mut self) -> Result<InputGate<Assignment>, Failure> {
+        let input = self.input.take();
+        let missing = || Failure::internal("a source with an enumerator has no edge from it").permanent();
+        let (end, receivers) = input.ok_or_else(missing)?;
+        open_gate(&end, receivers)
+    }
 }
 
 impl OperatorContext {

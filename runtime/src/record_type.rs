@@ -94,6 +94,26 @@ pub(crate) trait Operations: Send + Sync {
     fn open(&self, client: ExchangeClient, address: String, open: OpenChannel) -> Opening;
 }
 
+/// A gate of these channels.
+///
+/// # Errors
+/// When a channel has records of another type, or what is restored has.
+pub(crate) fn open_gate<T: Record>(
+    end: &ReceivingEnd,
+    receivers: Vec<AnyReceiver>,
+) -> Result<InputGate<T>, Failure> {
+    let receivers = receivers.into_iter().map(AnyReceiver::typed).collect::<Result<_, _>>()?;
+    let (mode, waker, clock) = (end.checkpoint_mode, end.waker.clone(), Arc::clone(&end.clock));
+    let mut gate = InputGate::with_clock(receivers, mode, waker, clock).restoring(end.restored.clone())?;
+    if let Some(overtakes) = &end.overtakes {
+        gate = gate.overtaking(overtakes.clone());
+    }
+    if let Some(target) = end.debloat_target {
+        gate = gate.debloated(target);
+    }
+    Ok(gate)
+}
+
 /// A channel that is being opened.
 pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<AnySender, Failure>> + Send>>;
 
@@ -125,16 +145,7 @@ impl<T: Record> Operations for Of<T> {
         link: AnyLink,
     ) -> Result<Box<dyn Head>, Failure> {
         let link = link.typed::<T>()?;
-        let receivers = receivers.into_iter().map(AnyReceiver::typed).collect::<Result<_, _>>()?;
-        let (mode, waker, clock) = (end.checkpoint_mode, end.waker.clone(), Arc::clone(&end.clock));
-        let mut gate =
-            InputGate::with_clock(receivers, mode, waker, clock).restoring(end.restored.clone())?;
-        if let Some(overtakes) = &end.overtakes {
-            gate = gate.overtaking(overtakes.clone());
-        }
-        if let Some(target) = end.debloat_target {
-            gate = gate.debloated(target);
-        }
+        let gate = open_gate(end, receivers)?;
         end.counters.add_input(gate.traffic());
         Ok(Box::new(GateHead::new(gate, link, end.counters.clone())))
     }

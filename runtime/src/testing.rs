@@ -12,9 +12,11 @@
 
 mod captured;
 mod clock;
+mod enumerated;
 
 use std::sync::Arc;
 
+pub use self::enumerated::{EnumeratedHarness, EnumeratedSnapshot};
 use thalweg_common::Timestamp;
 use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
 use thalweg_common::config::CheckpointMode;
@@ -32,7 +34,7 @@ use crate::exchange::TaskParker;
 use crate::link::{Flushed, Link};
 use crate::operator::{Key, KeyedProcess, OpenContext, OperatorMetrics};
 use crate::operators;
-use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory};
+use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory, SplitWires};
 use crate::side_output::{CapturedSides, OutputTag, SideOutputs};
 use crate::snapshot::{FilePlace, ManifestFile, OperatorSnapshot, SnapshotBuilder, StoreManifest};
 use crate::stores::{Draining, FrozenStore, TaskStores};
@@ -147,6 +149,7 @@ impl Setup {
             debloat_target: None,
             time: TimeSettings::default(),
             splits: None,
+            wires: SplitWires::none(TaskParker::new().waker()),
         }
     }
 }

@@ -149,7 +149,8 @@ impl ExchangeService for Generous {
     type OpenStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<CreditGrant, Status>> + Send>>;
 
     async fn open(&self, _request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
-        let grant = tokio_stream::once(Ok(CreditGrant { bytes: self.0, window: self.0 }));
+        let grant =
+            tokio_stream::once(Ok(CreditGrant { bytes: self.0, window: self.0, ..CreditGrant::default() }));
         Ok(Response::new(Box::pin(grant.chain(tokio_stream::pending()))))
     }
 }

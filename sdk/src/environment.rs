@@ -14,7 +14,7 @@ use thalweg_common::record::Record;
 use thalweg_common::schema::Schema;
 use thalweg_common::storage::{StorageFactory, StorageSettings};
 use thalweg_runtime::exchange::ExchangeSettings;
-use thalweg_runtime::operators::{AnySource, CollectionSource, GeneratorSource};
+use thalweg_runtime::operators::{AnySource, CollectionSource, EnumeratorCode, GeneratorSource};
 use thalweg_runtime::program::{EdgeCode, Node, Program};
 use thalweg_runtime::side_output::OutputTag;
 use thalweg_runtime::stores::StateSettings;
@@ -22,7 +22,7 @@ use thalweg_runtime::time::TimeSettings;
 
 use crate::error::{Error, Result};
 use crate::graph::build::build;
-use crate::graph::{NodeSpec, Place};
+use crate::graph::{Chaining, ENUMERATOR, EdgeSpec, NodeSpec, Place, name_enumerators};
 use crate::stream::DataStream;
 use crate::two_stages::{AggPhaseStrategy, TwoStages};
 
@@ -109,7 +109,9 @@ impl Environment {
         self
     }
 
-    /// Reads a source: one whose input has splits ([`SplitSource`](thalweg_runtime::split::SplitSource)), or a simple
+    /// Reads a source: one whose input has splits that are known when the job begins
+    /// ([`SplitSource`](thalweg_runtime::split::SplitSource)) or found while it runs
+    /// ([`EnumeratedSource`](thalweg_runtime::split::EnumeratedSource), whose enumerator is an operator of its own), or a simple
     /// [`Source`](thalweg_runtime::operator::Source). `name` is shown to people and finds the source's position again after a
     /// change of the job, so it should be unique.
     #[track_caller]
@@ -161,7 +163,21 @@ impl Environment {
         S: AnySource<Kind>,
     {
         spec.states = vec![opaque_state("position", S::STATE)];
-        let node = self.add(spec, Node::source::<S::Out>(source.factory()), Vec::new());
+        let edges = match source.enumerator() {
+            Some(EnumeratorCode { node, edge, schema_fingerprint }) => {
+                let mut enumerator = NodeSpec::new(ENUMERATOR, &spec.name, spec.place);
+                enumerator.is_named = spec.is_named;
+                (enumerator.parallelism, enumerator.chaining) = (Some(1), Chaining::Never);
+                enumerator.states = vec![opaque_state("splits", StateKind::Source)];
+                let (partitioning, place) = (Some(Partitioning::Splits), spec.place);
+                let from = self.add(enumerator, node, Vec::new());
+                spec.inputs = vec![EdgeSpec { from, tag: None, partitioning, place, schema_fingerprint }];
+                let maker: EdgeMaker = Box::new(move |_| edge);
+                vec![maker]
+            }
+            None => Vec::new(),
+        };
+        let node = self.add(spec, Node::source::<S::Out>(source.factory()), edges);
         DataStream::of_node(self.clone(), node)
     }
 
@@ -226,6 +242,7 @@ impl Environment {
         for stages in topology.two_stages.drain(..).rev() {
             stages.apply(strategy, &mut topology.nodes, &mut topology.code, &mut topology.edges);
         }
+        name_enumerators(&mut topology.nodes);
         let built = build(&topology.nodes, &settings, default_name)?;
         let mut makers: Vec<Vec<Option<EdgeMaker>>> =
             topology.edges.into_iter().map(|makers| makers.into_iter().map(Some).collect()).collect();

@@ -436,7 +436,7 @@ pub(crate) fn unkeyed<T: Record>(partitioning: Partitioning) -> EdgeCode {
         Partitioning::Forward => EdgeCode::forward::<T>(),
         Partitioning::Rescale => EdgeCode::rescale::<T>(),
         Partitioning::Broadcast => EdgeCode::broadcast::<T>(),
-        // A hash edge is made by `KeyedStream`, which knows the key.
-        Partitioning::Rebalance | Partitioning::Hash => EdgeCode::rebalance::<T>(),
+        // A hash edge is made by `KeyedStream`, which knows the key; one of splits by `Environment::source`.
+        Partitioning::Rebalance | Partitioning::Hash | Partitioning::Splits => EdgeCode::rebalance::<T>(),
     }
 }

@@ -195,6 +195,7 @@ mod tests {
             bytes_out: 0,
             late_records_dropped: 0,
             state_bytes: 1_536,
+            unassigned_splits: None,
             busy_ns: 3_800_000_000,
             idle_ns: 0,
             back_pressured_ns: 6_200_000_000,

@@ -1,20 +1,20 @@
 //! Finds the input files: a path may be a file or a directory, which is searched to its depths.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use thalweg_common::failure::Failure;
 use thalweg_common::limits::{MAX_DIRECTORY_DEPTH, MAX_INPUT_FILES};
 
+use super::enumerator::{InputFile, Known};
 use super::error::{absolute, failed};
-use super::split::InputFile;
 
 /// The files at `roots` that are not in `known`, sorted by path.
 ///
 /// In directories, names that start with `.` or `_` are hidden, as in Flink: whoever writes there gives a file its real
 /// name only when it is complete. A path that was given by name is always read.
-pub(crate) fn new_files(roots: &[PathBuf], known: &HashSet<String>) -> Result<Vec<InputFile>, Failure> {
+pub(crate) fn new_files(roots: &[PathBuf], known: &Known) -> Result<Vec<InputFile>, Failure> {
     let mut found = BTreeMap::new();
     for root in roots {
         let metadata = fs::metadata(root).map_err(|error| failed("read the input", root, &error))?;
@@ -30,13 +30,13 @@ pub(crate) fn new_files(roots: &[PathBuf], known: &HashSet<String>) -> Result<Ve
             )));
         }
     }
-    Ok(found.into_iter().map(|(path, length)| InputFile::new(path, length)).collect())
+    Ok(found.into_iter().map(|(path, length)| InputFile { path, length }).collect())
 }
 
 fn list_directory(
     directory: &Path,
     depth: usize,
-    known: &HashSet<String>,
+    known: &Known,
     found: &mut BTreeMap<String, u64>,
 ) -> Result<(), Failure> {
     if depth > MAX_DIRECTORY_DEPTH {
@@ -65,12 +65,7 @@ fn list_directory(
     Ok(())
 }
 
-fn add(
-    path: &Path,
-    length: u64,
-    known: &HashSet<String>,
-    found: &mut BTreeMap<String, u64>,
-) -> Result<(), Failure> {
+fn add(path: &Path, length: u64, known: &Known, found: &mut BTreeMap<String, u64>) -> Result<(), Failure> {
     let Some(text) = path.to_str() else {
         return Err(Failure::user(format!(
             "the name of the input file {} is not UTF-8; rename it",
@@ -114,11 +109,12 @@ mod tests {
         {
             fs::write(root.path().join(name), name).unwrap();
         }
-        let files = new_files(&[root.path().to_path_buf()], &HashSet::new()).unwrap();
+        let files = new_files(&[root.path().to_path_buf()], &Known::default()).unwrap();
         assert_eq!(names(&files, root.path()), ["a", "b/c/two", "b/one"]);
         assert_eq!(files[1].length, 7);
 
-        let known = HashSet::from([files[0].path.clone()]);
+        let mut known = Known::default();
+        known.add(&files[0].path);
         let files = new_files(&[root.path().to_path_buf()], &known).unwrap();
         assert_eq!(names(&files, root.path()), ["b/c/two", "b/one"]);
     }
@@ -128,14 +124,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join(".hidden");
         fs::write(&path, "x").unwrap();
-        let files = new_files(&[path.clone(), path.clone()], &HashSet::new()).unwrap();
+        let files = new_files(&[path.clone(), path.clone()], &Known::default()).unwrap();
         assert_eq!(names(&files, root.path()), [".hidden"]);
     }
 
     #[test]
     fn a_missing_path_is_named_with_a_cure() {
         let root = tempfile::tempdir().unwrap();
-        let failure = new_files(&[root.path().join("nothing")], &HashSet::new()).unwrap_err();
+        let failure = new_files(&[root.path().join("nothing")], &Known::default()).unwrap_err();
         assert!(failure.message.contains("nothing: No such file"), "{failure}");
         assert!(failure.message.contains("every machine that runs a task manager"), "{failure}");
     }
@@ -144,7 +140,7 @@ mod tests {
     fn a_link_that_leads_back_is_an_error_and_no_endless_loop() {
         let root = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(root.path(), root.path().join("loop")).unwrap();
-        let failure = new_files(&[root.path().to_path_buf()], &HashSet::new()).unwrap_err();
+        let failure = new_files(&[root.path().to_path_buf()], &Known::default()).unwrap_err();
         assert!(failure.message.contains("loop"), "{failure}");
     }
 }

@@ -1,26 +1,20 @@
 //! `TextFileSource`: the lines of files and directories, read in parallel by byte ranges.
 //!
-//! The input is divided into lanes, a few for each subtask (see [`super::split`]). A lane lists the input for itself and reads the ranges that
-//! are its own; it is what moves between subtasks when a job is restored with another parallelism. Its snapshot holds the list of
-//! files and the place of the next unread line, so that it goes on with exactly that line, wherever it is.
+//! Its [enumerator](super::TextFileEnumerator) lists the input and cuts it; readers get range by range. The snapshot of a reader holds the
+//! place of the next unread line, so that whoever goes on goes on with exactly that line.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use thalweg_common::clock::Stopwatch;
 use thalweg_common::failure::Failure;
-use thalweg_common::limits::MAX_INPUT_FILES;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::operator::{SourceContext, SourceStatus};
-use thalweg_runtime::split::{SourceReader, SplitSource};
+use thalweg_runtime::split::{EnumeratedSource, SourceReader, SourceSplit};
 
-use super::listing;
+use super::enumerator::{FoundFiles, TextFileEnumerator};
 use super::reader::SplitReader;
-use super::split::{Lane, Position, Share};
-
-/// Lanes of each subtask of a job that begins: so many times as many subtasks find something to read when it is restored.
-const LANES: u32 = 4;
+use super::split::FileRange;
 
 /// Size of a range, unless another one is set.
 const SPLIT_BYTES: u64 = 4 * 1024 * 1024;
@@ -37,8 +31,8 @@ const POLL_BYTES: u64 = 1024 * 1024;
 /// Files must not change while they are read: write new data to a hidden name and rename it. With a cluster, every
 /// machine that runs the job must see the same files under the same path.
 ///
-/// With one subtask, the lines come in the order of the files' names and of the lines in them. A job that is restored may have
-/// another parallelism than before; above four times the one that it began with, some subtasks have nothing to read.
+/// One task finds the ranges, and whichever reader is done with one gets the next, as Flink's `FileSource` does it. With one subtask, the
+/// lines come in the order of the files' names and of the lines in them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -55,32 +49,21 @@ pub struct TextFileSource {
 
 /// What the author chose.
 #[derive(Debug, Clone)]
-struct Settings {
-    roots: Vec<PathBuf>,
-    split_bytes: u64,
-    rounds: u64,
-    watching: Option<Duration>,
+pub(super) struct Settings {
+    pub(super) roots: Vec<PathBuf>,
+    pub(super) split_bytes: u64,
+    pub(super) rounds: u64,
+    pub(super) watching: Option<Duration>,
 }
 
-/// Reads the lanes of one subtask.
-#[derive(Debug)]
+/// Reads the ranges of one subtask, one after the other.
+#[derive(Debug, Default)]
 pub struct TextFileReader {
-    settings: Settings,
-    lanes: Vec<OpenLane>,
-    /// Since the directories were searched last.
-    since_search: Stopwatch,
-}
-
-/// A lane and what is known of it.
-#[derive(Debug)]
-struct OpenLane {
-    lane: Lane,
-    /// The paths in its list, to find new ones.
-    known: HashSet<String>,
-    /// The range at its position, if it is being read.
+    /// The first of them is being read.
+    ranges: VecDeque<FileRange>,
     reader: Option<SplitReader>,
-    /// Whether everything in its list is read.
-    is_at_end: bool,
+    /// Ranges at their end, to be told.
+    finished: Vec<String>,
 }
 
 impl TextFileSource {
@@ -116,7 +99,7 @@ impl TextFileSource {
 
     /// Never ends: looks for new files at this interval. A file that was read is not read again, whatever happens to it.
     ///
-    /// The list of all files that were ever found is part of the state; move old files away only by starting a new job.
+    /// Of each file that was ever found the state keeps 16 bytes, by which it is known again by its path.
     #[must_use]
     pub fn watching(mut self, interval: Duration) -> Self {
         self.settings.watching = Some(interval);
@@ -124,131 +107,72 @@ impl TextFileSource {
     }
 }
 
-impl SplitSource for TextFileSource {
+impl EnumeratedSource for TextFileSource {
     type Out = String;
-    type Split = Lane;
+    type Split = FileRange;
     type Reader = TextFileReader;
+    type Enumerator = TextFileEnumerator;
 
-    fn splits(&self, context: &SourceContext) -> Result<Vec<Lane>, Failure> {
-        let Settings { roots, split_bytes, .. } = &self.settings;
-        // An input that was never there will not appear by trying again.
-        let files = listing::new_files(roots, &HashSet::new()).map_err(Failure::permanent)?;
-        let lanes = context.parallelism * LANES;
-        let lane = |lane| {
-            let share = Share { lane, lanes, split_bytes: *split_bytes };
-            Lane { share, files: files.clone(), position: Position::default() }
-        };
-        Ok(context.share_of(0..lanes).map(lane).collect())
-    }
-
-    fn reader(&self, context: &SourceContext) -> Result<TextFileReader, Failure> {
+    fn enumerator(
+        &self,
+        _: &SourceContext,
+        restored: Option<FoundFiles>,
+    ) -> Result<TextFileEnumerator, Failure> {
         if self.settings.watching.is_some() && self.settings.rounds != 1 {
             return Err(Failure::user(
                 "a source that watches its directory has no end, so it cannot be repeated; remove watching() or repeat()",
             )
             .permanent());
         }
-        let since_search = Stopwatch::start(&context.clock);
-        Ok(TextFileReader { settings: self.settings.clone(), lanes: Vec::new(), since_search })
+        Ok(TextFileEnumerator::new(self.settings.clone(), restored))
+    }
+
+    fn reader(&self, _: &SourceContext) -> Result<TextFileReader, Failure> {
+        Ok(TextFileReader::default())
     }
 }
 
 impl SourceReader for TextFileReader {
     type Out = String;
-    type Split = Lane;
+    type Split = FileRange;
 
-    fn add_splits(&mut self, splits: Vec<Lane>) -> Result<(), Failure> {
-        if splits.iter().any(|lane| lane.files.len() > MAX_INPUT_FILES) {
-            return Err(Failure::internal(format!(
-                "the checkpoint names more than {MAX_INPUT_FILES} input files"
-            )));
-        }
-        self.lanes.extend(splits.into_iter().map(OpenLane::new));
+    fn add_splits(&mut self, splits: Vec<FileRange>) -> Result<(), Failure> {
+        self.ranges.extend(splits);
         Ok(())
     }
 
     fn poll(&mut self, out: &mut Batch<String>, max: usize) -> Result<SourceStatus, Failure> {
-        if self.read(out, max)? {
-            return Ok(SourceStatus::Ready);
-        }
-        let Some(interval) = self.settings.watching else { return Ok(SourceStatus::Finished) };
-        let waited = self.since_search.elapsed();
-        if waited < interval {
-            return Ok(SourceStatus::Idle { retry_after: interval - waited });
-        }
-        self.since_search.restart();
-        if self.search()? {
-            return Ok(SourceStatus::Ready);
-        }
-        Ok(SourceStatus::Idle { retry_after: interval })
-    }
-
-    fn snapshot(&mut self) -> Result<Vec<Lane>, Failure> {
-        let is_watching = self.settings.watching.is_some();
-        let open = self.lanes.iter().filter(|open| is_watching || !open.is_at_end);
-        Ok(open.map(|open| open.lane.clone()).collect())
-    }
-}
-
-impl TextFileReader {
-    /// Appends up to `max` lines. Says whether there may be more.
-    fn read(&mut self, out: &mut Batch<String>, max: usize) -> Result<bool, Failure> {
         let (mut lines, mut bytes) = (0, 0);
         while lines < max && bytes < POLL_BYTES {
-            // The lane whose range comes first in the input, so that one subtask alone reads in order.
-            let open = self.lanes.iter_mut().filter(|open| !open.is_at_end);
-            let Some(open) = open.min_by_key(|open| open.lane.position.order()) else { return Ok(lines > 0) };
-            let Some(reader) = &mut open.reader else {
-                open.open_range(self.settings.rounds)?;
-                continue;
+            let Some(range) = self.ranges.front_mut() else {
+                return Ok(if lines > 0 { SourceStatus::Ready } else { SourceStatus::Finished });
+            };
+            let reader = match &mut self.reader {
+                Some(reader) => reader,
+                none => none.insert(SplitReader::open(&range.path, &range.bytes(), range.offset)?),
             };
             match reader.next_line()? {
                 Some(line) => {
                     bytes += line.len() as u64;
                     lines += 1;
                     out.push(line);
-                    open.lane.position.offset = Some(reader.offset());
+                    range.offset = Some(reader.offset());
                 }
                 None => {
-                    open.reader = None;
-                    open.lane.position.next_range();
-                    open.is_at_end = open.lane.find(self.settings.rounds).is_none();
+                    self.finished.push(range.split_id());
+                    self.ranges.pop_front();
+                    self.reader = None;
                 }
             }
         }
-        Ok(true)
+        Ok(SourceStatus::Ready)
     }
 
-    /// Looks for new files. Says whether there are any.
-    fn search(&mut self) -> Result<bool, Failure> {
-        let mut found = false;
-        for open in &mut self.lanes {
-            let files = listing::new_files(&self.settings.roots, &open.known)?;
-            found |= !files.is_empty();
-            open.known.extend(files.iter().map(|file| file.path.clone()));
-            open.is_at_end &= files.is_empty();
-            open.lane.files.extend(files);
-        }
-        Ok(found)
-    }
-}
-
-impl OpenLane {
-    fn new(lane: Lane) -> Self {
-        let known = lane.files.iter().map(|file| file.path.clone()).collect();
-        Self { lane, known, reader: None, is_at_end: false }
+    fn snapshot(&mut self) -> Result<Vec<FileRange>, Failure> {
+        Ok(self.ranges.iter().cloned().collect())
     }
 
-    /// Opens the next range, if there is one.
-    fn open_range(&mut self, rounds: u64) -> Result<(), Failure> {
-        let range = self.lane.find(rounds);
-        let Lane { files, position, .. } = &self.lane;
-        match range.zip(files.get(position.file)) {
-            Some((range, file)) => {
-                self.reader = Some(SplitReader::open(&file.path, &range, position.offset)?);
-            }
-            None => self.is_at_end = true,
-        }
-        Ok(())
+    fn take_finished(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.finished)
     }
 }

@@ -3,17 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use thalweg_common::clock::{ManualClock, SharedClock};
+use thalweg_common::clock::ManualClock;
 use thalweg_common::id::{JobId, OperatorId};
-use thalweg_runtime::operator::OpenContext;
+use thalweg_runtime::operator::{OpenContext, OperatorMetrics};
 
 /// Subtask `subtask_index` of `parallelism` in the first attempt of a job, with a clock that stands still.
 pub fn context(subtask_index: u32, parallelism: u32) -> OpenContext {
-    with_clock(subtask_index, parallelism, Arc::new(ManualClock::new(0)))
-}
-
-/// The same with a clock of the test.
-pub fn with_clock(subtask_index: u32, parallelism: u32, clock: SharedClock) -> OpenContext {
     OpenContext {
         job_id: JobId(1),
         job_name: "test".to_string(),
@@ -24,12 +19,12 @@ pub fn with_clock(subtask_index: u32, parallelism: u32, clock: SharedClock) -> O
         parallelism,
         max_parallelism: 128,
         is_local: true,
-        clock,
+        clock: Arc::new(ManualClock::new(0)),
+        metrics: OperatorMetrics::default(),
     }
 }
 
 /// The names in a directory, sorted.
-#[allow(dead_code, reason = "used by one of the tests that share this module")]
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("the directory can be listed");
     let mut names: Vec<String> =

@@ -81,9 +81,8 @@ impl JobCore {
         self.tell_progress(0, out);
         if mode == SavepointMode::Drain {
             let message = Message::EndInput { attempt: self.execution.attempt };
-            for task_manager in self.source_task_managers() {
-                out.push(Action::Send { task_manager, message: message.clone() });
-            }
+            // To all: readers whose splits an enumerator assigns are in no vertex that is a source.
+            self.send_to_all(&message, out);
         }
         self.coordinate(Event::Savepoint(mode), now, out);
     }

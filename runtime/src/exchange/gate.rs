@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use thalweg_common::clock::{SharedClock, Stopwatch, SystemClock};
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
@@ -279,6 +280,11 @@ impl<T: Record> InputGate<T> {
         {
             self.spare = buffer;
         }
+    }
+
+    /// Leaves a note for the senders of all channels.
+    pub(crate) fn write_note(&self, note: &Bytes) {
+        self.receivers.iter().for_each(|receiver| receiver.write_note(note.clone()));
     }
 
     /// What has come through this gate, readable from other threads.

@@ -14,6 +14,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::ChannelId;
 use thalweg_common::limits::FIRST_BATCH_RECORDS;
@@ -27,6 +28,7 @@ use super::traffic::Queue;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
 use crate::event::Event;
+use crate::exchange::Note;
 
 /// Buffers beside those that wait in a full channel: one is being filled, one is being processed.
 const BUFFERS_IN_USE: usize = 2;
@@ -56,6 +58,8 @@ struct Shared {
     sender: OnceLock<TaskWaker>,
     sent: Count,
     taken: Count,
+    /// What the receiver says.
+    note: Note,
 }
 
 /// Messages so far, written by one end only.
@@ -93,6 +97,7 @@ pub(super) fn channel<T>(id: ChannelId, room: Room) -> (LocalSender<T>, LocalRec
         sender: OnceLock::new(),
         sent: Count(AtomicU64::new(0)),
         taken: Count(AtomicU64::new(0)),
+        note: Note::default(),
     });
     let (message_sender, message_receiver) = RingBuffer::new(room.batches + room.events);
     let (spare_sender, spare_receiver) = RingBuffer::new(room.batches + BUFFERS_IN_USE);
@@ -175,6 +180,11 @@ impl<T> LocalSender<T> {
         if !was_broken && let Some(signal) = self.signal() {
             signal.fail();
         }
+    }
+
+    /// Where the receiver's notes are.
+    pub(super) fn note(&self) -> Note {
+        self.shared.note.clone()
     }
 
     fn check_receiver(&self) -> Result<(), Failure> {
@@ -265,6 +275,14 @@ impl<T> LocalReceiver<T> {
     /// Where others can read how much waits.
     pub(super) fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.shared) as Arc<dyn Queue>
+    }
+
+    /// Leaves a note for the sender, whose task is woken.
+    pub(super) fn write_note(&self, note: Bytes) {
+        self.shared.note.write(note);
+        if let Some(sender) = self.shared.sender.get() {
+            sender.wake();
+        }
     }
 
     fn pop_late(&mut self) -> Option<Message<Batch<T>>> {

@@ -15,6 +15,7 @@
 //! - `ready.rs` marks the channel as readable and `waker/` wakes the receiving task.
 //! - `gate.rs` takes batches from all channels of a task in turn and returns their credit; `aligner.rs` decides which
 //!   channels must wait for a barrier. The gate's batches enter the next chain. `traffic.rs` counts them.
+//! - Against this direction go credit and, where a receiver has something to say to its sender, notes (`note.rs`).
 //! - An unaligned barrier is seen where it waits (`ready.rs` tells of it, `gate/overtaking.rs` looks), and what is in front of it is
 //!   recorded as `stored.rs` writes it; the output records what it keeps.
 //!
@@ -28,6 +29,7 @@ mod credit;
 mod debloat;
 mod gate;
 mod local;
+mod note;
 mod output;
 pub(crate) mod pace;
 mod partitioner;
@@ -52,6 +54,7 @@ use thalweg_common::limits::BATCH_RECORDS;
 pub(crate) use channel::local_channel_with_room;
 pub use channel::{Receiver, Sender, Sent, local_channel};
 pub use gate::{Input, InputGate};
+pub(crate) use note::Note;
 pub use output::Output;
 pub use partitioner::{Forward, HashPartitioner, Partitioner, RoundRobin, by_key};
 #[cfg(test)]

@@ -14,6 +14,7 @@ use thalweg_common::record::Record;
 
 use super::MAX_SPARE_RECORDS;
 use super::channel::{Sender, Sent};
+use super::note::Note;
 use super::partitioner::Partitioner;
 use super::queue::{Message, MessageQueue};
 use super::stored::StoredBatch;
@@ -99,6 +100,11 @@ impl<T: Record> Output<T> {
     #[must_use]
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
+    }
+
+    /// Where the notes of the receivers are, by channel.
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        self.channels.iter().map(|channel| channel.sender.note()).collect()
     }
 
     /// Lets barriers overtake what is kept here.

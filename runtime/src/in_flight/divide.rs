@@ -121,7 +121,8 @@ impl Taker<'_> {
                     (former == channel.to).then_some(batch)
                 }
                 Partitioning::Forward => (own.keeper(channel.to, parallelism) == index).then_some(batch),
-                Partitioning::Rebalance | Partitioning::Rescale => {
+                // Any reader can read any split.
+                Partitioning::Rebalance | Partitioning::Rescale | Partitioning::Splits => {
                     let sharers = own.sharers(channel.to, parallelism);
                     let count = sharers.end() - sharers.start() + 1;
                     let sharer = sharers.start() + *turn % count;

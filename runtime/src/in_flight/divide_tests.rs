@@ -12,12 +12,13 @@ use crate::program::EdgeCode;
 
 const MAX_PARALLELISM: u32 = 128;
 
-const PARTITIONINGS: [Partitioning; 5] = [
+const PARTITIONINGS: [Partitioning; 6] = [
     Partitioning::Forward,
     Partitioning::Hash,
     Partitioning::Rebalance,
     Partitioning::Rescale,
     Partitioning::Broadcast,
+    Partitioning::Splits,
 ];
 
 /// A job of two vertices with one edge.
@@ -32,6 +33,12 @@ fn job(partitioning: Partitioning, sources: u32, targets: u32) -> Program {
         Partitioning::Rebalance => EdgeCode::rebalance::<Pair>(),
         Partitioning::Rescale => EdgeCode::rescale::<Pair>(),
         Partitioning::Broadcast => EdgeCode::broadcast::<Pair>(),
+        // Divided like those, and its records are no pairs.
+        Partitioning::Splits => {
+            let mut code = EdgeCode::rebalance::<Pair>();
+            code.partitioning = partitioning;
+            code
+        }
     };
     program
 }

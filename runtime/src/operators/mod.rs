@@ -5,12 +5,14 @@
 //! own batch to the next link; buffers are reused.
 
 mod aggregate;
+mod assigned;
 pub mod async_io;
 mod broadcast;
 mod collect;
 mod collection;
 mod combine;
 mod committer;
+mod enumerating;
 mod factory;
 mod generator;
 mod keyed;
@@ -25,6 +27,7 @@ pub(crate) mod transform;
 mod watermarks;
 
 pub use aggregate::{Reduce, RunningAggregate, aggregate, reduce};
+pub use assigned::EnumeratorCode;
 pub use broadcast::keyed_broadcast;
 pub use collect::{CollectSink, Collected};
 pub use collection::{CollectionReader, CollectionSource};
@@ -36,6 +39,6 @@ pub use numbers::NumberSplit;
 pub use print::PrintSink;
 pub use process::process;
 pub use sink::sink;
-pub use source::{AnySource, InSplits, Whole, source};
+pub use source::{AnySource, Enumerated, InSplits, Whole, source};
 pub use transform::{filter, flat_map, map, try_filter, try_flat_map, try_map};
 pub use watermarks::watermarks;

@@ -168,7 +168,11 @@ fn transactions<C: Record>(part: Part) -> Result<Transactions<C>, Failure> {
     let (writer, checkpoint, committables) = match part {
         Part::Transactions { writer, checkpoint, committables } => (writer, checkpoint, committables),
         Part::Whole(committable) => (0, 0, vec![committable]),
-        Part::Began | Part::Split { .. } | Part::List { .. } | Part::Broadcast { .. } => {
+        Part::Began
+        | Part::Split { .. }
+        | Part::Finished { .. }
+        | Part::List { .. }
+        | Part::Broadcast { .. } => {
             return Err(Failure::internal("the state of a source is to be restored in a sink"));
         }
     };

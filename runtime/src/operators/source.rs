@@ -9,6 +9,7 @@ use thalweg_common::graph::StateKind;
 use thalweg_common::id::CheckpointId;
 use thalweg_common::record::Record;
 
+use super::assigned::{EnumeratorCode, ReaderFactory};
 use super::splits::SplitReading;
 use crate::batch::Batch;
 use crate::event::Barrier;
@@ -17,7 +18,7 @@ use crate::link::{Flushed, Link};
 use crate::operator::{OpenContext, Source, SourceStatus};
 use crate::program::{AnyLink, Head, OperatorContext, Polled, SourceFactory};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
-use crate::split::SplitSource;
+use crate::split::{EnumeratedSource, SplitSource};
 use crate::task::counters::Counters;
 use crate::time::splits::SharedSplits;
 use crate::time::{MAX_WATERMARK, SplitReport};
@@ -26,7 +27,8 @@ use crate::time::{MAX_WATERMARK, SplitReport};
 /// waits behind it.
 const POLLS_IN_TARGET: u32 = 8;
 
-/// A factory of subtasks of `prototype`, a source with or without splits.
+/// A factory of subtasks of `prototype`, a source with or without splits. If it has an enumerator too, that is its
+/// [`enumerator`](AnySource::enumerator).
 pub fn source<S: AnySource<Kind>, Kind>(prototype: S) -> Arc<dyn SourceFactory> {
     prototype.factory()
 }
@@ -39,12 +41,16 @@ pub enum Whole {}
 #[derive(Debug)]
 pub enum InSplits {}
 
-/// Whatever implements [`SplitSource`] or [`Source`], but not both.
+/// Has an input whose splits an enumerator finds while the job runs: an [`EnumeratedSource`].
+#[derive(Debug)]
+pub enum Enumerated {}
+
+/// Whatever implements [`EnumeratedSource`], [`SplitSource`] or [`Source`], but only one of them.
 ///
 /// `Kind` tells which of them. The compiler finds it, nobody has to write it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source",
-    note = "implement `SplitSource`, or `Source` (and `Clone` and `Sync`) if its input has no parts; not both"
+    note = "implement `EnumeratedSource` or `SplitSource`, or `Source` (and `Clone` and `Sync`) if its input has no parts; only one of them"
 )]
 pub trait AnySource<Kind> {
     /// What it reads.
@@ -56,6 +62,12 @@ pub trait AnySource<Kind> {
 
     #[doc(hidden)]
     fn factory(self) -> Arc<dyn SourceFactory>;
+
+    /// What finds its splits while the job runs, if anything does: an operator in front of its subtasks.
+    #[doc(hidden)]
+    fn enumerator(&self) -> Option<EnumeratorCode> {
+        None
+    }
 }
 
 impl<S: Source + Clone + Sync + 'static> AnySource<Whole> for S {
@@ -75,6 +87,20 @@ impl<S: SplitSource> AnySource<InSplits> for S {
 
     fn factory(self) -> Arc<dyn SourceFactory> {
         Arc::new(SplitFactory(self))
+    }
+}
+
+impl<S: EnumeratedSource> AnySource<Enumerated> for S {
+    type Out = S::Out;
+
+    const STATE: StateKind = StateKind::Splits;
+
+    fn factory(self) -> Arc<dyn SourceFactory> {
+        Arc::new(ReaderFactory(self))
+    }
+
+    fn enumerator(&self) -> Option<EnumeratorCode> {
+        Some(EnumeratorCode::of(self.clone()))
     }
 }
 
@@ -111,6 +137,29 @@ pub(super) trait Reading: Send + 'static {
 
     /// Adds the position to the snapshot of its operator.
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure>;
+
+    /// What comes before reading, if there is an input of its own.
+    fn attend(&mut self) -> Result<Option<Polled>, Failure> {
+        Ok(None)
+    }
+
+    /// As [`Head::look`].
+    fn look(&mut self) -> Result<Polled, Failure> {
+        Ok(Polled::Idle { retry_after: None })
+    }
+
+    /// The barrier has passed the whole chain.
+    fn passed(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) {
+        let _ = (barrier, snapshot);
+    }
+
+    /// The checkpoint will never complete.
+    fn aborted(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
+    }
+
+    /// The end of the input was told: nothing is read any more.
+    fn over(&mut self) {}
 }
 
 impl<S: Source + 'static> Reading for S {
@@ -127,7 +176,7 @@ impl<S: Source + 'static> Reading for S {
 }
 
 /// Opens the head of a chain.
-fn head<R: Reading>(
+pub(super) fn head<R: Reading>(
     context: &mut OperatorContext,
     next: AnyLink,
     open: impl FnOnce(&mut OperatorContext) -> Result<R, Failure>,
@@ -167,6 +216,9 @@ impl<R: Reading> SourceHead<R> {
 
 impl<R: Reading> Head for SourceHead<R> {
     fn poll(&mut self) -> Result<Polled, Failure> {
+        if let Some(polled) = self.reading.attend().map_err(|failure| self.named(failure))? {
+            return Ok(polled);
+        }
         let paced = self.pace.as_mut().map(|pace| {
             let now = self.open.clock.monotonic();
             pace.end(now);
@@ -202,15 +254,23 @@ impl<R: Reading> Head for SourceHead<R> {
         })
     }
 
+    fn look(&mut self) -> Result<Polled, Failure> {
+        self.reading.look().map_err(|failure| self.named(failure))
+    }
+
     fn finish(&mut self) -> Result<(), Failure> {
         self.next.watermark(MAX_WATERMARK)?;
+        self.reading.over();
         self.next.finish()
     }
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
         let taken = self.reading.snapshot(snapshot.operator(self.open.operator_id));
         taken.map_err(|failure| self.named(failure))?;
-        self.next.snapshot(barrier, snapshot)
+        self.next.snapshot(barrier, snapshot)?;
+        // Behind that, so that the barrier is on its way when what it has overtaken is recorded.
+        self.reading.passed(barrier, snapshot);
+        Ok(())
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
@@ -218,6 +278,7 @@ impl<R: Reading> Head for SourceHead<R> {
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        self.reading.aborted(checkpoint);
         self.next.aborted(checkpoint)
     }
 

@@ -63,18 +63,18 @@ impl<R: SourceReader> Reading for SplitReading<R> {
     }
 }
 
-fn part<S: SourceSplit>(split: &S) -> Part {
+pub(super) fn part<S: SourceSplit>(split: &S) -> Part {
     let mut bytes = Vec::new();
     split.encode(&mut bytes);
     Part::Split { id: split.split_id(), split: bytes }
 }
 
 /// The splits among what is restored.
-fn restored<S: Record>(parts: Vec<Part>) -> Result<Vec<S>, Failure> {
+pub(super) fn restored<S: Record>(parts: Vec<Part>) -> Result<Vec<S>, Failure> {
     let mut splits = Vec::new();
     for part in parts {
         match part {
-            Part::Began => {}
+            Part::Began | Part::Finished { .. } => {}
             Part::Split { id, split } => splits.push(decoded(&split, &id)?),
             Part::Whole(split) => splits.push(decoded(&split, "of an earlier version")?),
             Part::Transactions { .. } | Part::List { .. } | Part::Broadcast { .. } => {
@@ -87,7 +87,7 @@ fn restored<S: Record>(parts: Vec<Part>) -> Result<Vec<S>, Failure> {
     Ok(splits)
 }
 
-fn decoded<S: Record>(mut bytes: &[u8], id: &str) -> Result<S, Failure> {
+pub(super) fn decoded<S: Record>(mut bytes: &[u8], id: &str) -> Result<S, Failure> {
     match S::decode(&mut bytes) {
         Ok(split) if bytes.is_empty() => Ok(split),
         _ => Err(Failure::user(format!(

@@ -249,6 +249,7 @@ fn program<const PADDING: usize>(scenario: &Scenario, ledger: &Arc<Ledger>) -> P
         Partitioning::Rebalance => EdgeCode::rebalance::<Item<PADDING>>(),
         Partitioning::Rescale => EdgeCode::rescale::<Item<PADDING>>(),
         Partitioning::Broadcast => EdgeCode::broadcast::<Item<PADDING>>(),
+        Partitioning::Splits => unreachable!("no scenario has a source with an enumerator"),
     });
     Program {
         graph,

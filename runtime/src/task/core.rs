@@ -14,6 +14,7 @@ use thalweg_common::id::CheckpointId;
 use thalweg_common::limits::EPOCH_PAUSE_MS;
 use thalweg_state::Drained;
 
+use super::Role;
 use super::mailbox::Mail;
 use crate::event::{Aligned, Barrier};
 use crate::link::Flushed;
@@ -49,7 +50,7 @@ pub(crate) enum Step {
 /// The state of one task's loop.
 #[derive(Debug)]
 pub(crate) struct TaskCore {
-    is_source: bool,
+    role: Role,
     /// Whether a barrier may overtake what the task cannot read because a channel is full.
     overtakes: bool,
     phase: Phase,
@@ -114,9 +115,9 @@ enum Then {
 
 impl TaskCore {
     /// A new task. `overtakes` says whether barriers may.
-    pub(crate) fn new(is_source: bool, overtakes: bool) -> Self {
+    pub(crate) fn new(role: Role, overtakes: bool) -> Self {
         let (drained, stopping) = (Drained::All, None);
-        Self { is_source, overtakes, phase: Phase::Open, turn: Turn::Poll, deferred: None, drained, stopping }
+        Self { role, overtakes, phase: Phase::Open, turn: Turn::Poll, deferred: None, drained, stopping }
     }
 
     /// The next step.
@@ -142,7 +143,7 @@ impl TaskCore {
                 Step::Fail(Failure::internal(message))
             }
             Some(Mail::EndInput) => {
-                if self.is_source && self.phase == Phase::Open {
+                if self.role.reads_outside() && self.phase == Phase::Open {
                     self.turn = Turn::Finish;
                 }
                 self.own_step()
@@ -198,12 +199,12 @@ impl TaskCore {
 
     /// Whether to look for barriers while a channel is full. Not while operators tell their last records: see above.
     fn look(&self) -> Look {
-        let looks = self.overtakes && !self.is_source && self.phase != Phase::Ending;
+        let looks = self.overtakes && self.role != Role::Source && self.phase != Phase::Ending;
         if looks { Look::Due } else { Look::Done(None) }
     }
 
     fn on_trigger(&mut self, barrier: Barrier) -> Step {
-        if !self.is_source {
+        if self.role != Role::Source {
             let message = format!("checkpoint {} was triggered at a task that has no source", barrier.id);
             return Step::Fail(Failure::internal(message));
         }
@@ -222,7 +223,9 @@ impl TaskCore {
     fn own_step(&mut self) -> Step {
         let (step, turn) = match self.turn {
             // A source that has ended has nothing more to say; a gate still has barriers.
-            Turn::Poll if self.is_source && self.phase == Phase::Drained => self.rest_without_input(),
+            Turn::Poll if self.role == Role::Source && self.phase == Phase::Drained => {
+                self.rest_without_input()
+            }
             // Nothing comes behind the barrier; a channel whose sender has finished first must not be read.
             Turn::Poll if self.stopping.is_some() => self.rest_without_input(),
             Turn::Poll => (Step::Poll, Turn::Poll),

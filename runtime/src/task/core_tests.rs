@@ -30,8 +30,8 @@ const PARTIAL: Step = Step::Flush { partial: true };
 const FULL: Step = Step::Flush { partial: false };
 
 /// Runs a task through what happens to it and compares its steps.
-fn check(name: &str, is_source: bool, script: &[(Happens, Step)]) {
-    let mut core = TaskCore::new(is_source, false);
+fn check(name: &str, role: Role, script: &[(Happens, Step)]) {
+    let mut core = TaskCore::new(role, false);
     for (number, (happens, expected)) in script.iter().enumerate() {
         let mail = match happens.clone() {
             Nothing => None,
@@ -72,8 +72,8 @@ fn a_call_of_an_operator_is_answered_by_a_flush() {
     assert_eq!(core.next(None), Step::Poll);
 }
 
-const SOURCE: bool = true;
-const GATE: bool = false;
+const SOURCE: Role = Role::Source;
+const GATE: Role = Role::Inner;
 
 #[test]
 fn input_and_output_take_turns() {
@@ -102,6 +102,29 @@ fn input_and_output_take_turns() {
             (F(Flushed::All), Step::Park(second)),
             (Nothing, Step::Poll),
         ],
+    );
+}
+
+#[test]
+fn a_reader_of_assigned_splits_is_told_the_end_like_a_source_and_has_barriers_like_a_gate() {
+    let (alignment, five) = (Aligned::default(), Barrier { is_final: true, ..barrier(5) });
+    check(
+        "the end of the input, then the final barrier from the enumerator",
+        Role::Reader,
+        &[
+            (Nothing, Step::Poll),
+            (P(Polled::Progress), FULL),
+            (M(Mail::EndInput), Step::Finish),
+            (Nothing, PARTIAL),
+            (F(Flushed::All), Step::ReportDrained),
+            (Nothing, Step::Poll),
+            (P(Polled::Barrier { barrier: five, alignment }), Step::Snapshot { barrier: five, alignment }),
+        ],
+    );
+    let mut reader = TaskCore::new(Role::Reader, false);
+    assert!(
+        matches!(reader.next(Some(Mail::Trigger(barrier(5)))), Step::Fail(_)),
+        "barriers come through its gate"
     );
 }
 

@@ -52,6 +52,8 @@ struct Parts {
     outputs: Vec<Arc<Traffic>>,
     /// One for each operator with state.
     state: Vec<Gauge>,
+    /// Of an enumerator: splits that no reader has.
+    unassigned_splits: Option<Gauge>,
 }
 
 /// What the counters showed at one moment.
@@ -63,6 +65,8 @@ pub(crate) struct Counted {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) state_bytes: u64,
+    /// Of an enumerator: splits that no reader has.
+    pub(crate) unassigned_splits: Option<u64>,
     /// Time in which it had something to do: it ran, or waited for its turn to run. The three times add up to the time since
     /// the task began to run.
     pub(crate) busy_ns: u64,
@@ -135,6 +139,11 @@ impl Counters {
         gauge
     }
 
+    /// The gauge of an enumerator for the splits that no reader has.
+    pub(crate) fn unassigned_splits_gauge(&self) -> Gauge {
+        self.parts().unassigned_splits.get_or_insert_default().clone()
+    }
+
     pub(crate) fn read(&self) -> Counted {
         let parts = self.parts();
         let spent = self.shared.times.read();
@@ -148,6 +157,7 @@ impl Counters {
             late_records_dropped: self.shared.late_records_dropped.load(Ordering::Relaxed),
             bytes_in: sum(&parts.inputs, Traffic::bytes),
             bytes_out: sum(&parts.outputs, Traffic::bytes),
+            unassigned_splits: parts.unassigned_splits.as_ref().map(Gauge::get),
             busy_ns: spent.busy_ns,
             idle_ns: spent.idle_ns,
             back_pressured_ns: spent.back_pressured_ns,
@@ -156,7 +166,7 @@ impl Counters {
             available_credit_bytes: sum(&parts.outputs, Traffic::credit),
             input_watermark: self.shared.input_watermark.read(),
             output_watermark: self.shared.output_watermark.read(),
-            state_bytes: parts.state.iter().map(|gauge| gauge.value.load(Ordering::Relaxed)).sum(),
+            state_bytes: parts.state.iter().map(Gauge::get).sum(),
         }
     }
 
@@ -190,6 +200,10 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
+    fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set(&self, value: u64) {
         self.value.store(value, Ordering::Relaxed);
     }

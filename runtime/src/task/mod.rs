@@ -271,7 +271,7 @@ impl Running {
         reporter.report(News::Status(TaskStatus::Initializing));
         parts.restored.extend(upload::decode(restored)?);
         let overtakes = program.graph.checkpointing.overtakes_after().is_some();
-        let core = TaskCore::new(is_source(program, parts.subtask), overtakes);
+        let core = TaskCore::new(role(program, parts.subtask), overtakes);
         let head = chain::build(program, parts)?;
         let vertex = program.graph.vertices.get(parts.subtask.vertex as usize);
         let parallelism = vertex.map_or(1, |vertex| vertex.parallelism);
@@ -388,12 +388,34 @@ fn until(held: &mut Option<Deadline>, longest: Option<Duration>) -> Option<Durat
     [left, longest].into_iter().flatten().min()
 }
 
-/// Whether checkpoints are triggered at the subtask.
-pub(crate) fn is_source(program: &Program, subtask: SubtaskId) -> bool {
+/// What a task has to do with the input of its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It has a source and no input of its own: checkpoints are triggered there.
+    Source,
+    /// It reads splits that an enumerator assigns: barriers come from there.
+    Reader,
+    /// It reads what other tasks send.
+    Inner,
+}
+
+impl Role {
+    /// Whether the task can be told to read no more of what is outside.
+    pub(crate) fn reads_outside(self) -> bool {
+        self != Self::Inner
+    }
+}
+
+/// The role of a subtask.
+pub(crate) fn role(program: &Program, subtask: SubtaskId) -> Role {
     let vertex = program.graph.vertices.get(subtask.vertex as usize);
     let head = vertex.and_then(|vertex| vertex.operators.first());
     let node = head.and_then(|head| program.nodes.get(head.node as usize));
-    matches!(node.map(|node| &node.code), Some(NodeCode::Source(_)))
+    match node.map(|node| &node.code) {
+        Some(NodeCode::Source(_)) if program.graph.is_source(subtask.vertex) => Role::Source,
+        Some(NodeCode::Source(_)) => Role::Reader,
+        _ => Role::Inner,
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,12 @@ pub trait Contents<In>: Clone + Send + Sync + 'static {
     fn merge(&self, stored: &mut Option<Self::Stored>, later: Self::Stored) -> Result<(), Failure>;
 
     /// What the window shows. With `keeps` it stays what it is, as far as an evictor leaves it.
-    fn fire(&self, stored: &mut Option<Self::Stored>, keeps: bool, window: TimeWindow) -> Option<Self::Result>;
+    fn fire(
+        &self,
+        stored: &mut Option<Self::Stored>,
+        keeps: bool,
+        window: TimeWindow,
+    ) -> Option<Self::Result>;
 }
 
 /// An accumulator.
@@ -111,7 +116,12 @@ impl<In: Record, E: Evictor<In>> Contents<In> for Evicted<E> {
         Listed.merge(stored, later)
     }
 
-    fn fire(&self, stored: &mut Option<Vec<Element<In>>>, keeps: bool, window: TimeWindow) -> Option<Vec<In>> {
+    fn fire(
+        &self,
+        stored: &mut Option<Vec<Element<In>>>,
+        keeps: bool,
+        window: TimeWindow,
+    ) -> Option<Vec<In>> {
         let elements = stored.as_mut()?;
         self.0.evict_before(elements, window);
         let result = Listed.fire(stored, keeps, window);

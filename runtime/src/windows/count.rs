@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
-use thalweg_common::failure::Failure;
 use thalweg_common::Record;
+use thalweg_common::failure::Failure;
 
 use super::aggregate::WindowAggregate;
 
@@ -52,12 +52,7 @@ impl<A: thalweg_common::record::Record> Panes<A> {
     ///
     /// # Errors
     /// If the aggregate cannot be merged and the windows have several panes.
-    pub fn add<In, G>(
-        &mut self,
-        counting: Counting,
-        record: In,
-        aggregate: &G,
-    ) -> Result<Option<A>, Failure>
+    pub fn add<In, G>(&mut self, counting: Counting, record: In, aggregate: &G) -> Result<Option<A>, Failure>
     where
         G: WindowAggregate<In, Accumulator = A>,
     {
@@ -75,7 +70,8 @@ impl<A: thalweg_common::record::Record> Panes<A> {
         let mut result = None;
         if fires {
             self.since = 0;
-            let panes = self.full.len().min(usize::try_from(counting.size / counting.pane).unwrap_or(usize::MAX));
+            let panes =
+                self.full.len().min(usize::try_from(counting.size / counting.pane).unwrap_or(usize::MAX));
             if counting.size <= counting.slide {
                 // The next window shares nothing with this one.
                 self.full.drain(..self.full.len() - panes);

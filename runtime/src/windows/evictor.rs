@@ -89,7 +89,8 @@ impl TimeEvictor {
         if elements.first().is_none_or(|element| element.timestamp == NO_TIMESTAMP) {
             return;
         }
-        let youngest: Timestamp = elements.iter().map(|element| element.timestamp).max().unwrap_or(NO_TIMESTAMP);
+        let youngest: Timestamp =
+            elements.iter().map(|element| element.timestamp).max().unwrap_or(NO_TIMESTAMP);
         let limit = youngest.saturating_sub(self.keep_ms);
         elements.retain(|element| element.timestamp > limit);
     }

@@ -98,8 +98,10 @@ where
     ) -> R {
         let mut actions = std::mem::take(&mut self.actions);
         let (watermark, processing_time) = (context.current_watermark(), context.current_processing_time());
-        let answer =
-            question(&self.trigger, &mut TriggerContext::new(window, watermark, processing_time, &mut actions));
+        let answer = question(
+            &self.trigger,
+            &mut TriggerContext::new(window, watermark, processing_time, &mut actions),
+        );
         for action in actions.drain(..) {
             match action {
                 TimerAction::Register(time, at) => self.wait(window, Timer::new(time, at), context),

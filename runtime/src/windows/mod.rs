@@ -29,14 +29,16 @@ mod triggers;
 
 pub use aggregate::{Alone, Merged, Reduced, WindowAggregate};
 pub use assigner::{
-    CountWindows, CumulateWindows, DynamicSessionWindows, GlobalWindows, InvalidWindows, NoMerging, SessionWindows,
-    SlidingCountWindows, SlidingWindows, TumblingWindows, WindowAssigner, WindowTime,
+    CountWindows, CumulateWindows, DynamicSessionWindows, GlobalWindows, InvalidWindows, NoMerging,
+    SessionWindows, SlidingCountWindows, SlidingWindows, TumblingWindows, WindowAssigner, WindowTime,
 };
-pub use contents::{Accumulated, Contents, Evicted, EvictedAggregate, Element, Listed};
+pub use contents::{Accumulated, Contents, Element, Evicted, EvictedAggregate, Listed};
 pub use evictor::{CountEvictor, DeltaEvictor, Evictor, KeepAll, TimeEvictor};
 pub use general::{GeneralWindows, Pane};
 pub use late::Lateness;
-pub use output::{ByKey, Mapped, Plain, ProcessWindowFunction, Processed, ProcessedOne, WindowContext, WindowOutput};
+pub use output::{
+    ByKey, Mapped, Plain, ProcessWindowFunction, Processed, ProcessedOne, WindowContext, WindowOutput,
+};
 pub use slicing::Slicing;
 pub use time_window::TimeWindow;
 pub use trigger::{TimerAction, Trigger, TriggerContext, TriggerResult};

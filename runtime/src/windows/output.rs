@@ -33,7 +33,12 @@ impl<K: Key, R: Record> WindowOutput<K, R> for Plain {
     type Out = R;
 
     #[inline]
-    fn emit(&mut self, window: TimeWindow, result: R, context: &mut Context<'_, K, R>) -> Result<(), Failure> {
+    fn emit(
+        &mut self,
+        window: TimeWindow,
+        result: R,
+        context: &mut Context<'_, K, R>,
+    ) -> Result<(), Failure> {
         context.emit_with_timestamp(result, window.max_timestamp());
         Ok(())
     }

@@ -105,7 +105,8 @@ where
     fn on_timer(&mut self, at: Timestamp, context: &mut Context<'_, K, O::Out>) -> Result<(), Failure> {
         let Some(sessions) = self.sessions.get_mut(context) else { return Ok(()) };
         sessions.fired = sessions.fired.max(at);
-        let fires = sessions.ending(at.saturating_add(1)).map(|(window, accumulator)| (window, accumulator.clone()));
+        let fires =
+            sessions.ending(at.saturating_add(1)).map(|(window, accumulator)| (window, accumulator.clone()));
         let kept_ms = self.kept_ms;
         if sessions.forget(|session| session.cleanup_time(kept_ms) <= at) {
             let wake = self.next(sessions, at);
@@ -115,7 +116,9 @@ where
             self.sessions.clear(context);
         }
         match fires {
-            Some((window, accumulator)) => self.output.emit(window, self.aggregate.result(accumulator), context),
+            Some((window, accumulator)) => {
+                self.output.emit(window, self.aggregate.result(accumulator), context)
+            }
             None => Ok(()),
         }
     }

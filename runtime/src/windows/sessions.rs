@@ -62,12 +62,7 @@ impl<A: Record> Sessions<A> {
     /// # Errors
     /// If the aggregate cannot be merged and the record joins two sessions.
     #[inline]
-    pub fn add<In, G>(
-        &mut self,
-        window: TimeWindow,
-        record: In,
-        aggregate: &G,
-    ) -> Result<TimeWindow, Failure>
+    pub fn add<In, G>(&mut self, window: TimeWindow, record: In, aggregate: &G) -> Result<TimeWindow, Failure>
     where
         G: WindowAggregate<In, Accumulator = A>,
     {
@@ -156,9 +151,10 @@ impl<A: Record> Sessions<A> {
 
     /// The first session that ends behind `time`.
     pub fn first_ending_behind(&self, time: Timestamp) -> Option<TimeWindow> {
-        let earlier = self.earlier.as_ref().and_then(|earlier| {
-            earlier.get(earlier.partition_point(|session| session.window.end <= time))
-        });
+        let earlier = self
+            .earlier
+            .as_ref()
+            .and_then(|earlier| earlier.get(earlier.partition_point(|session| session.window.end <= time)));
         let newest = (self.newest.window.end > time).then_some(&self.newest);
         earlier.or(newest).map(|session| session.window)
     }

@@ -3,9 +3,9 @@
 //! A key has one value, its [`Slices`], and knows of one timer: for the next of its windows that is to fire, or of its slices that is to
 //! be forgotten. When that comes, the following one is registered. A record of a slice that is there already touches no timer.
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
-use thalweg_common::Timestamp;
 use thalweg_state::{Declarations, Declare, State, StateKey, ValueState};
 
 use super::aggregate::WindowAggregate;
@@ -34,7 +34,13 @@ pub(crate) struct SlicedWindows<In, A: WindowAggregate<In>, O> {
 }
 
 impl<In: Record, A: WindowAggregate<In>, O> SlicedWindows<In, A, O> {
-    pub(crate) fn new(slicing: Slicing, time: WindowTime, aggregate: A, output: O, lateness: Lateness<In>) -> Self {
+    pub(crate) fn new(
+        slicing: Slicing,
+        time: WindowTime,
+        aggregate: A,
+        output: O,
+        lateness: Lateness<In>,
+    ) -> Self {
         let kept_ms = lateness.kept_ms(time);
         let slices = ValueState::default();
         Self { slices, slicing, time, aggregate, output, lateness, kept_ms, span: Span::NONE }
@@ -67,7 +73,12 @@ impl<In: Record, A: WindowAggregate<In>, O> SlicedWindows<In, A, O> {
 
     /// A late record: the windows over its slice that have fired do so again, the latest first.
     #[cold]
-    fn fire_again<K>(&mut self, span: Span, now: Timestamp, context: &mut Context<'_, K, O::Out>) -> Result<(), Failure>
+    fn fire_again<K>(
+        &mut self,
+        span: Span,
+        now: Timestamp,
+        context: &mut Context<'_, K, O::Out>,
+    ) -> Result<(), Failure>
     where
         K: Key,
         O: WindowOutput<K, A::Out>,
@@ -170,7 +181,8 @@ where
             }
         }
         let (slicing, kept_ms) = (self.slicing, self.kept_ms);
-        let is_over = |start: Timestamp| slicing.last_end(start).saturating_sub(1).saturating_add(kept_ms) <= at;
+        let is_over =
+            |start: Timestamp| slicing.last_end(start).saturating_sub(1).saturating_add(kept_ms) <= at;
         if slices.forget(&self.aggregate, is_over) {
             let wake = self.next(slices, at);
             slices.wake = wake;

@@ -220,9 +220,10 @@ impl<A: Record> Earlier<A> {
         if slices == 0 {
             return Ok(None);
         }
-        let is_next = self.shared.as_ref().is_none_or(|shared| {
-            window.start >= shared.window.start && window.end >= shared.window.end
-        });
+        let is_next = self
+            .shared
+            .as_ref()
+            .is_none_or(|shared| window.start >= shared.window.start && window.end >= shared.window.end);
         if slices < MIN_SHARED_SLICES || !is_next {
             // An older window that fires again changes nothing for the next ones.
             return fold(self.slices.range(range).chain(last), aggregate);
@@ -312,10 +313,7 @@ impl<A: Record> Earlier<A> {
 }
 
 /// Merges slices in their order.
-fn fold<'a, In, A, G>(
-    slices: impl Iterator<Item = &'a Slice<A>>,
-    aggregate: &G,
-) -> Result<Option<A>, Failure>
+fn fold<'a, In, A, G>(slices: impl Iterator<Item = &'a Slice<A>>, aggregate: &G) -> Result<Option<A>, Failure>
 where
     A: Record,
     G: WindowAggregate<In, Accumulator = A>,

@@ -152,10 +152,16 @@ mod tests {
 
     fn slicings() -> impl Strategy<Value = Slicing> {
         prop_oneof![
-            (1..40_i64, 1..40_i64, 0..40_i64)
-                .prop_map(|(size, slide, offset)| Slicing::hopping(size, slide, offset % slide)),
-            (1..10_i64, 1..6_i64, 0..40_i64)
-                .prop_map(|(step, steps, offset)| Slicing::cumulating(step * steps, step, offset)),
+            (1..40_i64, 1..40_i64, 0..40_i64).prop_map(|(size, slide, offset)| Slicing::hopping(
+                size,
+                slide,
+                offset % slide
+            )),
+            (1..10_i64, 1..6_i64, 0..40_i64).prop_map(|(step, steps, offset)| Slicing::cumulating(
+                step * steps,
+                step,
+                offset
+            )),
         ]
     }
 

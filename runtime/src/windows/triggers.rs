@@ -30,7 +30,13 @@ fn fire_at_end(at: Timestamp, context: &TriggerContext<'_>) -> TriggerResult {
 impl<T> Trigger<T> for EventTimeTrigger {
     type State = ();
 
-    fn on_element(&self, (): &mut (), _: &T, _: Timestamp, context: &mut TriggerContext<'_>) -> TriggerResult {
+    fn on_element(
+        &self,
+        (): &mut (),
+        _: &T,
+        _: Timestamp,
+        context: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
         fire_or_wait(context)
     }
 
@@ -61,7 +67,13 @@ pub struct ProcessingTimeTrigger;
 impl<T> Trigger<T> for ProcessingTimeTrigger {
     type State = ();
 
-    fn on_element(&self, (): &mut (), _: &T, _: Timestamp, context: &mut TriggerContext<'_>) -> TriggerResult {
+    fn on_element(
+        &self,
+        (): &mut (),
+        _: &T,
+        _: Timestamp,
+        context: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
         context.register_processing_time_timer(context.window().max_timestamp());
         TriggerResult::Continue
     }
@@ -159,13 +171,7 @@ impl CountTrigger {
 impl<T> Trigger<T> for CountTrigger {
     type State = u64;
 
-    fn on_element(
-        &self,
-        count: &mut u64,
-        _: &T,
-        _: Timestamp,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
+    fn on_element(&self, count: &mut u64, _: &T, _: Timestamp, _: &mut TriggerContext<'_>) -> TriggerResult {
         *count += 1;
         if *count < self.records {
             return TriggerResult::Continue;

@@ -13,7 +13,7 @@ use thalweg_common::status::TaskStatus;
 use super::messages::{Command, Deployment};
 use crate::event::Barrier;
 use crate::task::mailbox::Mail;
-use crate::task::{News, Report, TakenSnapshot};
+use crate::task::{News, Report, Role, TakenSnapshot};
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -70,7 +70,7 @@ pub(crate) struct WorkerCore {
 struct TaskState {
     status: TaskStatus,
     is_alive: bool,
-    is_source: bool,
+    role: Role,
 }
 
 impl WorkerCore {
@@ -122,15 +122,15 @@ impl WorkerCore {
         }
     }
 
-    /// The tasks of the deployment are being started: they are known from now on. `is_source` says which have a source.
-    pub(crate) fn started(&mut self, deployment: &Deployment, is_source: impl Fn(SubtaskId) -> bool) {
+    /// The tasks of the deployment are being started: they are known from now on. `role` says what each has to do with the input.
+    pub(crate) fn started(&mut self, deployment: &Deployment, role: impl Fn(SubtaskId) -> Role) {
         self.attempt = deployment.attempt;
         self.is_cancelling = false;
         self.savepoint = None;
         self.unannounced.clear();
         let task = |subtask: &SubtaskId| {
-            let is_source = is_source(*subtask);
-            (*subtask, TaskState { status: TaskStatus::Deploying, is_alive: true, is_source })
+            let role = role(*subtask);
+            (*subtask, TaskState { status: TaskStatus::Deploying, is_alive: true, role })
         };
         self.tasks = deployment.tasks.keys().map(task).collect();
     }
@@ -284,7 +284,8 @@ impl WorkerCore {
             return vec![Action::Ignore(format!("{mail:?} for attempt {attempt}, which does not run here"))];
         }
         let concerns = |task: &TaskState| match mail {
-            Mail::Trigger(_) | Mail::EndInput => task.is_source,
+            Mail::Trigger(_) => task.role == Role::Source,
+            Mail::EndInput => task.role.reads_outside(),
             Mail::Completed { .. } | Mail::Aborted { .. } => true,
         };
         let alive = self.tasks.iter().filter(|(_, task)| task.is_alive && concerns(task));

@@ -6,6 +6,11 @@ const FINGERPRINT: u64 = 7;
 const A: SubtaskId = SubtaskId { vertex: 0, index: 0 };
 const B: SubtaskId = SubtaskId { vertex: 1, index: 0 };
 
+/// A is a source.
+fn role(subtask: SubtaskId) -> Role {
+    if subtask == A { Role::Source } else { Role::Inner }
+}
+
 fn deployment(attempt: Attempt) -> Deployment {
     let tasks = [A, B].into_iter().map(|subtask| (subtask, Vec::new())).collect();
     let (remote, checkpoint_directory) = (BTreeMap::new(), None);
@@ -27,7 +32,7 @@ fn report(attempt: Attempt, subtask: SubtaskId, news: News) -> Report {
 fn running(attempt: Attempt) -> WorkerCore {
     let mut core = WorkerCore::new(FINGERPRINT);
     assert_eq!(core.on_command(Command::Deploy(deployment(attempt))), [Action::Start(deployment(attempt))]);
-    core.started(&deployment(attempt), |subtask| subtask == A);
+    core.started(&deployment(attempt), role);
     for subtask in [A, B] {
         let actions = core.on_report(report(attempt, subtask, News::Status(TaskStatus::Running)));
         assert_eq!(actions, [Action::ReportStatus(subtask, TaskStatus::Running, None)]);
@@ -75,7 +80,7 @@ fn a_newer_attempt_waits_for_the_older_one_to_end() {
     assert_eq!(core.on_command(Command::Deploy(deployment(2))), [Action::CancelTasks]);
     assert!(is_ignored(&core.on_command(Command::Deploy(deployment(2)))));
     assert_eq!(both_end(&mut core, 1), [Action::EndAttempt(1), Action::Start(deployment(2))]);
-    core.started(&deployment(2), |subtask| subtask == A);
+    core.started(&deployment(2), role);
     assert_eq!(core.attempt(), 2);
     assert!(is_ignored(&core.on_command(Command::Deploy(deployment(1)))));
     // What is left to do about the first attempt is done already.

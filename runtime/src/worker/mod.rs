@@ -195,7 +195,7 @@ impl Worker {
             match action {
                 Action::Start(deployment) => {
                     let program = &self.deployer.program;
-                    self.core.started(&deployment, |subtask| task::is_source(program, subtask));
+                    self.core.started(&deployment, |subtask| task::role(program, subtask));
                     self.running = Some(self.deployer.start(deployment));
                 }
                 Action::CancelTasks => {
@@ -373,6 +373,8 @@ fn microseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod metrics_tests;
+#[cfg(test)]
+mod splits_tests;
 #[cfg(test)]
 mod test_manager;
 #[cfg(test)]

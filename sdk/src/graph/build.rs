@@ -9,7 +9,7 @@ use thalweg_common::key_group::{default_max_parallelism, key_hash};
 use thalweg_common::limits::{MAX_JOB_NAME_BYTES, MAX_OPERATOR_NAME_BYTES, MAX_OPERATORS, MAX_PARALLELISM};
 
 use super::chain::{self, Resolved};
-use super::{NodeSpec, Place};
+use super::{ENUMERATOR, NodeSpec, Place};
 use crate::error::{Error, Result};
 
 /// The group that operators are in unless they or their inputs are in another, as in Flink.
@@ -232,14 +232,14 @@ fn edges(
 }
 
 /// The stable names of the operators: by uid; sources and sinks that the author named by that name; others by their
-/// place in the topology, in which combiners do not count.
+/// place in the topology, in which combiners and enumerators do not count.
 fn operator_ids(nodes: &[NodeSpec]) -> Vec<OperatorId> {
     let hash = |words: (&str, &str, u32)| {
         OperatorId(key_hash(&(words.0.to_string(), words.1.to_string(), words.2), &mut Vec::new()))
     };
     let mut place = 0;
     let ids = nodes.iter().zip(1u32..).map(|(node, number)| {
-        place += u32::from(!node.is_combiner);
+        place += u32::from(!node.is_combiner && node.kind != ENUMERATOR);
         match &node.uid {
             Some(uid) => hash(("uid", uid, 0)),
             None if is_found_by_name(nodes, node) => hash((node.kind, &node.name, 0)),
@@ -252,7 +252,7 @@ fn operator_ids(nodes: &[NodeSpec]) -> Vec<OperatorId> {
 
 /// A source or sink has no uid in most jobs, but a name, and that is as good if no other has it.
 fn is_found_by_name(nodes: &[NodeSpec], node: &NodeSpec) -> bool {
-    let is_end = node.inputs.is_empty() || !node.has_output;
+    let is_end = node.inputs.is_empty() || node.enumerator().is_some() || !node.has_output;
     let same = |other: &&NodeSpec| (other.kind, &other.name) == (node.kind, &node.name);
     is_end && node.is_named && nodes.iter().filter(same).count() == 1
 }

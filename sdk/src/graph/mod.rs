@@ -13,6 +13,7 @@ use std::fmt;
 use std::panic::Location;
 
 use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind};
+use thalweg_common::limits::MAX_OPERATOR_NAME_BYTES;
 use thalweg_common::schema::Schema;
 use thalweg_runtime::operator_state::OperatorStates;
 
@@ -123,4 +124,33 @@ pub(crate) struct EdgeSpec {
     /// Where the author asked for it.
     pub(crate) place: Place,
     pub(crate) schema_fingerprint: u64,
+}
+
+/// The kind of an operator that finds the splits of the source behind it.
+pub(crate) const ENUMERATOR: &str = "enumerator";
+
+/// Names enumerators after their sources, whose settings follow them in the text of the job.
+pub(crate) fn name_enumerators(nodes: &mut [NodeSpec]) {
+    for index in 0..nodes.len() {
+        let source = &nodes[index];
+        let Some(from) = source.enumerator() else { continue };
+        let own = |text: &str| format!("{text}: {ENUMERATOR}");
+        let (uid, is_named) = (source.uid.as_deref().map(own), source.is_named);
+        let (group, mut name) = (source.slot_sharing_group.clone(), own(&source.name));
+        if name.len() > MAX_OPERATOR_NAME_BYTES {
+            name.clone_from(&source.name);
+        }
+        if let Some(enumerator) = nodes.get_mut(from) {
+            (enumerator.name, enumerator.is_named) = (name, is_named);
+            (enumerator.uid, enumerator.slot_sharing_group) = (uid, group);
+        }
+    }
+}
+
+impl NodeSpec {
+    /// The operator that finds the splits of this one, if this is a source that has one.
+    fn enumerator(&self) -> Option<usize> {
+        let input = self.inputs.first()?;
+        (input.partitioning == Some(Partitioning::Splits)).then_some(input.from)
+    }
 }

@@ -5,7 +5,7 @@ use thalweg_common::graph::{JobGraph, Partitioning, StateDescriptor, StateKind};
 use thalweg_common::schema::Schema;
 
 use super::build::build;
-use super::{Chaining, EdgeSpec, NodeSpec, Place};
+use super::{Chaining, ENUMERATOR, EdgeSpec, NodeSpec, Place, name_enumerators};
 
 fn place(line: u32) -> Place {
     Place { file: "job.rs", line }
@@ -285,5 +285,45 @@ fn the_fingerprint_follows_structure_and_settings() {
     ];
     for job in changed {
         assert_ne!(job.graph().fingerprint(), fingerprint);
+    }
+}
+
+#[test]
+fn an_enumerator_is_named_after_its_source_and_changes_no_other_id() {
+    let job = |uid: Option<&str>, has_enumerator: bool| {
+        let mut job = Job::default();
+        if has_enumerator {
+            job = job.add(ENUMERATOR, &[], |node| node.parallelism = Some(1));
+        }
+        let inputs: &[_] = if has_enumerator { &[(0, Some(Partitioning::Splits))] } else { &[] };
+        let uid = uid.map(str::to_string);
+        let mut job = job
+            .add("source", inputs, |node| {
+                (node.name, node.is_named, node.uid) = ("orders".into(), true, uid);
+                node.slot_sharing_group = Some("in".into());
+            })
+            .set("parallelism.default", "3")
+            .map(|_| {})
+            .sink();
+        name_enumerators(&mut job.nodes);
+        job
+    };
+    let graph = job(Some("o"), true).graph();
+    assert_eq!(job(Some("o"), true).chains(), ["orders: enumerator", "orders -> map -> sink"]);
+    let enumerator = &graph.vertices[0];
+    assert_eq!((enumerator.parallelism, enumerator.slot_sharing_group.as_str()), (1, "in"));
+    assert_eq!(enumerator.operators[0].uid.as_deref(), Some("o: enumerator"));
+    assert_eq!(graph.edges.len(), 1);
+    assert_eq!(graph.edges[0].partitioning, Partitioning::Splits);
+    for uid in [None, Some("o")] {
+        let ids = |has_enumerator| {
+            let vertices = job(uid, has_enumerator).graph().vertices;
+            let operators = vertices.into_iter().flat_map(|vertex| vertex.operators);
+            operators
+                .filter(|operator| operator.kind != ENUMERATOR)
+                .map(|operator| operator.id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids(true), ids(false));
     }
 }

@@ -63,6 +63,8 @@ struct State {
     window: Window,
     /// Granted by the task, not yet sent.
     grant: u64,
+    /// For the sender, not yet sent.
+    note: Option<Bytes>,
     next_sequence: u64,
     /// The end of input has come.
     ended: bool,
@@ -79,6 +81,7 @@ impl Inbound {
         let state = State {
             queue: MessageQueue::new(),
             grant: window.bytes(),
+            note: None,
             window,
             // Frame 0 is the one that opens the channel.
             next_sequence: 1,
@@ -140,7 +143,7 @@ impl Inbound {
         }
     }
 
-    /// What is to be sent to the sender: a grant, an error, or the end.
+    /// What is to be sent to the sender: a grant, a note, an error, or the end.
     fn poll_answer(&self, context: &mut Context<'_>) -> Poll<Option<Result<v1::CreditGrant, Status>>> {
         let mut state = lock(&self.state);
         if let Some(failure) = &state.failure {
@@ -152,12 +155,15 @@ impl Inbound {
             let gone = "the receiving task has failed or was stopped; look at that task's failure";
             return Poll::Ready(if state.ended { None } else { Some(Err(Status::aborted(gone))) });
         }
-        match std::mem::take(&mut state.grant) {
-            0 => {
+        match (std::mem::take(&mut state.grant), state.note.take()) {
+            (0, None) => {
                 register(&mut state.connection, context);
                 Poll::Pending
             }
-            bytes => Poll::Ready(Some(Ok(v1::CreditGrant { bytes, window: state.window.bytes() }))),
+            (bytes, note) => {
+                let (window, note) = (state.window.bytes(), note.unwrap_or_default());
+                Poll::Ready(Some(Ok(v1::CreditGrant { bytes, window, note })))
+            }
         }
     }
 }
@@ -290,6 +296,18 @@ impl<T> RemoteReceiver<T> {
     pub(in crate::exchange) fn attach(&self, signal: ReadySignal) {
         // A gate takes a receiver by value, so there is never a second one.
         let _ = self.inbound.signal.set(signal);
+    }
+
+    /// Leaves a note for the sender.
+    pub(in crate::exchange) fn write_note(&self, note: Bytes) {
+        let connection = {
+            let mut state = lock(&self.inbound.state);
+            state.note = Some(note);
+            state.connection.take()
+        };
+        if let Some(connection) = connection {
+            connection.wake();
+        }
     }
 
     /// Looks at what waits, oldest first, as long as `look` wants to see more.

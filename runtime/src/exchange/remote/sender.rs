@@ -24,6 +24,7 @@ use super::{Compression, ExchangeSettings, OpenChannel, register};
 use crate::batch::Batch;
 use crate::event::Event;
 use crate::exchange::credit::{CreditViolation, SenderCredit, frame_cost};
+use crate::exchange::note::Note;
 use crate::exchange::queue::{Message, MessageQueue};
 use crate::exchange::waker::TaskWaker;
 use crate::exchange::{MAX_SPARE_RECORDS, lock};
@@ -40,6 +41,8 @@ struct Room {
 pub(super) struct Outbound {
     id: ChannelId,
     state: Mutex<State>,
+    /// What the receiver says.
+    note: Note,
 }
 
 struct State {
@@ -71,15 +74,22 @@ impl Outbound {
             task_waits: false,
             connection: None,
         };
-        Arc::new(Self { id: open.channel, state: Mutex::new(state) })
+        Arc::new(Self { id: open.channel, state: Mutex::new(state), note: Note::default() })
     }
 
     pub(super) fn id(&self) -> ChannelId {
         self.id
     }
 
-    /// The receiver has granted credit.
+    /// The receiver has granted credit, or left a note.
     pub(super) fn grant(&self, grant: v1::CreditGrant) -> Result<(), CreditViolation> {
+        if !grant.note.is_empty() {
+            self.note.write(grant.note);
+            wake(lock(&self.state).task.clone());
+            if grant.bytes == 0 {
+                return Ok(());
+            }
+        }
         let mut state = lock(&self.state);
         state.credit.grant(grant.bytes, grant.window)?;
         if state.task_waits && state.credit.is_open() {
@@ -221,6 +231,11 @@ impl<T> RemoteSender<T> {
 
     pub(in crate::exchange) fn set_waker(&mut self, waker: TaskWaker) {
         lock(&self.outbound.state).task = Some(waker);
+    }
+
+    /// Where the receiver's notes are.
+    pub(in crate::exchange) fn note(&self) -> Note {
+        self.outbound.note.clone()
     }
 
     pub(in crate::exchange) fn send_event(&mut self, event: Event) -> Result<(), Failure> {

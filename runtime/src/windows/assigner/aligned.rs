@@ -135,7 +135,11 @@ impl TumblingWindows {
         Slicing::hopping(self.size_ms, self.period_ms, self.offset_ms)
     }
 
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "cumulate windows have something to say here")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "cumulate windows have something to say here"
+    )]
     fn check_shape(&self) -> Result<(), InvalidWindows> {
         Ok(())
     }
@@ -151,7 +155,11 @@ impl SlidingWindows {
         Slicing::hopping(self.size_ms, self.period_ms, self.offset_ms)
     }
 
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "cumulate windows have something to say here")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "cumulate windows have something to say here"
+    )]
     fn check_shape(&self) -> Result<(), InvalidWindows> {
         Ok(())
     }
@@ -172,7 +180,9 @@ impl CumulateWindows {
             return Ok(());
         }
         let (size, step) = (self.size_ms, self.period_ms);
-        let message = format!("cumulate windows of {size} ms in steps of {step} ms: the size has to be a multiple of the step");
+        let message = format!(
+            "cumulate windows of {size} ms in steps of {step} ms: the size has to be a multiple of the step"
+        );
         Err(InvalidWindows::new(message))
     }
 }

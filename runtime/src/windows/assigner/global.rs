@@ -95,7 +95,13 @@ macro_rules! counted {
             {
                 let (size, slide) = self.shape();
                 let contents = ($contents)(usize::try_from(size).unwrap_or(usize::MAX));
-                GeneralWindows::new(GlobalWindows, ($trigger)(CountTrigger::of(slide)), contents, output, lateness)
+                GeneralWindows::new(
+                    GlobalWindows,
+                    ($trigger)(CountTrigger::of(slide)),
+                    contents,
+                    output,
+                    lateness,
+                )
             }
         }
     };

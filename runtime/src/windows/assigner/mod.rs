@@ -56,7 +56,8 @@ pub trait WindowAssigner<In>: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// If a function of the job does not give what it should; the task fails with it.
-    fn assign(&self, record: &In, timestamp: Timestamp, windows: &mut Vec<TimeWindow>) -> Result<(), Failure>;
+    fn assign(&self, record: &In, timestamp: Timestamp, windows: &mut Vec<TimeWindow>)
+    -> Result<(), Failure>;
 
     /// The time that the windows are over.
     fn time(&self) -> WindowTime {
@@ -87,7 +88,12 @@ pub trait WindowAssigner<In>: Clone + Send + Sync + 'static {
     }
 
     /// The function that aggregates over these windows with their default trigger.
-    fn aggregated<K, A, O>(self, aggregate: A, output: O, lateness: Lateness<In>) -> impl KeyedProcess<K, In, Out = O::Out>
+    fn aggregated<K, A, O>(
+        self,
+        aggregate: A,
+        output: O,
+        lateness: Lateness<In>,
+    ) -> impl KeyedProcess<K, In, Out = O::Out>
     where
         In: Record,
         K: Key,

@@ -4,6 +4,8 @@
 //! position travels with it, so that it can go on in any other subtask: a job that begins with a savepoint may have another
 //! parallelism. Invariant: each split is in exactly one reader, or in none before it begins and behind its end.
 //!
+//! The splits of a [`SplitSource`] are said once, when a job begins; those of an [`EnumeratedSource`] are found while it runs.
+//!
 //! ```
 //! use thalweg_common::Record;
 //! use thalweg_common::failure::Failure;
@@ -76,9 +78,19 @@
 //! assert_eq!(second.output(), [2, 1, 0]);
 //! ```
 
+pub(crate) mod dealer;
+mod enumerator;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub(crate) mod holdings;
+pub(crate) mod message;
+#[cfg(test)]
+mod protocol_tests;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 
+pub use self::enumerator::{Discovery, EnumeratedSource, Next, SplitEnumerator};
 use crate::batch::Batch;
 use crate::operator::{SourceContext, SourceStatus};
 use crate::time::SplitReport;
@@ -148,4 +160,10 @@ pub trait SourceReader: Send + 'static {
     /// # Errors
     /// A position that cannot be told; the task fails with it.
     fn snapshot(&mut self) -> Result<Vec<Self::Split>, Failure>;
+
+    /// The ids of splits that have come to their end since the last call. A reader that has several at a time and whose splits are
+    /// found by an enumerator gives them, so that it gets the next one before it has read all of them.
+    fn take_finished(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,0 +1,155 @@
+//! Which reader gets which split, and when. Pure.
+//!
+//! Stands in the task of the enumerator, between what it has found and the edge to the readers. Invariants: each split that was found is dealt
+//! exactly once, in the order in which it was found; a reader never has more splits than it may, but for those that were on their way when the
+//! attempt began; nothing is dealt before all readers have said what they have; a split at its end is told to the enumerator at least once, and
+//! noted to its reader only behind that.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use thalweg_common::Record;
+
+use super::message::{Assignment, EncodedSplit, Order, Word};
+
+/// Deals splits to readers.
+#[derive(Debug)]
+pub(crate) struct Dealer {
+    /// Splits that nobody has.
+    waiting: VecDeque<EncodedSplit>,
+    /// Whether no more will be found.
+    is_complete: bool,
+    /// How many splits a reader may have.
+    most: u64,
+    readers: Vec<Reader>,
+    /// Splits at their end, by the reader that says so, until it says so no more.
+    ended: BTreeMap<String, u32>,
+    /// Those that the enumerator has not been told.
+    untold: Vec<String>,
+    /// What is to be noted to readers.
+    notes: VecDeque<(u32, Vec<String>)>,
+    /// How many readers know that no split will come any more.
+    informed: u32,
+}
+
+/// What is known of a reader.
+#[derive(Debug, Clone, Default)]
+struct Reader {
+    /// The number of the last split that it was sent in this attempt.
+    sent: u64,
+    /// What it said last.
+    word: Option<Word>,
+}
+
+/// What of this is part of checkpoints. The rest the readers say again.
+#[derive(Record, Debug, Clone, PartialEq, Eq, Default)]
+#[record(crate = thalweg_common)]
+pub(crate) struct Undealt {
+    pub(crate) waiting: Vec<EncodedSplit>,
+    pub(crate) is_complete: bool,
+}
+
+impl Dealer {
+    /// Deals to so many readers, each of which may have `most` splits at a time.
+    pub(crate) fn new(readers: usize, most: u64, restored: Undealt) -> Self {
+        Self {
+            waiting: restored.waiting.into(),
+            is_complete: restored.is_complete,
+            most: most.max(1),
+            readers: vec![Reader::default(); readers],
+            ended: BTreeMap::new(),
+            untold: Vec::new(),
+            notes: VecDeque::new(),
+            informed: 0,
+        }
+    }
+
+    /// What a checkpoint needs.
+    pub(crate) fn undealt(&self) -> Undealt {
+        Undealt { waiting: self.waiting.iter().cloned().collect(), is_complete: self.is_complete }
+    }
+
+    /// Whether no more will be found.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// How many splits nobody has.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The enumerator has found these.
+    pub(crate) fn found(&mut self, splits: impl IntoIterator<Item = EncodedSplit>) {
+        self.waiting.extend(splits);
+    }
+
+    /// The enumerator will find no more.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// A reader says how it is.
+    pub(crate) fn on_word(&mut self, reader: u32, word: Word) {
+        let Some(known) = self.readers.get_mut(reader as usize) else { return };
+        self.ended.retain(|id, by| *by != reader || word.finished.contains(id));
+        for id in &word.finished {
+            if self.ended.insert(id.clone(), reader).is_none() {
+                self.untold.push(id.clone());
+            }
+        }
+        known.word = Some(word);
+    }
+
+    /// Takes out the splits at their end that the enumerator is to be told.
+    pub(crate) fn take_untold(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// The enumerator was told these, and what it says of itself in checkpoints knows it.
+    pub(crate) fn told(&mut self, splits: Vec<String>) {
+        let mut by_reader: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for id in splits {
+            if let Some(reader) = self.ended.get(&id) {
+                by_reader.entry(*reader).or_default().push(id);
+            }
+        }
+        self.notes.extend(by_reader);
+    }
+
+    /// What is to be sent next, if anything is.
+    pub(crate) fn next(&mut self) -> Option<Assignment> {
+        if let Some((reader, splits)) = self.notes.pop_front() {
+            return Some(Assignment { reader, order: Order::Noted(splits) });
+        }
+        if self.waiting.is_empty() {
+            if !self.is_complete || self.informed as usize >= self.readers.len() {
+                return None;
+            }
+            self.informed += 1;
+            return Some(Assignment { reader: self.informed - 1, order: Order::NoMoreSplits });
+        }
+        let reader = self.idlest()?;
+        let split = self.waiting.pop_front()?;
+        let known = self.readers.get_mut(reader as usize)?;
+        known.sent += 1;
+        Some(Assignment { reader, order: Order::Read { number: known.sent, split } })
+    }
+
+    /// Whether everything was dealt, nothing more will be found, and all readers know it.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.is_complete && self.waiting.is_empty() && self.informed as usize >= self.readers.len()
+    }
+
+    /// The reader with the fewest splits, if it may have another one and all readers are known.
+    fn idlest(&self) -> Option<u32> {
+        let mut idlest = None;
+        for (reader, number) in self.readers.iter().zip(0..) {
+            let word = reader.word.as_ref()?;
+            // What was on its way when the attempt began has other numbers, and comes before what is counted here.
+            let load = word.open.saturating_add(reader.sent.saturating_sub(word.received));
+            let rank = (load, reader.sent, number);
+            idlest = idlest.map_or(Some(rank), |other: (u64, u64, u32)| Some(other.min(rank)));
+        }
+        idlest.filter(|(load, ..)| *load < self.most).map(|(.., number)| number)
+    }
+}
