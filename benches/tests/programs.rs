@@ -43,6 +43,19 @@ fn backpressure_reports_memory_sibling_and_checkpoints() -> Result<()> {
 }
 
 #[test]
+fn timers_reports_rates_checkpoints_and_memory() -> Result<()> {
+    let cases = [
+        "registered_per_cpu_second",
+        "fired_per_cpu_second",
+        "checkpoint_s",
+        "second_checkpoint_s",
+        "peak_mib",
+    ];
+    let size = ["--timers", "30000", "--keys", "3000", "--managed-mib", "2"];
+    reports(env!("CARGO_BIN_EXE_timers"), &size, &cases)
+}
+
+#[test]
 fn checkpoint_reports_pauses_durations_and_bytes() -> Result<()> {
     let cases = [
         "sync_p99_ms",

@@ -19,6 +19,7 @@ mod fixtures;
 mod gate_head;
 pub mod in_flight;
 pub mod joins;
+mod keyed_process;
 pub mod link;
 pub mod offline;
 pub mod operator;

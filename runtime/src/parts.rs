@@ -123,7 +123,7 @@ pub fn share(all: &[Parts], index: u32, parallelism: u32) -> Result<Vec<Part>, F
         return Ok(mine.cloned().collect());
     }
     let parts = || all.iter().flat_map(|parts| &parts.list);
-    if parts().all(|part| matches!(part, Part::Broadcast { .. })) {
+    if parts().next().is_some() && parts().all(|part| matches!(part, Part::Broadcast { .. })) {
         // Whoever is there will do.
         return deal(parts(), index, parallelism);
     }

@@ -147,11 +147,22 @@ impl<'a, Out> ProcessContext<'a, Out> {
         self.outputs.emit(record, self.timestamp);
     }
 
+    /// Emits a record with a timestamp of its own, in milliseconds since the epoch.
+    #[inline]
+    pub fn emit_with_timestamp(&mut self, record: Out, at: Timestamp) {
+        self.outputs.emit(record, at);
+    }
+
     /// Emits a record to a side output, with the timestamp of the record at hand. If nobody reads that side output, the record
     /// is dropped.
     #[inline]
     pub fn output<T: Record>(&mut self, tag: &OutputTag<T>, record: T) {
         self.outputs.emit_aside(tag, record, self.timestamp);
+    }
+
+    /// The time of the machine, in milliseconds since the epoch.
+    pub fn current_processing_time(&self) -> Timestamp {
+        self.open.clock.now_ms()
     }
 
     /// Where the function runs.

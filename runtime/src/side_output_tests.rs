@@ -42,6 +42,30 @@ fn records_go_where_their_tag_says_with_their_timestamps() {
     assert!(harness.side_output(&OutputTag::<u64>::new("even")).is_empty(), "nobody emits to it");
 }
 
+/// Emits the watermark and the clock that it sees, as the time of the record.
+#[derive(Clone)]
+struct Times;
+
+impl Process<u64> for Times {
+    type Out = i64;
+
+    fn on_record(&mut self, _: u64, context: &mut ProcessContext<'_, i64>) -> Result<(), Failure> {
+        context.emit_with_timestamp(context.current_watermark(), context.current_processing_time());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_function_sees_the_last_watermark_and_the_clock() {
+    let factory = operators::process(Times);
+    let mut harness = OperatorHarness::<u64, i64>::open(factory.as_ref(), Setup::default()).unwrap();
+    harness.push(vec![1]).unwrap();
+    harness.watermark(7).unwrap();
+    harness.processing_time(50).unwrap();
+    harness.push(vec![2]).unwrap();
+    assert_eq!(harness.output_batch(), Batch::from_parts(vec![i64::MIN, 7], vec![0, 50]));
+}
+
 /// Sorts into a main output and the side outputs with these tags, which are captured.
 fn outputs(captured: &Captured<u64>, odd: &Captured<u64>) -> Outputs<u64> {
     let side = TypedSideOutput::new(ODD.described(), Box::new(odd.clone()));

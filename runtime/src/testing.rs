@@ -162,6 +162,7 @@ pub struct OperatorHarness<In, Out = ()> {
     draining: Draining,
     clock: Arc<HarnessClock>,
     metrics: OperatorMetrics,
+    late_records_taken: u64,
 }
 
 impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
@@ -179,7 +180,7 @@ impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
         context.side_outputs = SideOutputs::captured(side_outputs.clone());
         let metrics = context.open.metrics.clone();
         let link = factory.build(&mut context, Some(next))?.typed()?;
-        Ok(Self { link, captured, side_outputs, draining, clock, metrics })
+        Ok(Self { link, captured, side_outputs, draining, clock, metrics, late_records_taken: 0 })
     }
 }
 
@@ -209,7 +210,7 @@ impl<In: 'static> OperatorHarness<In> {
         let metrics = context.open.metrics.clone();
         let link = factory.build(&mut context, None)?.typed()?;
         let (captured, side_outputs) = Default::default();
-        Ok(Self { link, captured, side_outputs, draining, clock, metrics })
+        Ok(Self { link, captured, side_outputs, draining, clock, metrics, late_records_taken: 0 })
     }
 }
 
@@ -358,9 +359,10 @@ impl<In, Out> OperatorHarness<In, Out> {
         self.side_outputs.take(tag)
     }
 
-    /// What it has counted.
-    pub fn metrics(&self) -> &OperatorMetrics {
-        &self.metrics
+    /// How many late records it has dropped since the last call.
+    pub fn take_late_records(&mut self) -> u64 {
+        let dropped = self.metrics.late_records_dropped();
+        dropped - std::mem::replace(&mut self.late_records_taken, dropped)
     }
 
     /// The events that it has passed on.

@@ -6,8 +6,10 @@ mod support;
 use std::collections::BTreeMap;
 
 use thalweg_common::entries::StateMigration;
+use thalweg_common::graph::StateKind;
 use thalweg_common::key_group::{KeyGroupRange, groups_of};
 use thalweg_common::record::Record;
+use thalweg_common::schema::Schema;
 use thalweg_savepoint::{Import, ImportError, Savepoint, SavepointError, Selection, diff, inspect};
 
 use support::*;
@@ -115,6 +117,36 @@ async fn what_is_exported_builds_the_same_savepoint() {
     .unwrap();
     assert!(differences == 0 && report.is_empty(), "{report:?}");
     assert_eq!(report.operators[1].states[0].unchanged, u64::from(KEYS));
+}
+
+/// They are a map of times by key, whatever the store that has them.
+#[tokio::test]
+async fn timers_are_shown_and_built_like_other_state() {
+    let mut manifest = manifest::<first::Total>();
+    let times = Schema::Map(Box::new(i64::schema()), Box::new(<()>::schema()));
+    manifest.operators[1].states.push(state("_timer_state/event_time", StateKind::Timers, times));
+    let mut import = Import::new(manifest).unwrap();
+    let line = |at: i64| {
+        let group = group_of(&key(3), MAX_PARALLELISM);
+        format!(
+            r#"{{"operator":"count","state":"_timer_state/event_time","group":{group},"key":"key-3","map_key":{at},"value":[]}}"#
+        )
+    };
+    let written = [line(-1), line(60_000)];
+    add_lines(&mut import, &written);
+    let (_directory, storage) = temporary();
+    import.write(storage.clone(), JOB, 1, 0).await.unwrap();
+    let savepoint = Savepoint::open(storage).await.unwrap();
+    let mut shown = lines(&savepoint, &Selection::default()).await;
+    shown.sort();
+    assert_eq!(shown, written);
+    assert_eq!(
+        inspect(&savepoint, true).await.unwrap().operators[1].states[2]
+            .counts
+            .as_ref()
+            .map(|counts| counts.entries),
+        Some(2)
+    );
 }
 
 /// Tasks restore on threads of a runtime that has several.

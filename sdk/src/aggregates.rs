@@ -42,6 +42,12 @@ impl<T> MergeAggregate<T> for Count {
     }
 
     #[inline]
+    fn subtract(&self, accumulator: &mut u64, earlier: &u64) -> bool {
+        *accumulator -= earlier;
+        true
+    }
+
+    #[inline]
     fn result(&self, accumulator: &u64) -> u64 {
         *accumulator
     }

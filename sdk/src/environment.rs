@@ -305,4 +305,29 @@ mod tests {
         };
         assert_eq!(exchange, expected);
     }
+
+    #[test]
+    fn no_time_is_no_idleness() {
+        let environment = Environment::new(&[], false);
+        let strategy = crate::monotonous_timestamps().with_idleness(Duration::ZERO);
+        environment.from_iter([1i64]).watermarks(strategy).print();
+        let error = environment.build(&Configuration::new(), "test").err().expect("it is refused");
+        assert!(error.to_string().contains("above zero"), "{error}");
+    }
+
+    #[test]
+    fn generators_are_asked_as_often_as_the_job_says() {
+        let interval = |value: Option<&str>| {
+            let environment = Environment::new(&[], false);
+            value.into_iter().for_each(|value| {
+                environment.configure("pipeline.auto-watermark-interval", value);
+            });
+            environment.from_iter([1i64]).watermarks(crate::monotonous_timestamps()).print();
+            let program = environment.build(&Configuration::new(), "test").expect("a topology");
+            program.time.auto_watermark_interval
+        };
+        assert_eq!(interval(None), Duration::from_millis(200));
+        assert_eq!(interval(Some("1 s")), Duration::from_secs(1));
+        assert_eq!(interval(Some("0 ms")), Duration::ZERO);
+    }
 }

@@ -9,6 +9,8 @@ use thalweg_runtime::time::{
     WatermarkStrategy,
 };
 
+use crate::error::Error;
+use crate::graph::Place;
 use crate::stream::DataStream;
 
 impl<T: Record> DataStream<T> {
@@ -45,6 +47,10 @@ impl<T: Record> DataStream<T> {
         G: WatermarkGenerator<T>,
         A: TimestampAssigner<T>,
     {
+        if strategy.idleness().is_some_and(|timeout| timeout.is_zero()) {
+            let message = "with_idleness() needs a time above zero: after so long without a record nobody waits for a watermark";
+            self.environment().fail(Place::caller(), Error::new(message));
+        }
         self.transform("watermarks", "Timestamps/Watermarks", operators::watermarks(strategy))
     }
 }

@@ -147,7 +147,9 @@ impl Job {
             Step::Fire(domain, until, limit) => self.fire(*domain, *until, *limit),
             Step::Freeze => self.freeze(),
             Step::Drain(bytes) => {
-                self.subtasks.iter_mut().for_each(|subtask| drop(subtask.store.drain(*bytes).unwrap()));
+                for subtask in &mut self.subtasks {
+                    subtask.store.drain(*bytes).unwrap();
+                }
             }
             Step::Finish { is_aborted } => self.finish(*is_aborted),
             Step::Fail(parallelism) => {

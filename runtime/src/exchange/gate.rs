@@ -153,7 +153,7 @@ impl<T: Record> InputGate<T> {
         if let Some((channel, batch)) = self.restored.pop_front() {
             return Ok(self.deliver(channel, batch.decode()?, 0, batch_ended));
         }
-        if !self.held.is_nothing() && self.holds_until <= self.clock.monotonic() {
+        if self.held.watermark.is_some() && self.holds_until <= self.clock.monotonic() {
             return Ok(self.take_held());
         }
         loop {

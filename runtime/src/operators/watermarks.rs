@@ -76,10 +76,6 @@ where
             splits.want();
         }
         let interval = Some(context.time.auto_watermark_interval).filter(|interval| !interval.is_zero());
-        let alarm = context.stores.draining();
-        if let Some(interval) = interval {
-            alarm.flush_at(now + interval);
-        }
         Self {
             name: context.open.operator_name.clone(),
             assigner,
@@ -90,7 +86,7 @@ where
             blocked_since: None,
             has_ended: false,
             said: Vec::new(),
-            alarm,
+            alarm: context.stores.draining(),
             clock: Arc::clone(&context.open.clock),
             next,
             records: PhantomData,
@@ -161,46 +157,53 @@ where
     }
 
     /// Keeps time for the splits that the source has now.
-    fn follow_splits(&mut self, now: Duration) -> Result<(), Failure> {
-        let Some((splits, version)) = &mut self.splits else { return Ok(()) };
+    fn follow_splits(&mut self, now: Duration) -> Result<bool, Failure> {
+        let Some((splits, version)) = &mut self.splits else { return Ok(false) };
         let changes = match splits.lock().open_since(*version) {
             Some((open, newer)) => {
                 *version = newer;
                 self.origins.set_splits::<T>(open, now)
             }
-            None => return Ok(()),
+            None => return Ok(false),
         };
         self.pass_on(changes)
     }
 
-    fn pass_on(&mut self, changes: Changes) -> Result<(), Failure> {
-        changes.into_iter().try_for_each(|merged| merged.pass_to(self.next.as_mut()))
+    /// Says whether there was something.
+    fn pass_on(&mut self, changes: Changes) -> Result<bool, Failure> {
+        let mut has_passed = false;
+        for merged in changes {
+            has_passed = true;
+            merged.pass_to(self.next.as_mut())?;
+        }
+        Ok(has_passed)
     }
 
-    /// Does what is due by the clock. With `is_caught_up` there is nothing more to read, so that who says nothing may be idle.
-    fn tick(&mut self, is_caught_up: bool) -> Result<(), Failure> {
+    /// Does what is due by the clock, and says whether something was passed on. With `is_caught_up` there is nothing more to read, so
+    /// that who says nothing may be idle.
+    fn tick(&mut self, is_caught_up: bool) -> Result<bool, Failure> {
         let now = self.clock.monotonic();
         if let Some(since) = self.blocked_since.take() {
             self.origins.excuse(now.saturating_sub(since));
         }
-        self.follow_splits(now)?;
+        let mut has_passed = self.follow_splits(now)?;
         if let Some(interval) = self.interval {
             if now >= self.next_emission {
                 self.next_emission = now + interval;
                 let changes = self.origins.emit::<T>();
-                self.pass_on(changes)?;
+                has_passed |= self.pass_on(changes)?;
             }
             self.alarm.flush_at(self.next_emission);
         }
         if is_caught_up {
             let changes = self.origins.time_out::<T>(now);
-            self.pass_on(changes)?;
+            has_passed |= self.pass_on(changes)?;
         }
         // Who is due already is looked at when there is nothing more to read.
         if let Some(at) = self.origins.times_out_at().filter(|at| *at > now) {
             self.alarm.flush_at(at);
         }
-        Ok(())
+        Ok(has_passed)
     }
 }
 
@@ -233,7 +236,7 @@ where
             start += records;
         }
         self.hand_on(batch)?;
-        self.follow_splits(now)
+        self.follow_splits(now).map(|_| ())
     }
 
     fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
@@ -276,9 +279,8 @@ where
             self.blocked_since.get_or_insert(self.clock.monotonic());
             return Ok(flushed);
         }
-        self.tick(partial)?;
         // What was due may have made the operators behind produce something.
-        self.next.flush(partial)
+        if self.tick(partial)? { self.next.flush(partial) } else { Ok(flushed) }
     }
 }
 

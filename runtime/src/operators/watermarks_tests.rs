@@ -1,20 +1,16 @@
-//! Tests of the operator that makes watermarks: what goes where among the records, by the clock, per split; and the example with idle
-//! shards, from eight subtasks to one gate.
+//! Tests of the operator that makes watermarks: what goes where among the records, by the clock, per split.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Mutex;
 
-use thalweg_common::clock::ManualClock;
-use thalweg_common::config::CheckpointMode;
-use thalweg_common::id::ChannelId;
+use thalweg_common::clock::{Clock, ManualClock};
 
 use super::*;
-use crate::exchange::{Forward, Input, InputGate, Output, TaskParker, local_channel};
 use crate::operator::{SourceContext, SourceStatus};
 use crate::program::{AnyLink, Head, Polled, SourceFactory};
 use crate::split::{SourceReader, SourceSplit, SplitSource};
 use crate::testing::Setup;
-use crate::time::SplitReport;
+use crate::time::{BoundedOutOfOrderness, SplitReport};
 use Seen::{Record, Status, Watermark};
 use WatermarkStatus::{Active, Idle};
 
@@ -27,6 +23,7 @@ enum Seen {
     Record(char, Option<i64>),
     Watermark(i64),
     Status(WatermarkStatus),
+    End,
 }
 
 #[derive(Clone, Default)]
@@ -61,7 +58,7 @@ impl Link<Happening> for Log {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        Ok(())
+        self.add(Seen::End)
     }
 
     fn snapshot(&mut self, _: Barrier, _: &mut SnapshotBuilder) -> Result<(), Failure> {
@@ -123,8 +120,6 @@ impl Bench {
     }
 }
 
-use thalweg_common::clock::Clock;
-
 fn timed<G>(strategy: WatermarkStrategy<G>) -> WatermarkStrategy<G, impl TimestampAssigner<Happening>> {
     strategy.timestamps(|record: &Happening| record.1)
 }
@@ -166,7 +161,11 @@ fn timestamps_of_the_source_are_kept_and_watermarks_from_before_end_here() {
     bench.link.watermark(MAX_WATERMARK).unwrap();
     bench.link.finish().unwrap();
     bench.pass(3 * INTERVAL);
-    assert_eq!(bench.log.take(), [Watermark(MAX_WATERMARK)], "the last one, and nothing behind it");
+    assert_eq!(
+        bench.log.take(),
+        [Watermark(MAX_WATERMARK), Seen::End],
+        "the last one, and nothing behind it"
+    );
 }
 
 #[test]
@@ -356,17 +355,14 @@ struct SourceBench {
 }
 
 impl SourceBench {
-    fn new<A>(
-        splits: &[&'static str],
-        strategy: WatermarkStrategy<crate::time::BoundedOutOfOrderness, A>,
-    ) -> Self
+    fn new<A>(splits: &[&'static str], strategy: WatermarkStrategy<BoundedOutOfOrderness, A>) -> Self
     where
         A: TimestampAssigner<Happening>,
     {
         Self::of(Scripted { splits: splits.to_vec(), ..Scripted::default() }, strategy)
     }
 
-    fn of<A>(script: Scripted, strategy: WatermarkStrategy<crate::time::BoundedOutOfOrderness, A>) -> Self
+    fn of<A>(script: Scripted, strategy: WatermarkStrategy<BoundedOutOfOrderness, A>) -> Self
     where
         A: TimestampAssigner<Happening>,
     {
@@ -409,7 +405,29 @@ fn behind_a_source_each_split_has_its_own_time() {
     let seen = bench.second((vec![("a", vec![('5', 1_000)])], vec!["a"]));
     assert_eq!(watermarks_of(&seen), [Watermark(999), Status(Idle)]);
     bench.head.finish().unwrap();
-    assert_eq!(bench.log.take(), [Status(Active), Watermark(MAX_WATERMARK)]);
+    assert_eq!(bench.log.take(), [Status(Active), Watermark(MAX_WATERMARK), Seen::End]);
+}
+
+#[test]
+fn the_end_of_a_bounded_input_is_the_end_of_time_once_in_each_attempt() {
+    let source = super::super::source(super::super::CollectionSource::new([('a', 1i64), ('b', 2)]));
+    let mut restored = Vec::new();
+    for expected in [vec![Record('a', None), Record('b', None)], vec![]] {
+        let log = Log::default();
+        let setup = Setup { restored: restored.clone(), ..Setup::default() };
+        let next = AnyLink::new::<Happening>(Box::new(log.clone()));
+        let mut head = source.build(&mut setup.operator_context(), next).unwrap();
+        while head.poll().unwrap() != Polled::EndOfInput {}
+        head.finish().unwrap();
+        let end = [Watermark(MAX_WATERMARK), Seen::End];
+        assert_eq!(log.take(), expected.into_iter().chain(end).collect::<Vec<_>>());
+        // Behind the end, as that of the final checkpoint.
+        let barrier = Barrier { id: 1, timestamp_ms: 0, is_final: true, is_savepoint: false };
+        let mut snapshot = SnapshotBuilder::default();
+        head.snapshot(barrier, &mut snapshot).unwrap();
+        restored = snapshot.build().operators.into_values().collect();
+        assert!(log.take().is_empty());
+    }
 }
 
 #[test]
@@ -445,111 +463,5 @@ fn idle_shard_example_with_time_per_shard() {
     assert_eq!(told, expected);
 }
 
-/// The operators of eight subtasks, one gate behind them.
-fn shards<A>(
-    strategy: &WatermarkStrategy<crate::time::BoundedOutOfOrderness, A>,
-) -> (Arc<ManualClock>, Vec<Box<dyn Link<Happening>>>, InputGate<Happening>)
-where
-    A: TimestampAssigner<Happening>,
-{
-    let clock = Arc::new(ManualClock::new(0));
-    let mut receivers = Vec::new();
-    let subtasks = (0..8).map(|from| {
-        let (sender, receiver) = local_channel::<Happening>(ChannelId { edge: 0, from, to: 0 });
-        receivers.push(receiver);
-        let next = AnyLink::new::<Happening>(Box::new(Output::new(Box::new(Forward), vec![sender])));
-        let setup = Setup { clock: clock.clone(), ..Setup::default() }.subtask(from, 8);
-        let factory = watermarks::<Happening, _, A>(strategy.clone());
-        factory.build(&mut setup.operator_context(), Some(next)).unwrap().typed().unwrap()
-    });
-    let subtasks = subtasks.collect();
-    (clock, subtasks, InputGate::new(receivers, CheckpointMode::ExactlyOnce, TaskParker::new().waker()))
-}
-
-/// The eight events in the order in which they are read, with their subtasks.
-const READ: [(usize, Happening); 8] = [
-    (0, ('6', 1_648_030_822_428)),
-    (6, ('4', 1_648_030_809_282)),
-    (2, ('3', 1_648_030_797_697)),
-    (2, ('5', 1_648_030_810_871)),
-    (7, ('7', 1_648_030_834_105)),
-    (0, ('1', 1_648_030_794_441)),
-    (0, ('2', 1_648_030_796_122)),
-    (0, ('8', 1_648_030_887_171)),
-];
-
-/// Reads an event in each of the first seconds, then nothing. What the gate tells of time, and in which second.
-fn run_shards<A>(
-    strategy: &WatermarkStrategy<crate::time::BoundedOutOfOrderness, A>,
-    more: &[(u64, usize, Happening)],
-) -> Vec<(u64, Merged)>
-where
-    A: TimestampAssigner<Happening>,
-{
-    let (clock, mut subtasks, mut gate) = shards(strategy);
-    let first = READ.iter().enumerate().map(|(second, (subtask, event))| (second as u64, *subtask, *event));
-    let events: Vec<_> = first.chain(more.iter().copied()).collect();
-    let mut told = Vec::new();
-    for second in 0..60 {
-        for (_, subtask, event) in events.iter().filter(|(at, ..)| *at == second) {
-            subtasks[*subtask].process(&mut Batch::from(vec![*event])).unwrap();
-        }
-        subtasks.iter_mut().for_each(|subtask| assert_eq!(subtask.flush(true), Ok(Flushed::All)));
-        loop {
-            match gate.poll().unwrap() {
-                Input::Batch(_) => {}
-                Input::Time(merged) => told.push((second, merged)),
-                Input::Idle => break,
-                other => panic!("{other:?}"),
-            }
-        }
-        clock.advance(Duration::from_secs(1));
-    }
-    told
-}
-
-fn idle_after_15_s<G>(
-    strategy: WatermarkStrategy<G>,
-) -> WatermarkStrategy<G, impl TimestampAssigner<Happening>> {
-    timed(strategy).with_idleness(Duration::from_secs(15))
-}
-
-fn rises(watermark: i64) -> Merged {
-    Merged { watermark: Some(watermark), status: None }
-}
-
-fn is(status: WatermarkStatus) -> Merged {
-    Merged { watermark: None, status: Some(status) }
-}
-
-#[test]
-fn idle_shard_example_rises_as_its_subtasks_become_idle() {
-    let expected = [
-        // Subtasks 1, 3, 4 and 5 never had an event.
-        (15, rises(1_648_030_809_281)),
-        (16, rises(1_648_030_810_870)),
-        (18, rises(1_648_030_834_104)),
-        (19, rises(1_648_030_887_170)),
-        (22, is(Idle)),
-    ];
-    let strategy = idle_after_15_s(WatermarkStrategy::for_monotonous_timestamps());
-    assert_eq!(run_shards(&strategy, &[]), expected);
-    // Event 9 closes the last session.
-    let told = run_shards(&strategy, &[(30, 0, ('9', 1_648_030_897_172))]);
-    assert_eq!(told[..5], expected);
-    assert_eq!(told[5..], [(30, is(Active)), (30, rises(1_648_030_897_171)), (45, is(Idle))]);
-}
-
-#[test]
-fn idle_shard_example_with_bounded_out_of_orderness_ends_30_s_earlier() {
-    let strategy = WatermarkStrategy::for_bounded_out_of_orderness(Duration::from_secs(30));
-    let told = run_shards(&idle_after_15_s(strategy), &[]);
-    let last = told.iter().filter_map(|(_, merged)| merged.watermark).next_back();
-    assert_eq!(last, Some(1_648_030_857_170));
-}
-
-#[test]
-fn idle_shard_example_without_idleness_has_no_watermark() {
-    let told = run_shards(&timed(WatermarkStrategy::for_monotonous_timestamps()), &[]);
-    assert_eq!(told, []);
-}
+#[path = "idle_shard_tests.rs"]
+mod idle_shards;

@@ -205,8 +205,9 @@ fn model(inputs: usize, said: &[(usize, Say)]) -> Vec<(Timestamp, WatermarkStatu
         };
         let has_ended = |input: &usize| of(*input).any(|say| matches!(say, End | W(MAX_WATERMARK)));
         let is_active = |input: &usize| {
-            let last =
-                of(*input).filter_map(|say| if let S(status) = say { Some(status) } else { None }).last();
+            let last = of(*input)
+                .filter_map(|say| if let S(status) = say { Some(status) } else { None })
+                .next_back();
             last != Some(Idle)
         };
         let open: Vec<usize> = (0..inputs).filter(|input| !has_ended(input)).collect();

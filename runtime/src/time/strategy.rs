@@ -92,11 +92,17 @@ impl<G, A> WatermarkStrategy<G, A> {
 
     /// Counts a split, or a subtask, as idle from which no record has come for so long, so that nobody waits for its watermark: by the
     /// clock, from the start of the task on, and without the time in which the task could not go on because its output was full. The
-    /// next record makes it active at once.
+    /// next record makes it active at once. The time must be above zero.
     #[must_use]
     pub fn with_idleness(mut self, timeout: Duration) -> Self {
         self.idleness = Some(timeout);
         self
+    }
+
+    /// The time that was set by [`with_idleness`](Self::with_idleness).
+    #[must_use]
+    pub fn idleness(&self) -> Option<Duration> {
+        self.idleness
     }
 }
 

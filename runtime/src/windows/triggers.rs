@@ -193,6 +193,10 @@ impl<T> Trigger<T> for CountTrigger {
 type NextFire = Option<Timestamp>;
 
 fn next_fire(after: Timestamp, interval_ms: i64, context: &TriggerContext<'_>) -> Timestamp {
+    if context.window().max_timestamp() == Timestamp::MAX && context.current_watermark() == Timestamp::MAX {
+        // The last watermark in a window that never ends: once more, and not for ever.
+        return Timestamp::MAX;
+    }
     after.saturating_add(interval_ms).min(context.window().max_timestamp())
 }
 
