@@ -4,6 +4,8 @@
 //! vertices. The graph is data: it is made by the SDK, checked here, and its fingerprint tells whether two processes
 //! run the same job.
 
+mod regions;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -14,6 +16,8 @@ use crate::id::{ChannelId, EdgeId, OperatorId, SubtaskId, VertexId};
 use crate::limits::MAX_PARALLELISM;
 use crate::schema::Schema;
 use crate::ttl::StateTtl;
+
+pub use regions::Regions;
 
 /// The version of the graph's form and of the protocol between a job's binary and the cluster.
 pub const PROTOCOL_VERSION: u32 = 1;

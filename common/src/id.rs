@@ -88,6 +88,9 @@ pub type CheckpointId = u64;
 /// The number of a vertex in its [`JobGraph`](crate::graph::JobGraph): its position.
 pub type VertexId = u32;
 
+/// The number of a region in its [`Regions`](crate::graph::Regions): subtasks that are restarted together.
+pub type RegionId = u32;
+
 /// The number of an edge in its [`JobGraph`](crate::graph::JobGraph): its position.
 pub type EdgeId = u32;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::ChannelId;
+use thalweg_common::id::{ChannelId, RegionId};
 use thalweg_common::record::Record;
 
 use crate::erased::{AnyLink, AnyReceiver, AnySender};
@@ -88,7 +88,12 @@ pub(crate) trait Operations: Send + Sync {
     fn local_channel(&self, id: ChannelId) -> (AnySender, AnyReceiver);
 
     /// The receiving end of a channel from another process.
-    fn register(&self, server: &ExchangeServer, id: ChannelId) -> Result<AnyReceiver, Failure>;
+    fn register(
+        &self,
+        server: &ExchangeServer,
+        region: RegionId,
+        id: ChannelId,
+    ) -> Result<AnyReceiver, Failure>;
 
     /// Opens a channel to another process.
     fn open(&self, client: ExchangeClient, address: String, open: OpenChannel) -> Opening;
@@ -155,8 +160,13 @@ impl<T: Record> Operations for Of<T> {
         (AnySender::new(sender), AnyReceiver::new(receiver))
     }
 
-    fn register(&self, server: &ExchangeServer, id: ChannelId) -> Result<AnyReceiver, Failure> {
-        server.register::<T>(id).map(AnyReceiver::new)
+    fn register(
+        &self,
+        server: &ExchangeServer,
+        region: RegionId,
+        id: ChannelId,
+    ) -> Result<AnyReceiver, Failure> {
+        server.register::<T>(region, id).map(AnyReceiver::new)
     }
 
     fn open(&self, client: ExchangeClient, address: String, open: OpenChannel) -> Opening {

@@ -159,7 +159,7 @@ async fn random_frames_fail_their_channel_and_no_other() {
     // A jump in the sequence now and then; else the frames count as they should.
     let frames = proptest::collection::vec((0u64..10, messages(), any::<u64>()), 0..6);
     for (to, frames) in (0u32..).zip(samples(1, CHANNELS, &frames)) {
-        let receiver = pair.server.register::<Record>(channel(to)).unwrap();
+        let receiver = pair.server.register::<Record>(0, channel(to)).unwrap();
         let mut sequence = 0;
         let number = |(jump, message, backlog)| {
             sequence += if jump == 0 { 2 } else { 1 };
@@ -206,7 +206,7 @@ async fn each_kind_of_damage_has_its_message() {
         (vec![frame(1, data(vec![0; 4])), frame(2, frame::Message::Event(vec![77].into()))], "cannot decode"),
     ];
     for (to, (frames, reason)) in (0u32..).zip(table) {
-        let receiver = pair.server.register::<Record>(channel(to)).unwrap();
+        let receiver = pair.server.register::<Record>(0, channel(to)).unwrap();
         let (_, result) = tokio::join!(
             attack(connection.clone(), to, frames, false),
             on_thread(&pair.scope, move || receive_all(receiver)),

@@ -32,6 +32,7 @@ struct RawSender {
 fn open_frame(to: u32) -> Frame {
     let open = v1::OpenChannel {
         job_id: JOB.0.to_be_bytes().to_vec().into(),
+        region: 0,
         attempt: ATTEMPT,
         edge: channel(to).edge,
         from: channel(to).from,
@@ -98,7 +99,7 @@ async fn a_broken_protocol_fails_one_channel_and_no_other() {
     ];
     for (to, (frames, reason)) in (0u32..).zip(table) {
         // Kept until the channel has failed; a receiver that nobody reads.
-        let receiver = pair.server.register::<u64>(channel(to)).unwrap();
+        let receiver = pair.server.register::<u64>(0, channel(to)).unwrap();
         let mut sender = RawSender::open(connection.clone(), open_frame(to)).await.unwrap();
         for frame in frames {
             sender.frames.send(frame).await.unwrap();
@@ -120,7 +121,7 @@ async fn a_broken_protocol_fails_one_channel_and_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_batch_fails_the_reading_task_and_its_sender_hears_of_it() {
     let pair = Pair::start(ExchangeSettings::default()).await;
-    let receiver = pair.server.register::<u64>(channel(0)).unwrap();
+    let receiver = pair.server.register::<u64>(0, channel(0)).unwrap();
     let mut sender = RawSender::open(connect(&pair).await, open_frame(0)).await.unwrap();
     sender.frames.send(data(1, vec![1, 0, 0, 0, 5])).await.unwrap();
     let failure = on_thread(&pair.scope, move || receive_all(receiver)).await.unwrap_err();

@@ -171,8 +171,8 @@ async fn a_fast_sender_waits_for_its_receiver() {
         opened = &mut opening => panic!("{opened:?}"),
         (sender, _receiver) = pair.channel::<u64>(0) => drop(sender),
     }
-    pair.server.start_attempt(JOB, ATTEMPT + 1).unwrap();
-    let receiver = pair.server.register(channel(0)).unwrap();
+    pair.server.start_attempt(JOB, 0, ATTEMPT + 1).unwrap();
+    let receiver = pair.server.register(0, channel(0)).unwrap();
     let mut sender = opening.await.unwrap();
     sender.send_event(Event::EndOfInput).unwrap();
     assert_eq!(on_thread(&pair.scope, move || receive_all::<u64>(receiver)).await, Ok(vec![]));
@@ -193,7 +193,7 @@ async fn stale_attempts_and_strangers_are_refused() {
         assert!(failure.message.contains(reason), "{failure}");
         assert!(failure.message.contains(&open.channel.to_string()), "{failure}");
     }
-    pair.server.end_attempt(JOB, ATTEMPT);
+    pair.server.end_attempt(JOB, 0, ATTEMPT);
     let failure = pair.client.open::<u64>(&pair.address(), open(1)).await.unwrap_err();
     assert!(failure.message.contains("stale attempt"), "{failure}");
     pair.shutdown().await;
@@ -203,7 +203,7 @@ async fn stale_attempts_and_strangers_are_refused() {
 async fn a_new_attempt_closes_the_channels_of_the_old_one() {
     let pair = Pair::start(ExchangeSettings::default()).await;
     let (sender, receiver) = pair.channel::<u64>(0).await;
-    pair.server.start_attempt(JOB, ATTEMPT + 1).unwrap();
+    pair.server.start_attempt(JOB, 0, ATTEMPT + 1).unwrap();
     let received = on_thread(&pair.scope, move || receive_all::<u64>(receiver));
     let (received, sent) = tokio::join!(received, on_thread(&pair.scope, || send_until_failure(sender)));
     for failure in [received.unwrap_err(), sent] {
@@ -284,7 +284,7 @@ async fn a_lost_connection_fails_both_ends_and_the_next_attempt_connects_anew() 
     let pair = Pair::start(SMALL).await;
     let wire = TaskScope::new("wire");
     let address = proxy(pair.address(), &wire).await;
-    let receiver = pair.server.register::<u64>(channel(0)).unwrap();
+    let receiver = pair.server.register::<u64>(0, channel(0)).unwrap();
     let sender = pair.client.open::<u64>(&address, open(0)).await.unwrap();
     let received = on_thread(&pair.scope, move || {
         let (mut gate, mut parker) = gate(receiver);
@@ -302,8 +302,8 @@ async fn a_lost_connection_fails_both_ends_and_the_next_attempt_connects_anew() 
         assert!(failure.message.contains(&channel(0).to_string()), "{failure}");
     }
 
-    pair.server.start_attempt(JOB, ATTEMPT + 1).unwrap();
-    let receiver = pair.server.register::<u64>(channel(0)).unwrap();
+    pair.server.start_attempt(JOB, 0, ATTEMPT + 1).unwrap();
+    let receiver = pair.server.register::<u64>(0, channel(0)).unwrap();
     let retry = OpenChannel { attempt: ATTEMPT + 1, ..open(0) };
     let mut sender = pair.client.open::<u64>(&pair.address(), retry).await.unwrap();
     sender.send_event(Event::EndOfInput).unwrap();
@@ -329,7 +329,7 @@ async fn stopping_the_client_fails_its_senders_at_once() {
     let pair = Pair::start(SMALL).await;
     let worker = TaskScope::new("worker");
     let client = ExchangeClient::new(SMALL, &worker);
-    let _receiver = pair.server.register::<u64>(channel(0)).unwrap();
+    let _receiver = pair.server.register::<u64>(0, channel(0)).unwrap();
     let sender = client.open::<u64>(&pair.address(), open(0)).await.unwrap();
     let blocked = on_thread(&pair.scope, || send_until_failure(sender));
     worker.shutdown(DEADLINE).await.unwrap();
@@ -347,7 +347,7 @@ async fn many_channels_share_one_connection() {
     // The proxy takes a single connection.
     let address = proxy(pair.address(), &wire).await;
     let receivers: Vec<_> =
-        (0..CHANNELS).map(|to| pair.server.register::<u64>(channel(to)).unwrap()).collect();
+        (0..CHANNELS).map(|to| pair.server.register::<u64>(0, channel(to)).unwrap()).collect();
     let opening = (0..CHANNELS).map(|to| pair.client.open::<u64>(&address, open(to)));
     let senders = futures_util::future::try_join_all(opening).await.unwrap();
     let sending = on_thread(&pair.scope, move || {

@@ -2,12 +2,12 @@
 //!
 //! What is merely passed on (a deployment, an acknowledgement) stays the message it was, in a field named `relay`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, JobId, SubtaskId, Term, WorkerId};
+use thalweg_common::id::{Attempt, JobId, RegionId, SubtaskId, Term, WorkerId};
 use thalweg_common::status::TaskStatus;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::{Malformed, WireId, failure, required, subtask, task_status};
@@ -39,9 +39,9 @@ pub(crate) enum Order {
     /// A worker with this binary may be wanted soon.
     Prefetch { binary: BlobHash, size_bytes: u64 },
     /// These tasks shall run.
-    Deploy { job: JobId, attempt: Attempt, tasks: Vec<SubtaskId>, relay: v1::DeployTasks },
-    /// The tasks of this attempt and of all before it shall end.
-    Cancel { job: JobId, attempt: Attempt },
+    Deploy { job: JobId, attempt: Attempt, tasks: BTreeMap<SubtaskId, RegionId>, relay: v1::DeployTasks },
+    /// The tasks of this attempt and of all before it shall end in these regions, or in all if there are none.
+    Cancel { job: JobId, attempt: Attempt, regions: BTreeSet<RegionId> },
     /// Something about a checkpoint, for the worker.
     Checkpoint { job: JobId, attempt: Attempt, relay: Command },
     /// The job has ended.
@@ -85,6 +85,7 @@ impl TryFrom<v1::JobManagerMessage> for LeaderMessage {
             FromLeader::CancelTasks(cancel) => Order::Cancel {
                 job: JobId::from_wire("cancel_tasks.job_id", &cancel.job_id)?,
                 attempt: cancel.attempt,
+                regions: cancel.regions.into_iter().collect(),
             },
             FromLeader::TriggerCheckpoint(relay) => Order::Checkpoint {
                 job: JobId::from_wire("trigger_checkpoint.job_id", &relay.job_id)?,
@@ -124,8 +125,8 @@ fn deploy(relay: v1::DeployTasks) -> Result<Order, Malformed> {
     let tasks = relay
         .tasks
         .iter()
-        .map(|task| subtask("deploy_tasks.tasks.subtask", task.subtask))
-        .collect::<Result<_, _>>()?;
+        .map(|task| Ok((subtask("deploy_tasks.tasks.subtask", task.subtask)?, task.region)))
+        .collect::<Result<_, Malformed>>()?;
     Ok(Order::Deploy { job, attempt: relay.attempt, tasks, relay })
 }
 
@@ -163,8 +164,8 @@ pub(crate) enum Report {
     Status { attempt: Attempt, subtask: SubtaskId, status: TaskStatus, relay: v1::TaskStatusChanged },
     /// Something about a checkpoint, for the leader.
     Checkpoint { attempt: Attempt, relay: ToLeader },
-    /// All tasks of this attempt and of all before it have ended.
-    Stopped { attempt: Attempt },
+    /// All tasks of this attempt and of all before it have ended in these regions, or in all if there are none.
+    Stopped { attempt: Attempt, regions: BTreeSet<RegionId> },
     /// What its tasks have done so far.
     Counters { attempt: Attempt, tasks: BTreeMap<SubtaskId, v1::TaskCounters> },
     /// It cannot go on and exits.
@@ -189,7 +190,9 @@ impl TryFrom<v1::WorkerMessage> for Report {
             FromWorker::CheckpointDeclined(relay) => {
                 Self::Checkpoint { attempt: relay.attempt, relay: ToLeader::CheckpointDeclined(relay) }
             }
-            FromWorker::TasksStopped(stopped) => Self::Stopped { attempt: stopped.attempt },
+            FromWorker::TasksStopped(stopped) => {
+                Self::Stopped { attempt: stopped.attempt, regions: stopped.regions.into_iter().collect() }
+            }
             FromWorker::Counters(counters) => {
                 let tasks = counters
                     .tasks

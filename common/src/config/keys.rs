@@ -421,6 +421,10 @@ keys! {
 
     /// Whether a job waits for all its slots, or runs at a lower parallelism with those that are there and is scaled up when more come.
     SCHEDULER: "jobmanager.scheduler", ValueKind::Choice(&[&["default", "ng"], &["adaptive"]]), default "default";
+    /// What a failure restarts: the tasks that exchange records with those that failed, or all of the job. With the adaptive scheduler
+    /// it is always all.
+    FAILOVER_STRATEGY: "jobmanager.execution.failover-strategy",
+        ValueKind::Choice(&[&["region"], &["full"]]), default "region";
     /// With the adaptive scheduler: a job that waits longer for slots to run at all fails.
     ADAPTIVE_RESOURCE_WAIT: "jobmanager.adaptive-scheduler.resource-wait-timeout", DURATION, default "5 min";
     /// With the adaptive scheduler: so long the number of slots must stay the same before a job takes fewer than it wants, or more

@@ -23,13 +23,13 @@ pub enum Command {
     Noop,
     /// Accepts a job, in state CREATED. Its binary is checked and stored.
     SubmitJob(SubmitJob),
-    /// Starts the next execution attempt of a job that is CREATED or RESTARTING.
+    /// Starts the next execution attempt of a job that is CREATED or RESTARTING, or of some of its regions.
     StartAttempt {
         /// The job.
         job_id: JobId,
         /// The present attempt plus one.
         attempt: Attempt,
-        /// Where each subtask runs.
+        /// Where each subtask runs that it starts. All others go on where they are, in the attempts in which they are.
         placement: Placement,
         /// The checkpoint that it is restored from.
         restored: Option<CheckpointId>,

@@ -242,11 +242,13 @@ pub struct JobRecord {
     pub status: JobStatus,
     /// Why it is in its state.
     pub reason: String,
-    /// The present execution attempt; 0 before the first.
+    /// The newest execution attempt; 0 before the first.
     pub attempt: Attempt,
-    /// Where the present attempt runs, or the last one ran.
+    /// Where each subtask runs, or ran last.
     pub placement: Placement,
-    /// The checkpoint that the present attempt was restored from.
+    /// The attempt that started each of them: the newest one, unless only other regions were restarted since.
+    pub attempts: BTreeMap<SubtaskId, Attempt>,
+    /// The checkpoint that the newest attempt was restored from.
     pub restored: Option<CheckpointId>,
     /// What the restart strategy remembers.
     pub restarts: RestartRecord,
@@ -300,6 +302,25 @@ impl JobRecord {
         while self.failures.len() > MAX_JOB_FAILURES {
             self.failures.pop_front();
         }
+    }
+
+    /// Whether exactly these subtasks were started by this attempt, in these places.
+    pub(super) fn was_started(&self, attempt: Attempt, placement: &Placement) -> bool {
+        let of_attempt = self.attempts.iter().filter(|(_, started_by)| **started_by == attempt);
+        let places = of_attempt.map(|(subtask, _)| (subtask, self.placement.get(subtask)));
+        places.eq(placement.iter().map(|(subtask, slot)| (subtask, Some(slot))))
+    }
+
+    /// Starts an attempt of these subtasks.
+    pub(super) fn start(&mut self, attempt: Attempt, placement: Placement, restored: Option<CheckpointId>) {
+        self.attempt = attempt;
+        self.restored = restored;
+        // The graph may be another one since the last attempt.
+        let subtasks: BTreeSet<_> = self.graph.subtasks().collect();
+        self.placement.retain(|subtask, _| subtasks.contains(subtask));
+        self.attempts.retain(|subtask, _| subtasks.contains(subtask));
+        self.attempts.extend(placement.keys().map(|subtask| (*subtask, attempt)));
+        self.placement.extend(placement);
     }
 
     /// Keeps a checkpoint that has completed. All older ones that are in progress are over with it.

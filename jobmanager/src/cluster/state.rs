@@ -122,16 +122,14 @@ impl ClusterState {
         if !matches!(job.status, JobStatus::Created | JobStatus::Restarting) {
             return Err(Refusal::NotNow { job_id, status: job.status, operation: Operation::StartAttempt });
         }
-        if attempt == job.attempt && placement == job.placement && restored == job.restored {
+        if attempt == job.attempt && restored == job.restored && job.was_started(attempt, &placement) {
             return Ok(Outcome::Ok);
         }
         if Some(attempt) != job.attempt.checked_add(1) {
             return Err(Refusal::StaleAttempt { job_id, given: attempt, present: job.attempt });
         }
         job.drop_checkpoints_in_progress();
-        job.attempt = attempt;
-        job.placement = placement;
-        job.restored = restored;
+        job.start(attempt, placement, restored);
         Ok(Outcome::Ok)
     }
 
@@ -304,6 +302,7 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         reason: String::new(),
         attempt: 0,
         placement: Placement::new(),
+        attempts: BTreeMap::new(),
         restored: None,
         restarts: RestartRecord::default(),
         last_checkpoint_id: submit.base.as_ref().map_or(0, |base| base.id),

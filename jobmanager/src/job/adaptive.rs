@@ -62,7 +62,12 @@ impl JobCore {
     }
 
     fn waits_in_vain(&mut self, reason: Option<String>, offers: &[Offer], out: &mut Vec<Action>) {
-        let mut text = match crate::scheduler::place::place(&self.spec.graph, offers, &self.last_placement) {
+        let mut text = match crate::scheduler::place::place(
+            &self.spec.graph,
+            offers,
+            &self.last_placement,
+            &self.execution.placement(),
+        ) {
             Err(shortage) => shortage.to_string(),
             Ok(_) => "waiting a moment for more slots".to_string(),
         };

@@ -1,12 +1,14 @@
 //! A new leader takes over a job: what runs goes on, what was being stopped is stopped, what waited is started.
 
+use std::collections::BTreeSet;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 use super::message::{Action, Message, Now, Report};
 use super::{JobCore, Next, Phase, Suspect};
-use crate::cluster::Command;
+use crate::cluster::{Command, CompletedCheckpoint};
 use crate::scheduler::restart;
 
 /// How long a new leader waits for task managers to register before it places jobs that have no tasks, so that the first
@@ -42,7 +44,8 @@ impl JobCore {
 
     /// Carries on what an earlier leader began: tasks are stopped as their task managers register.
     fn carry_on(&mut self, next: Next, deadline_ms: u64) {
-        let waiting = self.execution.members.keys().cloned().collect();
+        let regions = self.spec.regions.all();
+        let waiting = self.execution.members.keys().map(|name| (name.clone(), regions.clone())).collect();
         self.phase = Phase::Stopping { next, waiting, deadline_ms };
     }
 
@@ -62,13 +65,13 @@ impl JobCore {
         match &mut self.phase {
             Phase::Adopting { .. } if is_member => self.adopt_tasks(task_manager, report, now, out),
             Phase::Stopping { waiting, .. } if live => {
-                waiting.insert(task_manager.clone());
+                waiting.insert(task_manager.clone(), self.spec.regions.all());
                 self.execution.members.entry(task_manager.clone()).or_default().connected = true;
-                let (attempt, deadline) = (self.execution.attempt, self.stop_deadline(now));
+                let deadline = self.stop_deadline(now);
                 if let Phase::Stopping { deadline_ms, .. } = &mut self.phase {
                     *deadline_ms = deadline.max(*deadline_ms);
                 }
-                out.push(Action::Send { task_manager, message: Message::CancelTasks { attempt } });
+                out.push(self.cancel_all_on(task_manager));
             }
             Phase::Stopping { waiting, .. } => {
                 waiting.remove(&task_manager);
@@ -84,33 +87,41 @@ impl JobCore {
             }
             // Tasks that no present attempt knows.
             _ => {
-                if let Some(report) = report.filter(Report::is_live) {
-                    let message = Message::CancelTasks { attempt: report.attempt };
-                    out.push(Action::Send { task_manager, message });
+                if live {
+                    out.push(self.cancel_all_on(task_manager));
                 }
             }
         }
+    }
+
+    /// Ends tasks of which some may not be known: of whatever attempt, in all regions.
+    fn cancel_all_on(&self, task_manager: TaskManagerId) -> Action {
+        let message = Message::CancelTasks { attempt: self.logged, regions: BTreeSet::new() };
+        Action::Send { task_manager, message }
     }
 
     /// Takes over the tasks of one task manager, all of which must still run.
     fn adopt_tasks(
         &mut self,
         task_manager: TaskManagerId,
-        report: Option<Report>,
+        mut report: Option<Report>,
         now: Now,
         out: &mut Vec<Action>,
     ) {
         if let Some(member) = self.execution.members.get_mut(&task_manager) {
             member.connected = true;
         }
-        let attempt = self.execution.attempt;
-        let Some(report) = report.filter(|report| report.attempt == attempt) else {
+        if let Some(report) = &mut report {
+            // Of older attempts nothing counts.
+            report.tasks.retain(|subtask, (attempt, _)| *attempt == self.execution.attempt_of(*subtask));
+        }
+        let Some(report) = report.filter(|report| !report.tasks.is_empty()) else {
             let failure =
                 Failure::external(format!("task manager {task_manager} does not run its tasks any more"));
             return self.suspect(failure, None, task_manager, now);
         };
         let may_finish = self.may_finish();
-        let runs = |status: &TaskStatus| match status {
+        let runs = |(_, status): &(_, TaskStatus)| match status {
             TaskStatus::Running | TaskStatus::Drained => true,
             TaskStatus::Finished => may_finish,
             _ => false,
@@ -118,13 +129,13 @@ impl JobCore {
         let expected: Vec<_> = self.execution.tasks_on(&task_manager).collect();
         for subtask in expected {
             match report.tasks.get(&subtask).filter(|status| runs(status)) {
-                Some(status) => {
+                Some((_, status)) => {
                     if let Some(task) = self.execution.tasks.get_mut(&subtask) {
                         task.status = *status;
                     }
                 }
                 None => {
-                    let state = report.tasks.get(&subtask).map_or("gone", |status| status.name());
+                    let state = report.tasks.get(&subtask).map_or("gone", |(_, status)| status.name());
                     let failure =
                         Failure::external(format!("the task was {state} when the new leader took over"));
                     return self.suspect(failure, Some(subtask), task_manager, now);
@@ -166,10 +177,15 @@ impl JobCore {
         }
         self.start_coordinator(now);
         // The earlier leader may have gone before it told anybody.
-        if let Some(latest) = self.retained.back().filter(|latest| latest.attempt == attempt) {
-            let message =
-                Message::CheckpointCompleted { attempt, checkpoint_id: latest.id, is_final: latest.is_final };
-            self.send_to_all(&message, out);
+        if let Some(latest) = self.retained.back() {
+            // Regions that were restarted since have restored it, or an older one.
+            let CompletedCheckpoint { id: checkpoint_id, is_final, attempt: taken_in, .. } = *latest;
+            for task_manager in self.execution.connected() {
+                if self.execution.tasks_on(task_manager).any(|it| self.execution.attempt_of(it) <= taken_in) {
+                    let message = Message::CheckpointCompleted { attempt: taken_in, checkpoint_id, is_final };
+                    out.push(Action::Send { task_manager: task_manager.clone(), message });
+                }
+            }
         }
         if let Some(checkpoint_id) = self.stopped_with_savepoint() {
             let message = Message::CheckpointCompleted { attempt, checkpoint_id, is_final: true };
@@ -187,7 +203,8 @@ impl JobCore {
         if let Phase::Adopting { suspect, .. } = &mut self.phase
             && let Some(Suspect { failure, subtask, task_manager }) = suspect.take()
         {
-            return self.fail(failure, subtask, &task_manager.0, now, out);
+            let all = self.spec.regions.all();
+            return self.fail(failure, subtask, &task_manager.0, all, now, out);
         }
         let missing: Vec<_> = self
             .execution
@@ -202,6 +219,6 @@ impl JobCore {
             self.spec.patience.adoption_ms
         ));
         let first = missing.first().cloned().unwrap_or_default();
-        self.fail(failure, None, &first, now, out);
+        self.fail(failure, None, &first, self.spec.regions.all(), now, out);
     }
 }

@@ -1,4 +1,4 @@
-//! One execution attempt: which task managers take part, and the states of its tasks.
+//! What runs of a job: which task managers take part, and the states of its tasks, each with the attempt that started it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,30 +6,34 @@ use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
 use thalweg_common::status::TaskStatus;
 
 use super::message::Worker;
-use crate::cluster::{Placement, Slot};
+use crate::cluster::{JobRecord, Placement, Slot};
 
 /// A task manager that takes part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Member {
     /// Whether this leader has a connection to it.
     pub(crate) connected: bool,
-    /// Its worker, once it is ready.
+    /// Its worker, as last heard of.
     pub(crate) worker: Option<Worker>,
+    /// Whether it was asked for a worker and has not said that it is ready.
+    pub(crate) is_awaited: bool,
 }
 
-/// A task of the attempt.
+/// A task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Task {
+    /// The attempt that started it.
+    pub(crate) attempt: Attempt,
     /// Where it runs.
     pub(crate) slot: Slot,
     /// As last reported.
     pub(crate) status: TaskStatus,
 }
 
-/// The present attempt, or the last one.
+/// What runs, or ran last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Execution {
-    /// Its number; 0 before the first.
+    /// The newest attempt; 0 before the first.
     pub(crate) attempt: Attempt,
     /// The checkpoint that it is restored from.
     pub(crate) restored: Option<CheckpointId>,
@@ -40,28 +44,56 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// An attempt that has slots and nothing more; `connected` to all its task managers or, after a change of the
-    /// leader, to none yet.
-    pub(crate) fn new(
-        attempt: Attempt,
-        restored: Option<CheckpointId>,
-        placement: &Placement,
-        connected: bool,
-    ) -> Self {
-        let task = |slot: &Slot| Task { slot: slot.clone(), status: TaskStatus::Scheduled };
-        let names: BTreeSet<_> = placement.values().map(|slot| slot.task_manager.clone()).collect();
+    /// As the log knows it, without a connection to anybody yet.
+    pub(crate) fn of(record: &JobRecord) -> Self {
+        let started_by =
+            |subtask: &SubtaskId| record.attempts.get(subtask).copied().unwrap_or(record.attempt);
+        let task = |(subtask, slot): (&SubtaskId, &Slot)| {
+            let (attempt, slot) = (started_by(subtask), slot.clone());
+            (*subtask, Task { attempt, slot, status: TaskStatus::Scheduled })
+        };
+        let names: BTreeSet<_> = record.placement.values().map(|slot| slot.task_manager.clone()).collect();
         Self {
-            attempt,
-            restored,
-            members: names.into_iter().map(|name| (name, Member { connected, worker: None })).collect(),
-            tasks: placement.iter().map(|(subtask, slot)| (*subtask, task(slot))).collect(),
+            attempt: record.attempt,
+            restored: record.restored,
+            members: names.into_iter().map(|name| (name, Member::default())).collect(),
+            tasks: record.placement.iter().map(task).collect(),
         }
     }
 
-    /// Nothing of it runs any more and its slots are given back: only its number remains.
-    pub(crate) fn release(&mut self) {
-        self.members.clear();
-        self.tasks.clear();
+    /// An attempt has slots for these tasks and nothing more.
+    pub(crate) fn start(&mut self, attempt: Attempt, restored: Option<CheckpointId>, placement: &Placement) {
+        self.attempt = attempt;
+        self.restored = restored;
+        for (subtask, slot) in placement {
+            let task = Task { attempt, slot: slot.clone(), status: TaskStatus::Scheduled };
+            self.tasks.insert(*subtask, task);
+            // Workers that live on say so when they are asked for.
+            let member = self.members.entry(slot.task_manager.clone()).or_default();
+            (member.connected, member.is_awaited) = (true, true);
+        }
+    }
+
+    /// Nothing of these tasks runs any more, and their slots are given back.
+    pub(crate) fn release(&mut self, is_released: impl Fn(SubtaskId) -> bool) {
+        self.tasks.retain(|subtask, _| !is_released(*subtask));
+        let names: BTreeSet<_> = self.tasks.values().map(|task| &task.slot.task_manager).collect();
+        self.members.retain(|name, _| names.contains(name));
+    }
+
+    /// Where the tasks run.
+    pub(crate) fn placement(&self) -> Placement {
+        self.tasks.iter().map(|(subtask, task)| (*subtask, task.slot.clone())).collect()
+    }
+
+    /// The attempt of a task; the newest one for a task that has no slot.
+    pub(crate) fn attempt_of(&self, subtask: SubtaskId) -> Attempt {
+        self.tasks.get(&subtask).map_or(self.attempt, |task| task.attempt)
+    }
+
+    /// The newest attempt for which a task manager has tasks; 0 if it has none.
+    pub(crate) fn newest_on(&self, task_manager: &TaskManagerId) -> Attempt {
+        self.tasks_on(task_manager).map(|subtask| self.attempt_of(subtask)).max().unwrap_or(0)
     }
 
     /// Connected task managers.
@@ -85,10 +117,16 @@ impl Execution {
             .map(|(subtask, _)| *subtask)
     }
 
-    /// Where all tasks run, when all workers are ready.
-    pub(crate) fn locations(&self) -> Option<Vec<(SubtaskId, Worker)>> {
-        let worker =
-            |task: &Task| self.members.get(&task.slot.task_manager).and_then(|member| member.worker.clone());
-        self.tasks.iter().map(|(subtask, task)| Some((*subtask, worker(task)?))).collect()
+    /// Where these tasks run, when all their workers are ready.
+    pub(crate) fn locations(
+        &self,
+        is_wanted: impl Fn(SubtaskId) -> bool,
+    ) -> Option<Vec<(SubtaskId, Worker)>> {
+        let worker = |task: &Task| {
+            let member = self.members.get(&task.slot.task_manager)?;
+            member.worker.clone().filter(|_| !member.is_awaited)
+        };
+        let wanted = self.tasks.iter().filter(|(subtask, _)| is_wanted(**subtask));
+        wanted.map(|(subtask, task)| Some((*subtask, worker(task)?))).collect()
     }
 }

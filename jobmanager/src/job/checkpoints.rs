@@ -44,7 +44,7 @@ impl JobCore {
             Ok(()) => Event::Acknowledged { checkpoint_id, subtask, snapshot, phases },
             Err(condemned) => {
                 self.shared.late(snapshot.shared.iter());
-                let task = self.spec.task_name(subtask, self.execution.attempt);
+                let task = self.spec.task_name(subtask, self.execution.attempt_of(subtask));
                 Event::Declined { checkpoint_id, reason: format!("{task} cannot take part: {condemned}") }
             }
         };
@@ -60,7 +60,7 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        let task = self.spec.task_name(subtask, self.execution.attempt);
+        let task = self.spec.task_name(subtask, self.execution.attempt_of(subtask));
         self.coordinate(
             Event::Declined { checkpoint_id, reason: format!("{task} declined it: {}", failure.message) },
             now,
@@ -122,6 +122,7 @@ impl JobCore {
             Outcome::Refused { reason } => {
                 let standing = Standing::Failed(reason.to_string());
                 self.give_up(Statistics { standing, ..statistics }, out);
+                self.send_to_running(&Message::CheckpointAborted { attempt, checkpoint_id }, out);
             }
             Outcome::Ok | Outcome::Submitted { .. } | Outcome::CheckpointBegun { .. } => {
                 let what = if is_savepoint { "savepoint" } else { "checkpoint" };
@@ -141,6 +142,10 @@ impl JobCore {
                     self.retain(checkpoint, out);
                     if is_present {
                         self.rescale_with(checkpoint_id, is_final, now, out);
+                    } else {
+                        // Others failed meanwhile; who goes on has taken part.
+                        let completed = Message::CheckpointCompleted { attempt, checkpoint_id, is_final };
+                        self.send_to_running(&completed, out);
                     }
                 }
             }
@@ -157,9 +162,11 @@ impl JobCore {
         let Some(coordinator) = self.coordinator.take() else { return };
         let attempt = self.execution.attempt;
         for pending in coordinator.in_progress() {
-            if !self.committing.contains_key(&pending.checkpoint_id) {
+            let checkpoint_id = pending.checkpoint_id;
+            if !self.committing.contains_key(&checkpoint_id) {
                 let standing = Standing::Failed("its attempt ended".to_string());
                 self.give_up(Statistics::of(pending, attempt, standing), out);
+                self.send_to_running(&Message::CheckpointAborted { attempt, checkpoint_id }, out);
             }
         }
     }
@@ -234,7 +241,7 @@ impl JobCore {
             }
             Effect::Fail(failure) => {
                 if self.phase == Phase::Running {
-                    self.fail(failure, None, "", now, out);
+                    self.fail(failure, None, "", self.spec.regions.all(), now, out);
                 }
             }
         }

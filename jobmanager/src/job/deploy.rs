@@ -7,7 +7,6 @@ use thalweg_common::failure::{Failure, Fault};
 use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
-use super::attempt::Execution;
 use super::message::{Action, Deployment, Message, Now, Worker};
 use super::{JobCore, JobSpec, Phase, Restore};
 use crate::checkpoint::CheckpointMetadata;
@@ -24,7 +23,9 @@ impl JobCore {
             adaptive.began(now.elapsed_ms);
         }
         self.shortage.clear();
-        self.execution.release();
+        let (is_partial, regions, restarting) = (self.is_partial(), &self.spec.regions, &self.restarting);
+        self.execution.release(|subtask| !is_partial || restarting.contains(&regions.region(subtask)));
+        self.is_told_to_end &= is_partial;
         out.push(Action::AllocateSlots);
     }
 
@@ -32,15 +33,18 @@ impl JobCore {
         if !self.wants_slots() || !self.adapt(offers, now, out) {
             return;
         }
-        match place(&self.spec.graph, offers, &self.last_placement) {
+        let kept = self.execution.placement();
+        match place(&self.spec.graph, offers, &self.last_placement, &kept) {
             Err(shortage) => {
                 self.lacks(shortage.to_string(), out);
             }
             Ok(placement) => {
                 let attempt = self.execution.attempt.saturating_add(1);
                 let restored = self.candidates().front().copied();
-                self.execution = Execution::new(attempt, restored, &placement, true);
                 self.last_placement.clone_from(&placement);
+                let mut placement = placement;
+                placement.retain(|subtask, _| !kept.contains_key(subtask));
+                self.execution.start(attempt, restored, &placement);
                 self.phase = Phase::Starting;
                 self.shortage.clear();
                 out.push(Action::Propose(Command::StartAttempt {
@@ -72,7 +76,7 @@ impl JobCore {
             self.slots_patience_ms(),
             if self.shortage.is_empty() { "no task manager is registered" } else { &self.shortage }
         ));
-        self.fail(failure, None, "", now, out);
+        self.fail(failure, None, "", self.restarting.clone(), now, out);
     }
 
     /// The attempt is in the log: workers may be started.
@@ -87,9 +91,11 @@ impl JobCore {
             return;
         }
         if let Outcome::Refused { reason } = outcome {
-            self.fail(Failure::internal(format!("the attempt was refused: {reason}")), None, "", now, out);
+            let failure = Failure::internal(format!("the attempt was refused: {reason}"));
+            self.fail(failure, None, "", self.restarting.clone(), now, out);
             return;
         }
+        self.logged = attempt;
         self.skipped.clear();
         let restore = self.restore(self.candidates().into_iter().skip(1).collect(), out);
         self.phase = Phase::Deploying { restore, deployed: false };
@@ -98,7 +104,7 @@ impl JobCore {
             out.push(Action::Send { task_manager: task_manager.clone(), message: Message::StopWorker });
         }
         self.workers = members;
-        self.send_to_all(&Message::StartWorker { attempt }, out);
+        self.send_to_restarting(&Message::StartWorker { attempt }, out);
     }
 
     pub(super) fn worker_ready(
@@ -111,7 +117,7 @@ impl JobCore {
             return;
         }
         if let Some(member) = self.execution.members.get_mut(task_manager) {
-            member.worker = Some(worker);
+            (member.worker, member.is_awaited) = (Some(worker), false);
         }
         self.deploy_when_ready(out);
     }
@@ -136,6 +142,7 @@ impl JobCore {
         out: &mut Vec<Action>,
     ) {
         let is_present = attempt == self.execution.attempt && self.execution.restored == Some(checkpoint_id);
+        let is_partial = self.is_partial();
         let Phase::Deploying { restore, deployed: false } = &mut self.phase else { return };
         let Restore::Reading { older } = restore else { return };
         if !is_present {
@@ -153,7 +160,10 @@ impl JobCore {
             }
             Err(RestoreError::Failed(failure)) => {
                 let failure = failure.context(format_args!("cannot restore checkpoint {checkpoint_id}"));
-                self.fail(failure, None, "", now, out);
+                self.fail(failure, None, "", self.restarting.clone(), now, out);
+            }
+            Err(RestoreError::Unreadable(reason)) if is_partial => {
+                self.restart_all(&format!("checkpoint {checkpoint_id}: {reason}"), now, out);
             }
             Err(RestoreError::Unreadable(reason)) => {
                 let next = older.pop_front();
@@ -170,7 +180,10 @@ impl JobCore {
                             self.deploy_when_ready(out);
                         }
                     }
-                    None => self.fail(self.nothing_to_restore(), None, "", now, out),
+                    None => {
+                        let failure = self.nothing_to_restore();
+                        self.fail(failure, None, "", self.restarting.clone(), now, out);
+                    }
                 }
             }
         }
@@ -226,7 +239,7 @@ impl JobCore {
     pub(super) fn suspect_checkpoint(&mut self, failure: &Failure, subtask: Option<SubtaskId>) {
         let restores = matches!(self.phase, Phase::Deploying { deployed: true, .. });
         if restores
-            && subtask.is_some()
+            && subtask.is_some_and(|subtask| self.is_restarting(subtask))
             && failure.fault != Fault::User
             && self.proven != self.execution.restored
         {
@@ -234,12 +247,12 @@ impl JobCore {
         }
     }
 
-    /// Deploys all tasks once every worker is ready and the snapshots to restore are known.
+    /// Deploys the tasks of the attempt once every worker is ready and the snapshots to restore are known.
     fn deploy_when_ready(&mut self, out: &mut Vec<Action>) {
         let Phase::Deploying { restore: Restore::Ready(metadata), deployed: false } = &self.phase else {
             return;
         };
-        let Some(locations) = self.execution.locations() else { return };
+        let Some(locations) = self.execution.locations(|subtask| self.is_restarting(subtask)) else { return };
         let (locations, metadata) = (Arc::new(locations), metadata.clone());
         let attempt = self.execution.attempt;
         for task_manager in self.execution.connected() {
@@ -248,8 +261,11 @@ impl JobCore {
                 let of = |from: &Arc<CheckpointMetadata>| from.snapshots_for(graph, *fingerprint, subtask);
                 metadata.as_ref().map(of).unwrap_or_default()
             };
-            let tasks: Vec<_> =
-                self.execution.tasks_on(task_manager).map(|subtask| (subtask, snapshots(subtask))).collect();
+            let tasks = self.execution.tasks_on(task_manager).filter(|subtask| self.is_restarting(*subtask));
+            let tasks: Vec<_> = tasks.map(|subtask| (subtask, snapshots(subtask))).collect();
+            if tasks.is_empty() {
+                continue;
+            }
             for (subtask, _) in &tasks {
                 let task = self.spec.task_name(*subtask, attempt);
                 out.push(Action::Log(format!("Deploying {task} to {task_manager}")));
@@ -263,7 +279,7 @@ impl JobCore {
             });
             out.push(Action::Send { task_manager: task_manager.clone(), message });
         }
-        for task in self.execution.tasks.values_mut() {
+        for task in self.execution.tasks.values_mut().filter(|task| task.attempt == attempt) {
             task.status = TaskStatus::Deploying;
         }
         self.phase = Phase::Deploying { restore: Restore::Ready(None), deployed: true };
@@ -274,6 +290,7 @@ impl JobCore {
         let runs = |status| matches!(status, TaskStatus::Running | TaskStatus::Drained);
         if matches!(self.phase, Phase::Deploying { deployed: true, .. }) && self.execution.all_tasks(runs) {
             self.phase = Phase::Running;
+            self.restarting.clear();
             self.running_since_ms = Some(now.elapsed_ms);
             if let Some(adaptive) = &mut self.adaptive {
                 adaptive.began(now.elapsed_ms);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId, WorkerId};
+use thalweg_common::id::{Attempt, CheckpointId, RegionId, SubtaskId, TaskManagerId, WorkerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
 use thalweg_proto::model::SavepointMode;
@@ -41,18 +41,16 @@ pub struct Worker {
 /// What a task manager runs of a job, as it says when it registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The attempt that its tasks belong to.
-    pub attempt: Attempt,
-    /// Where they run.
+    /// Where its tasks run.
     pub worker: Worker,
-    /// Their states.
-    pub tasks: BTreeMap<SubtaskId, TaskStatus>,
+    /// The attempt that started each of them, and its state.
+    pub tasks: BTreeMap<SubtaskId, (Attempt, TaskStatus)>,
 }
 
 impl Report {
     /// Whether any task has not ended.
     pub(crate) fn is_live(&self) -> bool {
-        self.tasks.values().any(|status| !status.is_terminal())
+        self.tasks.values().any(|(_, status)| !status.is_terminal())
     }
 }
 
@@ -167,7 +165,12 @@ pub enum News {
     /// The worker takes tasks.
     WorkerReady(Worker),
     /// The worker is gone or could not be started.
-    WorkerLost(Failure),
+    WorkerLost {
+        /// Which.
+        id: WorkerId,
+        /// Why.
+        failure: Failure,
+    },
     /// A task has another state.
     Task {
         /// Which.
@@ -197,8 +200,8 @@ pub enum News {
         /// Why.
         failure: Failure,
     },
-    /// All tasks of the attempt and of older ones have ended there.
-    TasksStopped,
+    /// All tasks of the attempt and of older ones have ended there: in these regions, or in all if there are none.
+    TasksStopped(BTreeSet<RegionId>),
 }
 
 /// Which proposal was answered.
@@ -343,10 +346,12 @@ pub enum Message {
     },
     /// Start tasks.
     DeployTasks(Deployment),
-    /// Stop all tasks of this and older attempts.
+    /// Stop the tasks of this and older attempts.
     CancelTasks {
         /// The attempt.
         attempt: Attempt,
+        /// In these regions; in all if there are none.
+        regions: BTreeSet<RegionId>,
     },
     /// Let sources emit barriers.
     TriggerCheckpoint {
@@ -404,7 +409,7 @@ pub struct Deployment {
     pub attempt: Attempt,
     /// What it runs, each with the snapshots to restore.
     pub tasks: Vec<(SubtaskId, Vec<SnapshotHandle>)>,
-    /// Where all tasks of the job run.
+    /// Where all tasks run that the attempt starts.
     pub locations: Arc<Vec<(SubtaskId, Worker)>>,
     /// The checkpoint that snapshots come from.
     pub restored: Option<CheckpointId>,

@@ -4,16 +4,17 @@
 //! deploys tasks, coordinates checkpoints, and deals with failure, cancellation and the end. The `leader` actor feeds it
 //! and executes what it asks for; it reads no clock, draws no random number and does no I/O.
 //!
-//! One attempt at a time goes through the [`Phase`]s:
+//! An attempt, of all of the job or of some of its [`regions`], goes through the [`Phase`]s:
 //! ```text
 //! Waiting -> Starting -> Deploying -> Running -> Ending -> Ended
 //!    ^                                   |          ^
 //!    |        Adopting (new leader) -> (Running)    |
 //!    +------- Delayed <- Stopping <- any failure ---+
 //! ```
-//! Invariants: tasks are deployed only for an attempt that is in the log; the first failure of an attempt decides, later
-//! ones are ignored; reports of other attempts are refused; nothing is told to be complete or deleted before the log
-//! says so; slots are held from the start of an attempt until its tasks have stopped and its restart was due.
+//! Regions that are not restarted go on meanwhile. Invariants: tasks are deployed only for an attempt that is in the log; the first
+//! failure of a region's attempt decides, later ones are ignored; reports of other attempts than the task's are refused; nothing is
+//! told to be complete or deleted before the log says so; slots are held from the start of an attempt until its tasks have stopped
+//! and its restart was due.
 
 mod adaptive;
 mod adopt;
@@ -22,6 +23,7 @@ mod checkpoints;
 mod deploy;
 mod files;
 mod message;
+mod regions;
 mod rescale;
 mod run;
 mod savepoints;
@@ -34,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, CheckpointId, SubtaskId, TaskManagerId};
+use thalweg_common::id::{Attempt, CheckpointId, RegionId, SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 pub use message::{Action, Deployment, Input, Message, News, Now, Proposal, Report, Worker};
@@ -65,8 +67,8 @@ enum Phase {
     /// A new leader waits for the attempt's task managers to register; `suspect` is what does not run any more, of which
     /// the cause may follow in a moment.
     Adopting { deadline_ms: u64, suspect: Option<Suspect> },
-    /// Tasks are being cancelled.
-    Stopping { next: Next, waiting: BTreeSet<TaskManagerId>, deadline_ms: u64 },
+    /// Tasks are being cancelled, on these task managers in these regions.
+    Stopping { next: Next, waiting: BTreeMap<TaskManagerId, BTreeSet<RegionId>>, deadline_ms: u64 },
     /// Nothing runs until the restart strategy's delay is over.
     Delayed { until_ms: u64 },
     /// The last state is on its way into the log.
@@ -127,6 +129,12 @@ pub struct JobCore {
     shortage: String,
     phase: Phase,
     execution: Execution,
+    /// The newest attempt that is in the log: no task manager has heard of a later one.
+    logged: Attempt,
+    /// The regions that do not run: those that the present attempt is to start. Empty when all run.
+    restarting: BTreeSet<RegionId>,
+    /// Whether sources were told to end since all tasks were started the last time, as far as this leader knows.
+    is_told_to_end: bool,
     restarts: RestartRecord,
     /// Since when all tasks of the present attempt run, as far as this leader knows; in monotonic milliseconds.
     running_since_ms: Option<u64>,
@@ -184,7 +192,10 @@ impl JobCore {
             status: record.status,
             shortage: String::new(),
             phase: Phase::Ended,
-            execution: Execution::new(record.attempt, record.restored, &record.placement, false),
+            execution: Execution::of(record),
+            logged: record.attempt,
+            restarting: BTreeSet::new(),
+            is_told_to_end: false,
             restarts: record.restarts.clone(),
             running_since_ms: None,
             last_placement: record.placement.clone(),
@@ -209,6 +220,9 @@ impl JobCore {
             rescaled: None,
             adaptive,
         };
+        if origin == Origin::Submitted || record.status != JobStatus::Running {
+            core.restarting = core.spec.regions.all();
+        }
         let mut out: Vec<_> = core.shared.unknown().map(Action::ReadShared).collect();
         match origin {
             Origin::Submitted => core.wait_for_slots(now, &mut out),
@@ -230,7 +244,7 @@ impl JobCore {
                 self.task_manager_lost(&task_manager, &reason, now, &mut out);
             }
             Input::Reported { task_manager, attempt, news } => {
-                if attempt == self.execution.attempt && self.execution.members.contains_key(&task_manager) {
+                if self.is_current(&task_manager, attempt, &news) {
                     self.reported(&task_manager, news, now, &mut out);
                 } else {
                     out.push(Action::RefuseStale { task_manager, attempt });
@@ -262,7 +276,7 @@ impl JobCore {
     fn reported(&mut self, task_manager: &TaskManagerId, news: News, now: Now, out: &mut Vec<Action>) {
         match news {
             News::WorkerReady(worker) => self.worker_ready(task_manager, worker, out),
-            News::WorkerLost(failure) => self.worker_lost(task_manager, failure, now, out),
+            News::WorkerLost { failure, .. } => self.worker_lost(task_manager, failure, now, out),
             News::Task { subtask, status, failure } => {
                 self.task_status(task_manager, subtask, status, failure, now, out);
             }
@@ -272,7 +286,7 @@ impl JobCore {
             News::Declined { checkpoint_id, subtask, failure } => {
                 self.declined(checkpoint_id, subtask, &failure, now, out);
             }
-            News::TasksStopped => self.tasks_stopped(task_manager, now, out),
+            News::TasksStopped(regions) => self.tasks_stopped(task_manager, &regions, now, out),
         }
     }
 
@@ -339,7 +353,7 @@ impl JobCore {
         &self.spec
     }
 
-    /// The present attempt, or the last one; 0 before the first.
+    /// The newest attempt; 0 before the first.
     #[must_use]
     pub fn attempt(&self) -> Attempt {
         self.execution.attempt
@@ -379,7 +393,7 @@ impl JobCore {
         if matches!(self.phase, Phase::Waiting { .. }) { &self.shortage } else { "" }
     }
 
-    /// The tasks of the present attempt: where each runs, and its state.
+    /// The tasks that have slots: where each runs, and its state.
     pub fn tasks(&self) -> impl Iterator<Item = (SubtaskId, &TaskManagerId, TaskStatus)> {
         self.execution.tasks.iter().map(|(subtask, task)| (*subtask, &task.slot.task_manager, task.status))
     }

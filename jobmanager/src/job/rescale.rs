@@ -14,7 +14,7 @@ use thalweg_common::status::{JobStatus, TaskStatus};
 use super::message::{Action, Now};
 use super::{JobCore, Next, Phase};
 use crate::checkpoint::Event;
-use crate::cluster::{Command, Layout, Outcome, Rescale, RescaleKind};
+use crate::cluster::{Command, Layout, Outcome, Placement, Rescale, RescaleKind};
 use crate::scheduler::place::{Offer, place};
 use crate::scheduler::rescale;
 
@@ -95,7 +95,7 @@ impl JobCore {
                 .to_string());
         }
         rescale::check(&self.spec.graph, &layout.graph).map_err(|misfit| misfit.to_string())?;
-        let placed = place(&layout.graph, offers, &self.last_placement);
+        let placed = place(&layout.graph, offers, &self.last_placement, &Placement::new());
         placed.map(|_| ()).map_err(|shortage| {
             format!(
                 "it would need {} slots, and {} can be had, its own among them; start more task managers or ask for less",
@@ -157,7 +157,7 @@ impl JobCore {
         self.status = JobStatus::Restarting;
         self.restarts.resume_at_ms = now.wall_ms;
         self.running_since_ms = None;
-        self.stop_tasks(Next::Restart { until_ms: now.elapsed_ms }, now, out);
+        self.stop_tasks(Next::Restart { until_ms: now.elapsed_ms }, self.spec.regions.all(), now, out);
     }
 
     /// A job of which nothing runs gets another layout.
@@ -212,6 +212,7 @@ impl JobCore {
         } else {
             self.layouts.replace(kind, self.spec.layout(), &layout);
             self.spec = Arc::new(self.spec.with_layout(&layout));
+            self.restarting = self.spec.regions.all();
             if let Some(adaptive) = self.adaptive.as_mut().filter(|_| kind != RescaleKind::Adapted) {
                 adaptive.forget();
             }

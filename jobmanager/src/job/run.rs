@@ -1,5 +1,7 @@
 //! What task managers report of a running attempt: task states, lost workers, lost task managers.
 
+use std::collections::BTreeSet;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{SubtaskId, TaskManagerId};
 use thalweg_common::status::{JobStatus, TaskStatus};
@@ -18,33 +20,31 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        let attempt = self.execution.attempt;
+        let attempt = self.execution.attempt_of(subtask);
         let Some(task) = self.execution.tasks.get_mut(&subtask) else { return };
         if task.slot.task_manager != *task_manager {
             out.push(Action::RefuseStale { task_manager: task_manager.clone(), attempt });
             return;
         }
         task.status = status;
-        if !matches!(
-            self.phase,
-            Phase::Deploying { deployed: true, .. } | Phase::Running | Phase::Adopting { .. }
-        ) {
+        if !self.counts(subtask) {
             return;
         }
+        let region = BTreeSet::from([self.region(subtask)]);
         match status {
             TaskStatus::Failed => {
                 let failure =
                     failure.unwrap_or_else(|| Failure::internal("the task failed without a reason"));
-                self.fail(failure, Some(subtask), &task_manager.0, now, out);
+                self.fail(failure, Some(subtask), &task_manager.0, region, now, out);
             }
             TaskStatus::Canceling | TaskStatus::Canceled => {
                 let failure = Failure::external("the task was cancelled, though its job was not");
-                self.fail(failure, Some(subtask), &task_manager.0, now, out);
+                self.fail(failure, Some(subtask), &task_manager.0, region, now, out);
             }
             TaskStatus::Finished if !self.may_finish() => {
                 let failure =
                     Failure::internal("the task finished before the job's final checkpoint completed");
-                self.fail(failure, Some(subtask), &task_manager.0, now, out);
+                self.fail(failure, Some(subtask), &task_manager.0, region, now, out);
             }
             TaskStatus::Created
             | TaskStatus::Scheduled
@@ -101,8 +101,9 @@ impl JobCore {
         if let Some(member) = self.execution.members.get_mut(task_manager) {
             member.worker = None;
         }
-        if self.may_fail() {
-            self.fail(failure, None, &task_manager.0, now, out);
+        let regions = self.regions_on(task_manager);
+        if self.is_news(&regions) {
+            self.fail(failure, None, &task_manager.0, regions, now, out);
         }
     }
 
@@ -121,32 +122,23 @@ impl JobCore {
         member.worker = None;
         if let Phase::Stopping { waiting, .. } = &mut self.phase {
             waiting.remove(task_manager);
-            self.stopped_when_all_stopped(now, out);
-        } else if self.may_fail() {
+        }
+        let regions = self.regions_on(task_manager);
+        if self.is_news(&regions) {
             let failure = Failure::external(format!("lost task manager {task_manager}: {reason}"));
-            self.fail(failure, None, &task_manager.0, now, out);
+            self.fail(failure, None, &task_manager.0, regions, now, out);
+        } else {
+            self.stopped_when_all_stopped(now, out);
         }
     }
 
     /// The task manager stops soon: its tasks move away by a restart, which is not counted as a failure. A job that must not
     /// be restarted fails when the task manager goes.
     pub(super) fn draining(&mut self, task_manager: &TaskManagerId, now: Now, out: &mut Vec<Action>) {
-        let takes_part = self.execution.members.contains_key(task_manager);
+        let regions = self.regions_on(task_manager);
         let restarts = self.spec.graph.restart_strategy != thalweg_common::config::RestartStrategy::None;
-        if takes_part && restarts && self.may_fail() && !matches!(self.phase, Phase::Waiting { .. }) {
-            self.move_away(&format!("task manager {task_manager} is stopping"), now, out);
-        }
-    }
-
-    /// Whether something is under way that can fail.
-    pub(super) fn may_fail(&self) -> bool {
-        match self.phase {
-            Phase::Starting | Phase::Deploying { .. } | Phase::Running | Phase::Adopting { .. } => true,
-            Phase::Waiting { .. }
-            | Phase::Stopping { .. }
-            | Phase::Delayed { .. }
-            | Phase::Ending
-            | Phase::Ended => false,
+        if !regions.is_empty() && restarts && self.is_news(&regions) {
+            self.move_away(&format!("task manager {task_manager} is stopping"), &regions, now, out);
         }
     }
 }

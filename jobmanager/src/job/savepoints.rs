@@ -78,6 +78,7 @@ impl JobCore {
             return;
         }
         self.asked = Some(Asked { request, directory, id: None });
+        self.is_told_to_end = mode != SavepointMode::Continue;
         self.tell_progress(0, out);
         if mode == SavepointMode::Drain {
             let message = Message::EndInput { attempt: self.execution.attempt };
@@ -138,7 +139,7 @@ impl JobCore {
             match listed {
                 Ok(part) => files.extend(part),
                 Err(reason) => {
-                    let task = self.spec.task_name(*subtask, self.execution.attempt);
+                    let task = self.spec.task_name(*subtask, self.execution.attempt_of(*subtask));
                     let reason = format!("the part of {task} cannot be used: {reason}");
                     return self.coordinate(Event::Written(checkpoint_id, Err(reason)), now, out);
                 }

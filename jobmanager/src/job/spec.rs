@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use thalweg_common::graph::JobGraph;
+use thalweg_common::graph::{JobGraph, Regions};
 use thalweg_common::id::{Attempt, JobId, SubtaskId};
 
 use crate::checkpoint::metadata;
@@ -21,6 +21,8 @@ pub struct Patience {
     pub cancellation_ms: u64,
     /// How long an attempt must have run to be restarted without a delay.
     pub immediate_restart_ms: u64,
+    /// Whether a failure restarts only the regions that it concerns.
+    pub restarts_regions: bool,
     /// Present where the adaptive scheduler is in charge.
     pub adaptive: Option<AdaptiveSettings>,
 }
@@ -44,6 +46,8 @@ pub struct JobSpec {
     pub fingerprint: u64,
     /// All subtasks.
     pub subtasks: BTreeSet<SubtaskId>,
+    /// Which of them are restarted together.
+    pub regions: Regions,
     /// URI of the directory of this job's checkpoints; absent when it takes none.
     pub checkpoint_directory: Option<String>,
     /// How long to wait.
@@ -64,6 +68,7 @@ impl JobSpec {
             graph: Arc::clone(&record.graph),
             fingerprint: record.graph.fingerprint(),
             subtasks: record.graph.subtasks().collect(),
+            regions: Regions::of(&record.graph),
             checkpoint_directory: directory.map(|directory| metadata::job_directory(directory, record.id)),
             patience,
         }
@@ -83,6 +88,7 @@ impl JobSpec {
             graph: Arc::clone(&layout.graph),
             fingerprint: layout.graph.fingerprint(),
             subtasks: layout.graph.subtasks().collect(),
+            regions: Regions::of(&layout.graph),
             ..self.clone()
         }
     }

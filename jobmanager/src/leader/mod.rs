@@ -149,6 +149,7 @@ impl Settings {
             adoption_ms: self.heartbeat_timeout_ms.min(MAX_ADOPTION_MS),
             cancellation_ms: milliseconds(&configuration, &keys::TASK_CANCELLATION_TIMEOUT),
             immediate_restart_ms: milliseconds(&configuration, &keys::IMMEDIATE_RESTART_AFTER),
+            restarts_regions: configuration.text(&keys::FAILOVER_STRATEGY) != Some("full"),
             adaptive: adaptive(&configuration),
         }
     }

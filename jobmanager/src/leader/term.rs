@@ -43,7 +43,7 @@ struct Job {
     submitted_ms: i64,
     /// Commands that are not in the log yet; the first is being proposed.
     proposals: VecDeque<Command>,
-    /// What was reported of the present attempt.
+    /// What was reported of the tasks that run, or ran last.
     counters: BTreeMap<SubtaskId, Samples>,
     /// Reports that were refused because they belong to another attempt.
     refused: u64,
@@ -237,8 +237,7 @@ impl Term {
                 "the cluster has {MAX_TASK_MANAGERS} task managers, which is its limit"
             )));
         }
-        let reports =
-            register.running.into_iter().map(wire::report).collect::<Result<BTreeMap<_, _>, _>>()?;
+        let reports = wire::reports(register.running)?;
         let now = self.now();
         info!("Task manager {name} has registered with {} slots at {}.", register.slots, register.host);
         let task_manager = TaskManager {
@@ -350,11 +349,10 @@ impl Term {
         for counters in jobs {
             let Ok(job_id) = JobId::from_wire("job_id", &counters.job_id) else { continue };
             let Some(job) = self.jobs.get_mut(&job_id) else { continue };
-            if counters.attempt != job.core.attempt() {
-                continue;
-            }
             for task in counters.tasks {
-                if let Ok(id) = subtask("subtask", task.subtask) {
+                if let Ok(id) = subtask("subtask", task.subtask)
+                    && job.core.task_attempt(id) == Some(counters.attempt)
+                {
                     job.counters.entry(id).or_default().add(task);
                 }
             }

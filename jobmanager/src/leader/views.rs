@@ -15,15 +15,15 @@ use crate::job::JobCore;
 pub(crate) struct LiveJob {
     /// What it waits for; may be empty.
     pub(crate) waits_for: String,
-    /// The attempt that `tasks` are of.
-    pub(crate) attempt: Attempt,
     pub(crate) tasks: BTreeMap<SubtaskId, LiveTask>,
     pub(crate) checkpoint_in_progress: bool,
 }
 
-/// A task of the present attempt.
+/// A task that has a slot.
 #[derive(Debug, Clone)]
 pub(crate) struct LiveTask {
+    /// The attempt that started it.
+    pub(crate) attempt: Attempt,
     pub(crate) task_manager: TaskManagerId,
     pub(crate) status: TaskStatus,
     /// As last reported.
@@ -39,11 +39,11 @@ impl LiveJob {
                 samples.get(&subtask).copied().unwrap_or_default();
             counters.subtask = Some(subtask.into());
             counters.set_status(status.into());
-            (subtask, LiveTask { task_manager: task_manager.clone(), status, counters, earlier })
+            let attempt = core.task_attempt(subtask).unwrap_or_else(|| core.attempt());
+            (subtask, LiveTask { attempt, task_manager: task_manager.clone(), status, counters, earlier })
         };
         Self {
             waits_for: core.waits_for().to_string(),
-            attempt: core.attempt(),
             tasks: core.tasks().map(task).collect(),
             checkpoint_in_progress: core.checkpoint_in_progress(),
         }

@@ -1,5 +1,7 @@
 //! Between the messages of task managers and those of the job cores.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use thalweg_common::id::{Attempt, JobId, Term, WorkerId};
 use thalweg_proto::convert::{Malformed, WireId, failure, required, snapshot, subtask, task_status};
@@ -36,7 +38,8 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
         }
         FromTaskManager::WorkerLost(lost) => {
             let failure = failure("worker_lost.failure", lost.failure)?;
-            news(lost.job_id, lost.attempt, News::WorkerLost(failure))
+            let id = WorkerId::from_wire("worker_lost.worker_id", &lost.worker_id)?;
+            news(lost.job_id, lost.attempt, News::WorkerLost { id, failure })
         }
         FromTaskManager::TaskStatusChanged(changed) => {
             let task = News::Task {
@@ -63,7 +66,10 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
             };
             news(declined.job_id, declined.attempt, decline)
         }
-        FromTaskManager::TasksStopped(stopped) => news(stopped.job_id, stopped.attempt, News::TasksStopped),
+        FromTaskManager::TasksStopped(stopped) => {
+            let regions = stopped.regions.into_iter().collect();
+            news(stopped.job_id, stopped.attempt, News::TasksStopped(regions))
+        }
         FromTaskManager::Logs(logs) => Ok(Said::Logs(logs)),
         FromTaskManager::Draining(v1::Draining {}) => Ok(Said::Draining),
     }
@@ -73,18 +79,20 @@ fn worker(id: &[u8], data_address: String) -> Result<Worker, Malformed> {
     Ok(Worker { id: WorkerId::from_wire("worker_id", id)?, data_address })
 }
 
-/// Reads what a task manager runs of a job when it registers.
-pub(super) fn report(running: v1::RunningTasks) -> Result<(JobId, Report), Malformed> {
-    let tasks = running.tasks.into_iter().map(|counters| {
-        let subtask = subtask("running.tasks.subtask", counters.subtask)?;
-        Ok((subtask, task_status("running.tasks.status", counters.status)?))
-    });
-    let report = Report {
-        attempt: running.attempt,
-        worker: worker(&running.worker_id, running.data_address)?,
-        tasks: tasks.collect::<Result<_, Malformed>>()?,
-    };
-    Ok((JobId::from_wire("running.job_id", &running.job_id)?, report))
+/// Reads what a task manager runs when it registers: of each job its tasks of all attempts.
+pub(super) fn reports(running: Vec<v1::RunningTasks>) -> Result<BTreeMap<JobId, Report>, Malformed> {
+    let mut reports = BTreeMap::new();
+    for running in running {
+        let job_id = JobId::from_wire("running.job_id", &running.job_id)?;
+        let worker = worker(&running.worker_id, running.data_address)?;
+        let report = reports.entry(job_id).or_insert_with(|| Report { worker, tasks: BTreeMap::new() });
+        for counters in running.tasks {
+            let subtask = subtask("running.tasks.subtask", counters.subtask)?;
+            let status = task_status("running.tasks.status", counters.status)?;
+            report.tasks.insert(subtask, (running.attempt, status));
+        }
+    }
+    Ok(reports)
 }
 
 /// Writes a message about a job.
@@ -95,8 +103,9 @@ pub(super) fn write(term: Term, spec: &JobSpec, message: Message) -> v1::JobMana
         match message {
             Message::StartWorker { attempt } => ToTaskManager::StartWorker(start_worker(spec, attempt)),
             Message::DeployTasks(deployment) => ToTaskManager::DeployTasks(deploy_tasks(spec, deployment)),
-            Message::CancelTasks { attempt } => {
-                ToTaskManager::CancelTasks(v1::CancelTasks { job_id, attempt })
+            Message::CancelTasks { attempt, regions } => {
+                let regions = regions.into_iter().collect();
+                ToTaskManager::CancelTasks(v1::CancelTasks { job_id, attempt, regions })
             }
             Message::TriggerCheckpoint { attempt, checkpoint_id, timestamp_ms, is_final } => {
                 ToTaskManager::TriggerCheckpoint(v1::TriggerCheckpoint {
@@ -174,6 +183,7 @@ fn deploy_tasks(spec: &JobSpec, deployment: Deployment) -> v1::DeployTasks {
             .tasks
             .into_iter()
             .map(|(subtask, snapshots)| v1::TaskDeployment {
+                region: spec.regions.region(subtask),
                 subtask: Some(subtask.into()),
                 snapshots: snapshots.into_iter().map(Into::into).collect(),
             })

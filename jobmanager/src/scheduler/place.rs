@@ -4,7 +4,8 @@
 //! slots: subtask i of every vertex of a slot sharing group shares the group's slot i, so a group needs as many slots as
 //! its widest vertex. A subtask returns to the slot that it had in the last attempt, if that is free: its worker lives there
 //! and perhaps a copy of its state. The others take slots one by one from the task manager that is used least. All or nothing: a job never
-//! holds some slots while it waits for others, so two waiting jobs cannot block each other.
+//! holds some slots while it waits for others, so two waiting jobs cannot block each other. (A job of which some regions run
+//! holds theirs: those do not wait.)
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +32,10 @@ pub struct Offer {
 /// Not enough slots. Its text is what users see while a job waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
-    /// What the job needs.
+    /// What the job needs beside the slots in which some of its regions run.
     pub needed: usize,
+    /// Slots in which some of its regions run.
+    pub held: usize,
     /// What is free.
     pub free: usize,
     /// Registered slots of task managers that take tasks.
@@ -56,7 +59,7 @@ impl fmt::Display for Shortage {
                 count(self.registered, "slot")
             )?,
         }
-        let taken = self.registered - self.free;
+        let taken = self.registered.saturating_sub(self.free + self.held);
         if taken > 0 {
             write!(f, ", {taken} of them taken by other jobs")?;
         }
@@ -86,26 +89,43 @@ fn group_widths(graph: &JobGraph) -> BTreeMap<&str, u32> {
     widths
 }
 
-/// Places every subtask of `graph`, where it was in `last` if possible.
+/// Places every subtask of `graph`, where it was in `last` if possible. Those in `kept` run and stay where they are.
 ///
 /// # Errors
 /// When fewer slots are free than the job needs; nothing is placed then.
-pub fn place(graph: &JobGraph, offers: &[Offer], last: &Placement) -> Result<Placement, Shortage> {
+pub fn place(
+    graph: &JobGraph,
+    offers: &[Offer],
+    last: &Placement,
+    kept: &Placement,
+) -> Result<Placement, Shortage> {
     let open: Vec<&Offer> = offers.iter().filter(|offer| !offer.draining).collect();
-    let needed = slots_needed(graph);
-    let free = open.iter().map(|offer| offer.free.len()).sum();
+    let mut slots = BTreeMap::new();
+    for (subtask, slot) in kept {
+        if let Some(vertex) = graph.vertices.get(subtask.vertex as usize) {
+            slots.insert((vertex.slot_sharing_group.as_str(), subtask.index), slot.clone());
+        }
+    }
+    let held: BTreeSet<Slot> = slots.values().cloned().collect();
+    let is_held = |offer: &Offer, number: u32| {
+        held.contains(&Slot { task_manager: offer.task_manager.clone(), number })
+    };
+    let needed = slots_needed(graph).saturating_sub(slots.len());
+    let free_of = |offer: &&Offer| offer.free.iter().filter(|number| !is_held(offer, **number)).count();
+    let free = open.iter().map(free_of).sum();
     if needed > free {
         return Err(Shortage {
             needed,
+            held: held.len(),
             free,
             registered: open.iter().map(|offer| offer.slots_total as usize).sum(),
             task_managers: open.len(),
             draining: offers.len() - open.len(),
         });
     }
-    let mut slots = returning(graph, &open, last);
-    let returned: BTreeSet<Slot> = slots.values().cloned().collect();
-    let mut others = spread(&open, &returned, needed - returned.len()).into_iter();
+    returning(graph, &open, last, &mut slots);
+    let taken: BTreeSet<Slot> = slots.values().cloned().collect();
+    let mut others = spread(&open, &taken, needed + held.len() - taken.len()).into_iter();
     for (group, width) in group_widths(graph) {
         for index in 0..width {
             if let Entry::Vacant(vacant) = slots.entry((group, index))
@@ -126,26 +146,29 @@ pub fn place(graph: &JobGraph, offers: &[Offer], last: &Placement) -> Result<Pla
     Ok(placement)
 }
 
-/// The slot of each group's `i`th subtasks that they had before and that is free again. No slot is given twice, whatever
+/// Adds the slot of each group's `i`th subtasks that they had before and that is free again. No slot is given twice, whatever
 /// `last` says: it may be of a graph with other groups.
-fn returning<'a>(graph: &'a JobGraph, offers: &[&Offer], last: &Placement) -> BTreeMap<(&'a str, u32), Slot> {
+fn returning<'a>(
+    graph: &'a JobGraph,
+    offers: &[&Offer],
+    last: &Placement,
+    slots: &mut BTreeMap<(&'a str, u32), Slot>,
+) {
     let is_free = |slot: &Slot| {
         let offer = offers.iter().find(|offer| offer.task_manager == slot.task_manager);
         offer.is_some_and(|offer| offer.free.contains(&slot.number))
     };
-    let mut slots = BTreeMap::new();
-    let mut taken = BTreeSet::new();
+    let mut taken: BTreeSet<Slot> = slots.values().cloned().collect();
     for (subtask, slot) in last {
         let Some(vertex) = graph.vertices.get(subtask.vertex as usize) else { continue };
         if subtask.index < vertex.parallelism
             && let Entry::Vacant(vacant) = slots.entry((vertex.slot_sharing_group.as_str(), subtask.index))
             && is_free(slot)
-            && taken.insert(slot)
+            && taken.insert(slot.clone())
         {
             vacant.insert(slot.clone());
         }
     }
-    slots
 }
 
 /// Takes `needed` free slots beside those that are `taken`, each from the task manager with the lowest share of taken slots
@@ -209,8 +232,9 @@ mod tests {
     #[test]
     fn subtasks_of_a_group_share_slots() {
         let graph = graph_of(vec![vertex("source", 2, "default"), vertex("count", 4, "default")]);
-        let placement = place(&graph, &[offer("a", 2, 0..2), offer("b", 2, 0..2)], &Placement::new())
-            .expect("there is room");
+        let placement =
+            place(&graph, &[offer("a", 2, 0..2), offer("b", 2, 0..2)], &Placement::new(), &Placement::new())
+                .expect("there is room");
         assert_eq!(placement.len(), 6);
         for index in 0..2 {
             let of = |vertex| &placement[&SubtaskId { vertex, index }];
@@ -223,9 +247,9 @@ mod tests {
     fn subtasks_return_to_their_slots_and_only_the_others_move() {
         let graph = graph_of(vec![vertex("source", 2, "default"), vertex("count", 3, "default")]);
         let all = || [offer("a", 1, 0..1), offer("b", 1, 0..1), offer("c", 1, 0..1), offer("d", 1, 0..1)];
-        let last = place(&graph, &all(), &Placement::new()).expect("there is room");
+        let last = place(&graph, &all(), &Placement::new(), &Placement::new()).expect("there is room");
         let without_a = &all()[1..];
-        let placement = place(&graph, without_a, &last).expect("there is room");
+        let placement = place(&graph, without_a, &last, &Placement::new()).expect("there is room");
         for (subtask, slot) in &last {
             let expected = if slot.task_manager.0 == "a" { "d" } else { slot.task_manager.0.as_str() };
             assert_eq!(placement[subtask].task_manager.0, expected, "{subtask}");
@@ -233,10 +257,30 @@ mod tests {
     }
 
     #[test]
+    fn who_runs_stays_and_the_others_take_what_is_left() {
+        // Two pipelines in the same slots; the second one is placed anew.
+        let graph = graph_of(vec![vertex("one", 2, "default"), vertex("other", 3, "default")]);
+        let all = [offer("a", 2, 0..2), offer("b", 2, 0..2)];
+        let last = place(&graph, &all, &Placement::new(), &Placement::new()).expect("there is room");
+        let mut kept = last.clone();
+        kept.retain(|subtask, _| subtask.vertex == 0);
+        let again = place(&graph, &all, &last, &kept).expect("its slots are free");
+        assert_eq!(again, last, "the same slots are shared again");
+        // Without any other place its third subtask finds none, though both slots are offered.
+        let held = |name: &str| kept.values().filter(|slot| slot.task_manager.0 == name).count();
+        let full = [offer("a", 2, 0..held("a") as u32), offer("b", 2, 0..held("b") as u32)];
+        let shortage = place(&graph, &full, &last, &kept).expect_err("no third slot");
+        assert_eq!((shortage.needed, shortage.free, shortage.held), (1, 0, 2));
+        assert!(shortage.to_string().contains("waiting for 1 of 1 slot:"), "{shortage}");
+        assert!(shortage.to_string().contains("2 of them taken by other jobs"), "{shortage}");
+    }
+
+    #[test]
     fn groups_do_not_share_slots() {
         let graph = graph_of(vec![vertex("source", 1, "in"), vertex("count", 2, "default")]);
         assert_eq!(slots_needed(&graph), 3);
-        let placement = place(&graph, &[offer("a", 3, 0..3)], &Placement::new()).expect("there is room");
+        let placement = place(&graph, &[offer("a", 3, 0..3)], &Placement::new(), &Placement::new())
+            .expect("there is room");
         let slots: BTreeSet<_> = placement.values().collect();
         assert_eq!(slots.len(), 3);
     }
@@ -251,9 +295,13 @@ mod tests {
             (4, vec![offer("a", 1, 0..1), offer("b", 3, 0..3)], &[("a", 1), ("b", 3)]),
         ];
         for (parallelism, offers, expected) in table {
-            let placement =
-                place(&graph_of(vec![vertex("v", parallelism, "default")]), &offers, &Placement::new())
-                    .expect("room");
+            let placement = place(
+                &graph_of(vec![vertex("v", parallelism, "default")]),
+                &offers,
+                &Placement::new(),
+                &Placement::new(),
+            )
+            .expect("room");
             let expected = expected.iter().map(|(name, slots)| (name.to_string(), *slots)).collect();
             assert_eq!(slots_by_task_manager(&placement), expected, "{offers:?}");
         }
@@ -279,7 +327,12 @@ mod tests {
             ),
         ];
         for (offers, expected) in table {
-            assert_eq!(place(&graph, &offers, &Placement::new()).expect_err("no room").to_string(), expected);
+            assert_eq!(
+                place(&graph, &offers, &Placement::new(), &Placement::new())
+                    .expect_err("no room")
+                    .to_string(),
+                expected
+            );
         }
     }
 
@@ -307,8 +360,8 @@ mod tests {
             let graph = graph_of(vertices);
             let needed = slots_needed(&graph);
             let free: usize = offers.iter().filter(|offer| !offer.draining).map(|offer| offer.free.len()).sum();
-            let last = place(&graph, &before, &Placement::new()).unwrap_or_default();
-            match place(&graph, &offers, &last) {
+            let last = place(&graph, &before, &Placement::new(), &Placement::new()).unwrap_or_default();
+            match place(&graph, &offers, &last, &Placement::new()) {
                 Err(shortage) => prop_assert!(needed > free && shortage.needed - shortage.free == needed - free),
                 Ok(placement) => {
                     prop_assert_eq!(placement.keys().copied().collect::<Vec<_>>(), graph.subtasks().collect::<Vec<_>>());

@@ -71,11 +71,12 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
     counters.set_status(status.into());
     let placed = job.placement.get(&subtask).map(|slot| &slot.task_manager);
     let task_manager = known.map(|task| &task.task_manager).or(placed);
+    let started_by = job.attempts.get(&subtask).copied();
     v1::SubtaskDetails {
         counters: Some(counters),
         earlier: known.and_then(|task| task.earlier),
         task_manager: task_manager.map(ToString::to_string).unwrap_or_default(),
-        attempt: live.map_or(job.attempt, |live| live.attempt),
+        attempt: known.map(|task| task.attempt).or(started_by).unwrap_or(job.attempt),
     }
 }
 

@@ -280,7 +280,8 @@ impl FakeTaskManager {
     }
 
     pub async fn tasks_stopped(&self, job: JobId, attempt: u32) {
-        self.say(Says::TasksStopped(v1::TasksStopped { job_id: job.to_wire(), attempt })).await;
+        self.say(Says::TasksStopped(v1::TasksStopped { job_id: job.to_wire(), attempt, regions: vec![] }))
+            .await;
     }
 
     /// What it would report to a new leader.

@@ -59,7 +59,7 @@ async fn a_malformed_message_is_left_out_and_the_next_one_counts() {
     let mut a = cluster.task_manager("a", 1).await;
     let job = cluster.submit(graph(1, None)).await;
     a.deployed().await;
-    a.say(Says::TasksStopped(v1::TasksStopped { job_id: "short".into(), attempt: 1 })).await;
+    a.say(Says::TasksStopped(v1::TasksStopped { job_id: "short".into(), attempt: 1, regions: vec![] })).await;
     a.say(Says::Register(v1::Register::default())).await;
     a.status(job, 1, Reported::Running).await;
     let client = cluster.client().await;

@@ -1,9 +1,9 @@
 //! Where the keyed operators of a worker keep their state: in memory, or on its disk.
 //!
-//! On a change's way this stands between an operator and its [`KeyedStore`]. A worker has one [`WorkerStores`] for each attempt: its
-//! directory and the memory that all stores share; each task has [`TaskStores`] of it, with which its operators open their
-//! stores. Invariants: the stores of an attempt are below a directory of their own, which goes when the attempt has ended;
-//! job code is the same for all stores.
+//! On a change's way this stands between an operator and its [`KeyedStore`]. A worker has one [`WorkerStores`] for each attempt of each
+//! region: its directory and the memory that all its stores share; each task has [`TaskStores`] of it, with which its operators open
+//! their stores. Invariants: the stores of an attempt are below a directory of their own, which goes when the attempt has ended;
+//! together the regions of a worker have no more memory than its slots; job code is the same for all stores.
 
 #[cfg(feature = "rocksdb")]
 mod disk;
@@ -11,7 +11,7 @@ mod draining;
 mod local;
 mod uploads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,15 +19,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thalweg_common::codec;
 use thalweg_common::config::{ConfigKey, Configuration, keys, managed_memory_bytes};
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::JobGraph;
-use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId, SubtaskId};
+use thalweg_common::graph::{JobGraph, Regions};
+use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId, RegionId, SubtaskId};
 use thalweg_state::{Declarations, FrozenEpoch, KeyedStore, StateKey, StateSnapshot};
 
 pub(crate) use self::draining::Draining;
 pub(crate) use self::local::{LocalCopies, Unusable, Wanted};
 pub(crate) use self::uploads::{FileId, Files, Uploads};
 use crate::program::OperatorContext;
-use crate::slot::{self, SlotId};
 use crate::task::files::local_failure;
 
 /// Which store keeps keyed state: `state.backend.type`.
@@ -121,7 +120,7 @@ impl PartialEq for FrozenStore {
     }
 }
 
-/// The stores of one attempt on a worker.
+/// The stores of one attempt of a region on a worker.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WorkerStores {
     /// Absent if state is in memory.
@@ -139,8 +138,8 @@ struct Disk {
 }
 
 impl WorkerStores {
-    /// The stores of the tasks that an attempt has on this worker, below `directory`. Of the memory that each slot has they get that
-    /// of their slots; without it all that is managed.
+    /// The stores of the tasks that a region has on this worker, below `directory`. Of the memory that each slot has they get their part;
+    /// without it theirs of all that is managed.
     pub(crate) fn new(
         settings: &StateSettings,
         graph: &JobGraph,
@@ -151,9 +150,10 @@ impl WorkerStores {
         if settings.backend == StateBackend::HashMap {
             return Self::default();
         }
-        let slots = slots_of(graph, tasks);
-        let managed_bytes =
-            managed_bytes_per_slot.map_or(settings.managed_bytes, |bytes| bytes.saturating_mul(slots));
+        let managed_bytes = match managed_bytes_per_slot {
+            Some(bytes) => share_of_slots(graph, tasks, bytes),
+            None => share_of_all(graph, tasks, settings.managed_bytes),
+        };
         let stores = tasks.iter().map(|task| stores_of(graph, *task)).sum();
         let disk = Disk::new(settings, managed_bytes, stores, directory);
         Self { disk: Some(Arc::new(disk)), local: Vec::new() }
@@ -201,14 +201,44 @@ impl std::fmt::Debug for Disk {
     }
 }
 
-/// How many slots these tasks take.
-fn slots_of(graph: &JobGraph, tasks: &[SubtaskId]) -> u64 {
-    // Parts of a graph that are not connected have threads of their own in the same slot.
-    let parts = vec![0; slot::connected_parts(graph).len()];
-    let mut slots: Vec<_> = tasks.iter().filter_map(|task| SlotId::of(graph, &parts, *task)).collect();
-    slots.sort();
-    slots.dedup();
-    slots.len() as u64
+/// What the tasks of a region have of the memory of their slots: all, unless tasks of other regions with keyed state share one. That is the
+/// same whether those run here at the moment or not, so that a region which comes back finds its part.
+fn share_of_slots(graph: &JobGraph, tasks: &[SubtaskId], bytes_per_slot: u64) -> u64 {
+    let group = |task: &SubtaskId| {
+        let vertex = graph.vertices.get(task.vertex as usize)?;
+        Some((vertex.slot_sharing_group.as_str(), task.index))
+    };
+    let slots: BTreeSet<_> = tasks.iter().filter_map(group).collect();
+    let share = |slot: (&str, u32)| {
+        let here: Vec<_> = tasks.iter().copied().filter(|task| group(task) == Some(slot)).collect();
+        let all: Vec<_> = (0..)
+            .zip(&graph.vertices)
+            .filter(|(_, vertex)| vertex.slot_sharing_group == slot.0 && slot.1 < vertex.parallelism)
+            .map(|(vertex, _)| SubtaskId { vertex, index: slot.1 })
+            .collect();
+        part(graph, bytes_per_slot, &here, &all)
+    };
+    slots.into_iter().map(share).fold(0, u64::saturating_add)
+}
+
+/// What the tasks of a region have of the memory of a process that runs all of the job.
+fn share_of_all(graph: &JobGraph, tasks: &[SubtaskId], bytes: u64) -> u64 {
+    let Some(first) = tasks.first() else { return 0 };
+    let regions = Regions::of(graph);
+    let all: Vec<_> = graph.subtasks().collect();
+    let number = regions.region(*first);
+    let region: Vec<_> = all.iter().copied().filter(|task| regions.region(*task) == number).collect();
+    part(graph, bytes, &region, &all)
+}
+
+/// The part of some tasks among all that share memory: by their stores, or by themselves if nobody has any.
+fn part(graph: &JobGraph, bytes: u64, some: &[SubtaskId], all: &[SubtaskId]) -> u64 {
+    let stores = |tasks: &[SubtaskId]| tasks.iter().map(|task| stores_of(graph, *task)).sum();
+    let (some, all) = match stores(all) {
+        0 => (some.len() as u64, all.len() as u64),
+        stores_of_all => (stores(some), stores_of_all),
+    };
+    u64::try_from(u128::from(bytes) * u128::from(some) / u128::from(all.max(1))).unwrap_or(bytes)
 }
 
 /// How many operators of a task have keyed state.
@@ -331,9 +361,9 @@ fn read_spooled(path: &Path) -> Result<BTreeMap<String, StateSnapshot>, Failure>
         .map_err(|error| Failure::external(format!("{} is damaged: {error}", path.display())))
 }
 
-/// The directory of an attempt below that of its worker.
-pub(crate) fn attempt_directory(worker: &Path, attempt: Attempt) -> PathBuf {
-    worker.join(format!("attempt-{attempt}"))
+/// The directory of a region's attempt below that of its worker.
+pub(crate) fn attempt_directory(worker: &Path, region: RegionId, attempt: Attempt) -> PathBuf {
+    worker.join(format!("region-{region}-attempt-{attempt}"))
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! What a worker does with commands and with the reports of its tasks. Pure: it gives actions and executes none.
 //!
-//! Invariants: tasks of one attempt at a time; those of an older one have ended before the first of a newer one
-//! starts; an attempt that was cancelled, or is older than the newest, is never deployed again; once an attempt is being
-//! cancelled nothing of it is reported as a failure.
+//! Commands are divided among the regions that they concern, each of which is on its own: its tasks may be of another attempt than
+//! those of others, and are deployed, cancelled and replaced while others run. Invariant: nothing that happens to one region
+//! does anything to another.
 
 use std::collections::BTreeMap;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, CheckpointId, SubtaskId};
+use thalweg_common::id::{Attempt, CheckpointId, RegionId, SubtaskId};
 use thalweg_common::status::TaskStatus;
 
 use super::messages::{Command, Deployment};
+use super::region::Region;
 use crate::event::Barrier;
 use crate::task::mailbox::Mail;
 use crate::task::{News, Report, Role, TakenSnapshot};
@@ -20,16 +21,16 @@ use crate::task::{News, Report, Role, TakenSnapshot};
 pub(crate) enum Action {
     /// Start the tasks of the deployment.
     Start(Deployment),
-    /// Ask all tasks to end.
-    CancelTasks,
-    /// All tasks have ended: close the attempt's channels.
-    EndAttempt(Attempt),
+    /// Ask all tasks of a region to end.
+    CancelTasks(RegionId),
+    /// All tasks of a region have ended: close the attempt's channels.
+    EndAttempt(RegionId, Attempt),
     /// Put mail into a task's box.
     Tell(SubtaskId, Mail),
     /// Tell the task manager that a task is in another state.
     ReportStatus(SubtaskId, TaskStatus, Option<Failure>),
-    /// Tell the task manager that no task of this attempt or an older one is left.
-    ReportStopped(Attempt),
+    /// Tell the task manager that no task of this attempt or an older one is left in these regions.
+    ReportStopped(Attempt, Vec<RegionId>),
     /// Store a task's snapshot, then acknowledge or decline.
     Store(SubtaskId, TakenSnapshot),
     /// Write a task's part of a savepoint into this directory, then acknowledge or decline.
@@ -50,118 +51,102 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct WorkerCore {
     plan_fingerprint: u64,
-    /// The attempt whose tasks are here.
-    attempt: Attempt,
-    tasks: BTreeMap<SubtaskId, TaskState>,
-    is_cancelling: bool,
-    /// No attempt up to this one is deployed any more.
-    cancelled: Attempt,
-    /// What waits for the tasks of an older attempt to end.
-    waiting: Option<Deployment>,
-    /// What the task manager is to be told when they have.
-    owed: Option<Attempt>,
-    /// The last savepoint that was announced, and where its files go.
-    savepoint: Option<(CheckpointId, String)>,
-    /// Parts of a savepoint whose barrier came before its announcement.
-    unannounced: Vec<(SubtaskId, TakenSnapshot)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TaskState {
-    status: TaskStatus,
-    is_alive: bool,
-    role: Role,
+    regions: BTreeMap<RegionId, Region>,
+    /// The region of each task that has been here.
+    by_subtask: BTreeMap<SubtaskId, RegionId>,
 }
 
 impl WorkerCore {
     pub(crate) fn new(plan_fingerprint: u64) -> Self {
-        Self {
-            plan_fingerprint,
-            attempt: 0,
-            tasks: BTreeMap::new(),
-            is_cancelling: false,
-            cancelled: 0,
-            waiting: None,
-            owed: None,
-            savepoint: None,
-            unannounced: Vec::new(),
-        }
+        Self { plan_fingerprint, regions: BTreeMap::new(), by_subtask: BTreeMap::new() }
     }
 
-    /// The attempt whose tasks are here.
-    pub(crate) fn attempt(&self) -> Attempt {
-        self.attempt
+    /// The attempt of a task; 0 if it was never here.
+    pub(crate) fn attempt(&self, subtask: SubtaskId) -> Attempt {
+        let region = self.region_of(subtask).and_then(|region| self.regions.get(&region));
+        region.map_or(0, Region::attempt)
     }
 
-    /// The tasks of the attempt, those that have ended among them.
-    pub(crate) fn statuses(&self) -> impl Iterator<Item = (SubtaskId, TaskStatus)> {
-        self.tasks.iter().map(|(subtask, task)| (*subtask, task.status))
+    /// The region of a task that has been here.
+    pub(crate) fn region_of(&self, subtask: SubtaskId) -> Option<RegionId> {
+        self.by_subtask.get(&subtask).copied()
+    }
+
+    /// The tasks that are here, each with its attempt, those that have ended among them.
+    pub(crate) fn statuses(&self) -> impl Iterator<Item = (Attempt, SubtaskId, TaskStatus)> {
+        let of = |region: &Region| {
+            let attempt = region.attempt();
+            let statuses: Vec<_> = region.statuses().collect();
+            statuses.into_iter().map(move |(subtask, status)| (attempt, subtask, status))
+        };
+        self.regions.values().flat_map(of)
     }
 
     /// Obeys a command.
     pub(crate) fn on_command(&mut self, command: Command) -> Vec<Action> {
         match command {
-            Command::Deploy(deployment) => self.on_deploy(deployment),
-            Command::Cancel { attempt } => self.on_cancel(attempt),
-            Command::Trigger { attempt, barrier, savepoint_directory } => {
-                let mut actions = self.announce(attempt, barrier, savepoint_directory);
-                actions.extend(self.tell(attempt, Mail::Trigger(barrier)));
-                actions
+            Command::Deploy { plan_fingerprint, deployments } => {
+                self.on_deploy(plan_fingerprint, deployments)
             }
-            Command::EndInput { attempt } => self.tell(attempt, Mail::EndInput),
+            Command::Cancel { attempt, regions } => self.on_cancel(attempt, regions),
+            Command::Trigger { attempt, barrier, savepoint_directory } => {
+                self.on_all(|region| region.on_trigger(attempt, barrier, savepoint_directory.clone()))
+            }
+            Command::EndInput { attempt } => self.on_all(|region| region.tell(attempt, Mail::EndInput)),
             Command::Completed { attempt, checkpoint, is_final } => {
-                self.tell(attempt, Mail::Completed { checkpoint, is_final })
+                self.on_all(|region| region.tell(attempt, Mail::Completed { checkpoint, is_final }))
             }
             Command::Aborted { attempt, checkpoint } => {
-                let given_up = self.take_unannounced(checkpoint);
-                let mut actions = self.tell(attempt, Mail::Aborted { checkpoint });
-                actions.extend(given_up.into_iter().map(|(subtask, taken)| Action::GiveUp(subtask, taken)));
-                actions
+                self.on_all(|region| region.on_aborted(attempt, checkpoint))
             }
-            Command::Shutdown => vec![Action::CancelTasks, Action::Shutdown],
+            Command::Shutdown => vec![Action::Shutdown],
         }
+    }
+
+    fn on_deploy(&mut self, plan_fingerprint: u64, deployments: Vec<Deployment>) -> Vec<Action> {
+        if plan_fingerprint != self.plan_fingerprint {
+            return vec![Action::Fail(
+                Failure::user(format!(
+                    "the plan of this worker has the fingerprint {}, that of the job {plan_fingerprint}: the topology came out \
+                     differently; it may depend on the job's arguments only, not on time, chance, files or the machine",
+                    self.plan_fingerprint
+                ))
+                .permanent(),
+            )];
+        }
+        let deploy = |deployment: Deployment| self.region(deployment.region).on_deploy(deployment);
+        deployments.into_iter().flat_map(deploy).collect()
+    }
+
+    fn on_cancel(&mut self, attempt: Attempt, regions: Vec<RegionId>) -> Vec<Action> {
+        if regions.is_empty() && self.regions.is_empty() {
+            return vec![Action::ReportStopped(attempt, regions)];
+        }
+        let all = || self.regions.keys().copied().collect();
+        let regions: Vec<_> = if regions.is_empty() { all() } else { regions };
+        regions.into_iter().flat_map(|region| self.region(region).on_cancel(attempt)).collect()
+    }
+
+    fn on_all(&mut self, act: impl FnMut(&mut Region) -> Vec<Action>) -> Vec<Action> {
+        self.regions.values_mut().flat_map(act).collect()
+    }
+
+    fn region(&mut self, region: RegionId) -> &mut Region {
+        self.regions.entry(region).or_insert_with(|| Region::new(region))
     }
 
     /// The tasks of the deployment are being started: they are known from now on. `role` says what each has to do with the input.
     pub(crate) fn started(&mut self, deployment: &Deployment, role: impl Fn(SubtaskId) -> Role) {
-        self.attempt = deployment.attempt;
-        self.is_cancelling = false;
-        self.savepoint = None;
-        self.unannounced.clear();
-        let task = |subtask: &SubtaskId| {
-            let role = role(*subtask);
-            (*subtask, TaskState { status: TaskStatus::Deploying, is_alive: true, role })
-        };
-        self.tasks = deployment.tasks.keys().map(task).collect();
+        self.by_subtask.extend(deployment.tasks.keys().map(|subtask| (*subtask, deployment.region)));
+        self.region(deployment.region).started(deployment, role);
     }
 
     /// Takes note of what a task says.
     pub(crate) fn on_report(&mut self, report: Report) -> Vec<Action> {
-        let subtask = report.subtask;
-        let Some(task) = self.tasks.get_mut(&subtask).filter(|_| report.attempt == self.attempt) else {
-            return vec![Action::Ignore(format!(
-                "a report of task {subtask} of the old attempt {}",
-                report.attempt
-            ))];
-        };
-        match report.news {
-            News::Status(status) => {
-                task.status = status;
-                vec![Action::ReportStatus(subtask, status, None)]
-            }
-            News::Failed(_) if self.is_cancelling => {
-                task.status = TaskStatus::Canceled;
-                vec![Action::ReportStatus(subtask, TaskStatus::Canceled, None)]
-            }
-            News::Failed(failure) => {
-                task.status = TaskStatus::Failed;
-                vec![Action::ReportStatus(subtask, TaskStatus::Failed, Some(failure))]
-            }
-            News::Snapshot(_) if self.is_cancelling => Vec::new(),
-            News::Snapshot(taken) => self.on_snapshot(subtask, taken),
-            News::Gone => {
-                task.is_alive = false;
-                self.settle()
+        match self.region_of(report.subtask) {
+            Some(region) => self.region(region).on_report(report),
+            None => {
+                vec![Action::Ignore(format!("a report of task {}, which was never here", report.subtask))]
             }
         }
     }
@@ -177,119 +162,10 @@ impl WorkerCore {
             Mail::Trigger(Barrier { id, .. }) => vec![Action::Decline(subtask, id, failure)],
             // What it misses cannot be made up for later.
             Mail::EndInput | Mail::Completed { .. } | Mail::Aborted { .. } => {
-                self.on_report(Report { attempt: self.attempt, subtask, news: News::Failed(failure) })
+                let attempt = self.attempt(subtask);
+                self.on_report(Report { attempt, subtask, news: News::Failed(failure) })
             }
         }
-    }
-
-    /// A barrier does not say where the files of its savepoint go; the job manager tells that to all workers.
-    fn announce(&mut self, attempt: Attempt, barrier: Barrier, directory: Option<String>) -> Vec<Action> {
-        let Some(directory) = directory.filter(|_| attempt == self.attempt && !self.is_cancelling) else {
-            return Vec::new();
-        };
-        self.savepoint = Some((barrier.id, directory.clone()));
-        self.take_unannounced(barrier.id)
-            .into_iter()
-            .map(|(subtask, taken)| Action::WriteSavepoint(subtask, taken, directory.clone()))
-            .collect()
-    }
-
-    fn take_unannounced(&mut self, savepoint: CheckpointId) -> Vec<(SubtaskId, TakenSnapshot)> {
-        let waiting = std::mem::take(&mut self.unannounced);
-        let (taken, waiting) = waiting.into_iter().partition(|(_, taken)| taken.barrier.id == savepoint);
-        self.unannounced = waiting;
-        taken
-    }
-
-    fn on_snapshot(&mut self, subtask: SubtaskId, taken: TakenSnapshot) -> Vec<Action> {
-        match &self.savepoint {
-            _ if !taken.barrier.is_savepoint => vec![Action::Store(subtask, taken)],
-            Some((id, directory)) if *id == taken.barrier.id => {
-                vec![Action::WriteSavepoint(subtask, taken, directory.clone())]
-            }
-            _ => {
-                self.unannounced.push((subtask, taken));
-                Vec::new()
-            }
-        }
-    }
-
-    fn on_deploy(&mut self, deployment: Deployment) -> Vec<Action> {
-        let attempt = deployment.attempt;
-        if deployment.plan_fingerprint != self.plan_fingerprint {
-            return vec![Action::Fail(
-                Failure::user(format!(
-                    "the plan of this worker has the fingerprint {}, that of the job {}: the topology came out differently; it \
-                     may depend on the job's arguments only, not on time, chance, files or the machine",
-                    self.plan_fingerprint, deployment.plan_fingerprint
-                ))
-                .permanent(),
-            )];
-        }
-        let newest = self.waiting.as_ref().map_or(self.attempt, |waiting| waiting.attempt);
-        if attempt <= self.cancelled || attempt <= newest {
-            return vec![Action::Ignore(format!(
-                "a deployment of attempt {attempt}, which is not the newest"
-            ))];
-        }
-        self.waiting = Some(deployment);
-        self.stop_running()
-    }
-
-    fn on_cancel(&mut self, attempt: Attempt) -> Vec<Action> {
-        self.cancelled = self.cancelled.max(attempt);
-        self.owed = self.owed.max(Some(attempt));
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.attempt <= attempt) {
-            self.waiting = None;
-        }
-        if self.attempt <= attempt { self.stop_running() } else { self.settle() }
-    }
-
-    /// Cancels what runs, and goes on when it has ended.
-    fn stop_running(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if self.is_alive() && !self.is_cancelling {
-            self.is_cancelling = true;
-            actions.push(Action::CancelTasks);
-        }
-        actions.extend(self.settle());
-        actions
-    }
-
-    /// Does what had to wait for the last task to end, if it has.
-    fn settle(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let is_alive = self.is_alive();
-        if !is_alive && !self.tasks.is_empty() && self.is_cancelling {
-            self.is_cancelling = false;
-            actions.push(Action::EndAttempt(self.attempt));
-        }
-        if let Some(attempt) = self.owed.filter(|attempt| !is_alive || self.attempt > *attempt) {
-            self.owed = None;
-            actions.push(Action::ReportStopped(attempt));
-        }
-        if !is_alive && let Some(deployment) = self.waiting.take() {
-            actions.push(Action::Start(deployment));
-        }
-        actions
-    }
-
-    fn is_alive(&self) -> bool {
-        self.tasks.values().any(|task| task.is_alive)
-    }
-
-    /// Mail for all tasks of the attempt that it concerns.
-    fn tell(&self, attempt: Attempt, mail: Mail) -> Vec<Action> {
-        if attempt != self.attempt || self.is_cancelling {
-            return vec![Action::Ignore(format!("{mail:?} for attempt {attempt}, which does not run here"))];
-        }
-        let concerns = |task: &TaskState| match mail {
-            Mail::Trigger(_) => task.role == Role::Source,
-            Mail::EndInput => task.role.reads_outside(),
-            Mail::Completed { .. } | Mail::Aborted { .. } => true,
-        };
-        let alive = self.tasks.iter().filter(|(_, task)| task.is_alive && concerns(task));
-        alive.map(|(subtask, _)| Action::Tell(*subtask, mail)).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Deploys the tasks of an attempt: connects their channels, fetches what they restore, and brings them to the threads of
+//! Deploys the tasks of a region's attempt: connects their channels, fetches what they restore, and brings them to the threads of
 //! their slots.
 //!
 //! Channels between two tasks of this worker are made here and pass batches as they are; the others go through the
@@ -59,7 +59,7 @@ pub(crate) struct Deployer {
     pub(crate) scope: TaskScope,
 }
 
-/// The tasks of an attempt. Dropping it asks them to end.
+/// The tasks of a region's attempt. Dropping it asks them to end.
 pub(crate) struct Running {
     pub(crate) tasks: BTreeMap<SubtaskId, RunningTask>,
     /// Where their snapshots are stored.
@@ -105,11 +105,12 @@ struct Deploying {
 impl Deployer {
     /// Starts the tasks of a deployment. What goes wrong with one of them is reported by it.
     pub(crate) fn start(&self, deployment: Deployment) -> Running {
-        let attempt = deployment.attempt;
-        let scope = self.scope.child_with_policy(format!("attempt-{attempt}"), ErrorPolicy::LogOnly);
+        let Deployment { region, attempt, .. } = deployment;
+        let name = format!("region-{region}-attempt-{attempt}");
+        let scope = self.scope.child_with_policy(name, ErrorPolicy::LogOnly);
         let threads = scope.child("threads");
-        let prepared =
-            self.server.start_attempt(self.job_id, attempt).and_then(|()| self.open_directory(&deployment));
+        let started = self.server.start_attempt(self.job_id, region, attempt);
+        let prepared = started.and_then(|()| self.open_directory(&deployment));
         let (mut wired, directory) = match prepared {
             Ok(directory) => (wiring::connect(self, &deployment), directory),
             Err(failure) => (wiring::broken(&deployment, &failure), None),
@@ -153,7 +154,8 @@ impl Deployer {
     /// Where the tasks keep their state.
     fn stores(&self, deployment: &Deployment) -> WorkerStores {
         let tasks: Vec<SubtaskId> = deployment.tasks.keys().copied().collect();
-        let directory = stores::attempt_directory(&self.state_directory, deployment.attempt);
+        let Deployment { region, attempt, .. } = *deployment;
+        let directory = stores::attempt_directory(&self.state_directory, region, attempt);
         let Program { state, graph, .. } = &*self.program;
         let stores = WorkerStores::new(state, graph, &tasks, self.managed_bytes_per_slot, directory);
         // In the author's own process nothing outlives a failure of the machine's kind.

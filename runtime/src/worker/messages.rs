@@ -1,9 +1,10 @@
 //! What the worker and its task manager tell each other, in types of ours. Protobuf names stay in this file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId, WorkerId};
+use thalweg_common::id::{Attempt, CheckpointId, JobId, RegionId, SubtaskId, WorkerId};
 use thalweg_common::status::TaskStatus;
 use thalweg_proto::convert::{self, CheckpointPhases, Malformed, SnapshotHandle, WireId};
 use thalweg_proto::v1::{self, worker_command, worker_message};
@@ -15,24 +16,45 @@ use crate::task::savepoint::RestoredSavepoint;
 /// What the task manager orders.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
-    Deploy(Deployment),
-    Cancel { attempt: Attempt },
-    Trigger { attempt: Attempt, barrier: Barrier, savepoint_directory: Option<String> },
-    EndInput { attempt: Attempt },
-    Completed { attempt: Attempt, checkpoint: CheckpointId, is_final: bool },
-    Aborted { attempt: Attempt, checkpoint: CheckpointId },
+    /// Tasks of this plan, in one deployment for each region.
+    Deploy {
+        plan_fingerprint: u64,
+        deployments: Vec<Deployment>,
+    },
+    /// In these regions; in all if there are none.
+    Cancel {
+        attempt: Attempt,
+        regions: Vec<RegionId>,
+    },
+    Trigger {
+        attempt: Attempt,
+        barrier: Barrier,
+        savepoint_directory: Option<String>,
+    },
+    EndInput {
+        attempt: Attempt,
+    },
+    Completed {
+        attempt: Attempt,
+        checkpoint: CheckpointId,
+        is_final: bool,
+    },
+    Aborted {
+        attempt: Attempt,
+        checkpoint: CheckpointId,
+    },
     Shutdown,
 }
 
-/// Tasks to run.
+/// Tasks of one region to run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Deployment {
+    pub(crate) region: RegionId,
     pub(crate) attempt: Attempt,
-    pub(crate) plan_fingerprint: u64,
     /// The subtasks of this worker, with what each restores.
     pub(crate) tasks: BTreeMap<SubtaskId, Vec<SnapshotHandle>>,
     /// Where the exchanges of all subtasks of other workers listen.
-    pub(crate) remote: BTreeMap<SubtaskId, String>,
+    pub(crate) remote: Arc<BTreeMap<SubtaskId, String>>,
     /// Where the job's checkpoints are, if it takes any.
     pub(crate) checkpoint_directory: Option<String>,
     /// The savepoint that is restored, in place of snapshots.
@@ -50,11 +72,12 @@ impl Command {
         match convert::required("worker_command.message", command.message)? {
             Message::DeployTasks(deploy) => {
                 ours("deploy_tasks.job_id", &deploy.job_id)?;
-                Deployment::read(worker, deploy).map(Self::Deploy)
+                let plan_fingerprint = deploy.plan_fingerprint;
+                Ok(Self::Deploy { plan_fingerprint, deployments: Deployment::read(worker, deploy)? })
             }
             Message::CancelTasks(cancel) => {
                 ours("cancel_tasks.job_id", &cancel.job_id)?;
-                Ok(Self::Cancel { attempt: cancel.attempt })
+                Ok(Self::Cancel { attempt: cancel.attempt, regions: cancel.regions })
             }
             Message::TriggerCheckpoint(trigger) => {
                 ours("trigger_checkpoint.job_id", &trigger.job_id)?;
@@ -84,13 +107,14 @@ impl Command {
 }
 
 impl Deployment {
-    fn read(worker: WorkerId, deploy: v1::DeployTasks) -> Result<Self, Malformed> {
-        let mut tasks = BTreeMap::new();
+    /// Those of all regions.
+    fn read(worker: WorkerId, deploy: v1::DeployTasks) -> Result<Vec<Self>, Malformed> {
+        let mut tasks = BTreeMap::<_, BTreeMap<_, _>>::new();
         for task in deploy.tasks {
             let subtask = convert::subtask("deploy_tasks.tasks.subtask", task.subtask)?;
             let snapshots =
                 task.snapshots.into_iter().map(SnapshotHandle::try_from).collect::<Result<_, _>>()?;
-            if tasks.insert(subtask, snapshots).is_some() {
+            if tasks.entry(task.region).or_default().insert(subtask, snapshots).is_some() {
                 return Err(Malformed::new(
                     "deploy_tasks.tasks",
                     format!("names the subtask {subtask} twice"),
@@ -106,12 +130,20 @@ impl Deployment {
         }
         let checkpoint_directory =
             Some(deploy.checkpoint_directory).filter(|directory| !directory.is_empty());
-        let (attempt, plan_fingerprint) = (deploy.attempt, deploy.plan_fingerprint);
         let savepoint = deploy.savepoint.map(|savepoint| RestoredSavepoint {
             path: savepoint.path,
             allow_non_restored_state: savepoint.allow_non_restored_state,
         });
-        Ok(Self { attempt, plan_fingerprint, tasks, remote, checkpoint_directory, savepoint })
+        let remote = Arc::new(remote);
+        let of_region = |(region, tasks)| Self {
+            region,
+            attempt: deploy.attempt,
+            tasks,
+            remote: Arc::clone(&remote),
+            checkpoint_directory: checkpoint_directory.clone(),
+            savepoint: savepoint.clone(),
+        };
+        Ok(tasks.into_iter().map(of_region).collect())
     }
 }
 
@@ -165,8 +197,9 @@ pub(crate) fn declined(origin: Origin, checkpoint: CheckpointId, failure: Failur
     }))
 }
 
-pub(crate) fn stopped(job_id: JobId, attempt: Attempt) -> v1::WorkerMessage {
-    message(worker_message::Message::TasksStopped(v1::TasksStopped { job_id: job_id.to_wire(), attempt }))
+pub(crate) fn stopped(job_id: JobId, attempt: Attempt, regions: Vec<RegionId>) -> v1::WorkerMessage {
+    let job_id = job_id.to_wire();
+    message(worker_message::Message::TasksStopped(v1::TasksStopped { job_id, attempt, regions }))
 }
 
 pub(crate) fn failed(failure: Failure) -> v1::WorkerMessage {

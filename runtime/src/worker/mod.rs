@@ -1,24 +1,25 @@
 //! A worker: runs the tasks of one job that its task manager gives it.
 //!
-//! On a command's way this is its end: `connection` attaches to the task manager, `messages` reads what it orders, `core`
-//! decides what that means, and the actor here executes the core's actions with the help of `deploy` and `wiring`.
+//! On a command's way this is its end: `connection` attaches to the task manager, `messages` reads what it orders, `core` and for each
+//! region of the job `region` decide what that means, and the actor here executes the core's actions with the help of `deploy` and `wiring`.
 //! Invariants: the worker lives as long as its stream to the task manager; a task that fails does not take it down;
-//! every task of an attempt has ended before the attempt is reported as stopped.
+//! every task of a region's attempt has ended before that is reported as stopped.
 
 mod connection;
 mod core;
 mod deploy;
 mod messages;
+mod region;
 mod wiring;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_common::clock::{Stopwatch, SystemClock};
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, JobId, SubtaskId, WorkerId};
+use thalweg_common::id::{Attempt, JobId, RegionId, SubtaskId, WorkerId};
 use thalweg_common::limits::ACTOR_MAILBOX;
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
@@ -29,7 +30,7 @@ use tracing::{debug, error, warn};
 
 use self::connection::{Connection, Outgoing};
 use self::core::{Action, WorkerCore};
-use self::deploy::{Deployer, Running};
+use self::deploy::{Deployer, Running, RunningTask};
 use self::messages::{Acknowledgement, Command, Origin};
 use crate::exchange::{ExchangeClient, ExchangeServer};
 use crate::program::Program;
@@ -102,7 +103,7 @@ pub async fn run(program: Arc<Program>, options: WorkerOptions, scope: TaskScope
         worker_id: options.worker_id,
         core: WorkerCore::new(plan_fingerprint),
         deployer,
-        running: None,
+        running: BTreeMap::new(),
         outgoing: connection.outgoing.clone(),
         scope,
     };
@@ -138,8 +139,8 @@ struct Worker {
     worker_id: WorkerId,
     core: WorkerCore,
     deployer: Deployer,
-    /// The tasks of the core's attempt.
-    running: Option<Running>,
+    /// The tasks of each region, until they have been cancelled.
+    running: BTreeMap<RegionId, Running>,
     outgoing: Outgoing,
     scope: TaskScope,
 }
@@ -196,16 +197,16 @@ impl Worker {
                 Action::Start(deployment) => {
                     let program = &self.deployer.program;
                     self.core.started(&deployment, |subtask| task::role(program, subtask));
-                    self.running = Some(self.deployer.start(deployment));
+                    self.running.insert(deployment.region, self.deployer.start(deployment));
                 }
-                Action::CancelTasks => {
-                    if let Some(running) = &self.running {
+                Action::CancelTasks(region) => {
+                    if let Some(running) = self.running.get(&region) {
                         running.cancel();
                     }
                 }
-                Action::EndAttempt(attempt) => self.end_attempt(attempt),
+                Action::EndAttempt(region, attempt) => self.end_attempt(region, attempt),
                 Action::Tell(subtask, mail) => {
-                    let task = self.running.as_ref().and_then(|running| running.tasks.get(&subtask));
+                    let task = self.task(subtask);
                     if let Some(task) = task
                         && note(&task.stores, mail)
                     {
@@ -220,9 +221,11 @@ impl Worker {
                 Action::ReportStatus(subtask, status, failure) => {
                     self.report_status(subtask, status, failure).await
                 }
-                Action::ReportStopped(attempt) => self.send(messages::stopped(self.job_id, attempt)).await,
+                Action::ReportStopped(attempt, regions) => {
+                    self.send(messages::stopped(self.job_id, attempt, regions)).await;
+                }
                 Action::Store(subtask, taken) => {
-                    let directory = self.running.as_ref().and_then(|running| running.directory.clone());
+                    let directory = self.running_with(subtask).and_then(|running| running.directory.clone());
                     self.store(subtask, taken, Target::Checkpoint(directory));
                 }
                 Action::WriteSavepoint(subtask, taken, directory) => {
@@ -260,11 +263,20 @@ impl Worker {
         self.send(messages::status_changed(self.origin(subtask), status, failure)).await;
     }
 
-    /// Nothing of an attempt is needed any more.
-    fn end_attempt(&self, attempt: Attempt) {
-        self.deployer.server.end_attempt(self.job_id, attempt);
-        let directory = self.running.as_ref().and_then(|running| running.stores.directory());
-        if let Some(directory) = directory {
+    /// The tasks of a task's region.
+    fn running_with(&self, subtask: SubtaskId) -> Option<&Running> {
+        self.core.region_of(subtask).and_then(|region| self.running.get(&region))
+    }
+
+    fn task(&self, subtask: SubtaskId) -> Option<&RunningTask> {
+        self.running_with(subtask).and_then(|running| running.tasks.get(&subtask))
+    }
+
+    /// Nothing of a region's attempt is needed any more.
+    fn end_attempt(&mut self, region: RegionId, attempt: Attempt) {
+        self.deployer.server.end_attempt(self.job_id, region, attempt);
+        let ended = self.running.remove(&region);
+        if let Some(directory) = ended.as_ref().and_then(|running| running.stores.directory()) {
             let removed = files::remove(directory.to_path_buf());
             self.deployer.scope.spawn(&format!("remove the state of attempt {attempt}"), removed);
         }
@@ -273,8 +285,7 @@ impl Worker {
     /// Stores a snapshot and acknowledges it, while the worker goes on.
     fn store(&self, subtask: SubtaskId, taken: TakenSnapshot, target: Target) {
         let storages = self.deployer.program.storages.clone();
-        let task = self.running.as_ref().and_then(|running| running.tasks.get(&subtask));
-        let stores = task.map(|task| task.stores.clone()).unwrap_or_default();
+        let stores = self.task(subtask).map(|task| task.stores.clone()).unwrap_or_default();
         let (origin, outgoing) = (self.origin(subtask), self.outgoing.clone());
         let stopwatch = Stopwatch::start(&self.deployer.clock);
         let store = async move {
@@ -318,20 +329,21 @@ impl Worker {
     }
 
     fn report_counters(&self) {
-        let Some(running) = &self.running else { return };
-        let tasks = self.core.statuses().filter_map(|(subtask, status)| {
-            let counted = running.tasks.get(&subtask)?.counters.read();
-            Some((subtask, status, counted))
-        });
-        // A task manager that does not keep up gets the next ones.
-        self.outgoing.try_send(messages::counters(self.job_id, self.core.attempt(), tasks));
+        let mut attempts = BTreeMap::<_, Vec<_>>::new();
+        for (attempt, subtask, status) in self.core.statuses() {
+            if let Some(task) = self.task(subtask) {
+                attempts.entry(attempt).or_default().push((subtask, status, task.counters.read()));
+            }
+        }
+        for (attempt, tasks) in attempts {
+            // A task manager that does not keep up gets the next ones.
+            self.outgoing.try_send(messages::counters(self.job_id, attempt, tasks.into_iter()));
+        }
     }
 
     /// Asks all tasks to end and waits a little. Their reports are read meanwhile, so that none waits in vain.
     async fn stop(&mut self, reports: &mut mpsc::Receiver<Report>) {
-        if let Some(running) = &self.running {
-            running.cancel();
-        }
+        self.running.values().for_each(Running::cancel);
         reports.close();
         while reports.try_recv().is_ok() {}
         if let Err(error) = self.deployer.scope.shutdown(SHUTDOWN_GRACE).await {
@@ -348,7 +360,7 @@ impl Worker {
     }
 
     fn origin(&self, subtask: SubtaskId) -> Origin {
-        Origin { job_id: self.job_id, attempt: self.core.attempt(), subtask }
+        Origin { job_id: self.job_id, attempt: self.core.attempt(subtask), subtask }
     }
 
     fn vertex_name(&self, subtask: SubtaskId) -> &str {

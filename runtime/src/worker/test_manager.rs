@@ -129,7 +129,8 @@ impl TestWorker {
 
     pub(super) async fn cancel(&self, attempt: u32) {
         let job_id = JOB.to_wire();
-        self.order(worker_command::Message::CancelTasks(v1::CancelTasks { job_id, attempt })).await;
+        let cancel = v1::CancelTasks { job_id, attempt, regions: vec![0] };
+        self.order(worker_command::Message::CancelTasks(cancel)).await;
     }
 
     /// Reads statuses until the attempt is reported as stopped.
@@ -188,6 +189,7 @@ impl Attempt<'_> {
             let task = |subtask: SubtaskId| v1::TaskDeployment {
                 subtask: Some(subtask.into()),
                 snapshots: restored.get(&subtask).cloned().map(Into::into).into_iter().collect(),
+                region: 0,
             };
             let all = || self.program.graph.subtasks();
             let here = all().filter(|subtask| place(*subtask, self.workers).id == worker.id);

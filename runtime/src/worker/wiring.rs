@@ -68,15 +68,15 @@ impl Wiring<'_> {
                 self.receive(to, Ok(receiver));
             }
             (false, true) => {
-                let receiver = operations.register(&self.deployer.server, channel);
+                let receiver = operations.register(&self.deployer.server, self.deployment.region, channel);
                 self.receive(to, receiver);
             }
             (true, false) => {
                 let opening = self.address(to).map(|address| {
                     let Deployer { job_id, plan_fingerprint, client, .. } = self.deployer;
                     let (job_id, plan_fingerprint) = (*job_id, *plan_fingerprint);
-                    let open =
-                        OpenChannel { job_id, attempt: self.deployment.attempt, channel, plan_fingerprint };
+                    let Deployment { region, attempt, .. } = *self.deployment;
+                    let open = OpenChannel { job_id, region, attempt, channel, plan_fingerprint };
                     Outgoing::Elsewhere(operations.open(client.clone(), address, open))
                 });
                 self.send(from, channel, opening);

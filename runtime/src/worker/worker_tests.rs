@@ -241,7 +241,7 @@ async fn a_missing_neighbour_fails_the_channel_and_says_so() {
         job_id: JOB.to_wire(),
         attempt: 1,
         plan_fingerprint: manager.program.graph.fingerprint(),
-        tasks: vec![v1::TaskDeployment { subtask: Some(source.into()), snapshots: Vec::new() }],
+        tasks: vec![v1::TaskDeployment { subtask: Some(source.into()), snapshots: Vec::new(), region: 0 }],
         ..Default::default()
     };
     worker.order(worker_command::Message::DeployTasks(nowhere)).await;
@@ -265,13 +265,14 @@ async fn the_settings_of_the_exchange_take_effect() {
         job_id: JOB.to_wire(),
         attempt: 1,
         plan_fingerprint,
-        tasks: vec![v1::TaskDeployment { subtask: Some(receiver.into()), snapshots: Vec::new() }],
+        tasks: vec![v1::TaskDeployment { subtask: Some(receiver.into()), snapshots: Vec::new(), region: 0 }],
         ..Default::default()
     };
     worker.order(worker_command::Message::DeployTasks(deploy)).await;
 
     let channel = ChannelId { edge: 0, from: 0, to: 0 };
-    let open = v1::OpenChannel::from(OpenChannel { job_id: JOB, attempt: 1, channel, plan_fingerprint });
+    let open =
+        v1::OpenChannel::from(OpenChannel { job_id: JOB, region: 0, attempt: 1, channel, plan_fingerprint });
     let open = v1::Frame { sequence: 0, message: Some(v1::frame::Message::Open(open)), backlog: 0 };
     let address = format!("http://{}", worker.data_address);
     let endpoint = tonic::transport::Channel::from_shared(address).unwrap();

@@ -39,7 +39,7 @@ impl Pair {
     pub async fn start(settings: ExchangeSettings) -> Self {
         let scope = TaskScope::new("test");
         let server = ExchangeServer::start("127.0.0.1", PLAN, settings, &scope).await.unwrap();
-        server.start_attempt(JOB, ATTEMPT).unwrap();
+        server.start_attempt(JOB, 0, ATTEMPT).unwrap();
         let client = ExchangeClient::new(settings, &scope);
         Self { scope, server, client }
     }
@@ -50,7 +50,7 @@ impl Pair {
 
     /// An open channel to subtask `to`.
     pub async fn channel<T: Record>(&self, to: u32) -> (Sender<T>, Receiver<T>) {
-        let receiver = self.server.register(channel(to)).unwrap();
+        let receiver = self.server.register(0, channel(to)).unwrap();
         let sender = self.client.open(&self.address(), open(to)).await.unwrap();
         (sender, receiver)
     }
@@ -67,7 +67,7 @@ pub fn channel(to: u32) -> ChannelId {
 }
 
 pub fn open(to: u32) -> OpenChannel {
-    OpenChannel { job_id: JOB, attempt: ATTEMPT, channel: channel(to), plan_fingerprint: PLAN }
+    OpenChannel { job_id: JOB, region: 0, attempt: ATTEMPT, channel: channel(to), plan_fingerprint: PLAN }
 }
 
 /// Runs `work` on a thread of its own, as a task does, and waits for its result.

@@ -1,10 +1,10 @@
 //! One job on this task manager and its worker: a part of the [core](super).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, JobId, SubtaskId, WorkerId};
+use thalweg_common::id::{Attempt, JobId, RegionId, SubtaskId, WorkerId};
 use thalweg_common::status::TaskStatus;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::v1;
@@ -19,8 +19,10 @@ use crate::messages::{Hello, Report, StartRequest, Token};
 pub(super) struct Job {
     /// The highest attempt that the leader has spoken of.
     pub(super) attempt: Attempt,
-    /// The highest attempt that was cancelled: nothing of it is deployed any more.
+    /// The highest attempt that was cancelled as a whole: nothing of it is deployed any more.
     cancelled: Attempt,
+    /// The same of single regions.
+    cancelled_regions: BTreeMap<RegionId, Attempt>,
     pub(super) worker: Option<Worker>,
     /// To be launched when the present worker is gone.
     next: Option<(StartRequest, Fresh)>,
@@ -51,32 +53,46 @@ pub(super) struct Worker {
     pub(super) phase: Phase,
     /// `host:port` of its channels; empty until it is attached.
     data_address: String,
-    /// The attempt whose tasks it was given last; 0 before the first.
-    pub(super) deployed: Attempt,
+    /// What it was given, until it has been cancelled.
     pub(super) tasks: BTreeMap<SubtaskId, Task>,
-    /// The attempt whose end the leader waits for.
-    pub(super) cancelling: Option<Attempt>,
+    /// What the leader waits for.
+    cancellations: Vec<Cancellation>,
+    /// How many cancellations there were.
+    cancelled: u64,
     /// Why it ends, if that is known better than by its exit status.
     reason: Option<Failure>,
+}
+
+/// Tasks that are to end.
+#[derive(Debug)]
+struct Cancellation {
+    number: u64,
+    attempt: Attempt,
+    /// As the leader has named them.
+    regions: BTreeSet<RegionId>,
+    /// Those whose tasks have not ended.
+    left: BTreeSet<RegionId>,
 }
 
 /// The latest of a task.
 #[derive(Debug)]
 pub(super) struct Task {
+    attempt: Attempt,
+    region: RegionId,
     pub(super) status: TaskStatus,
     counters: v1::TaskCounters,
     failure: Option<v1::Failure>,
 }
 
 impl Task {
-    fn deployed(subtask: SubtaskId) -> Self {
+    fn deployed(subtask: SubtaskId, attempt: Attempt, region: RegionId) -> Self {
         let status = TaskStatus::Deploying;
         let counters = v1::TaskCounters {
             subtask: Some(subtask.into()),
             status: v1::TaskStatus::from(status).into(),
             ..Default::default()
         };
-        Self { status, counters, failure: None }
+        Self { attempt, region, status, counters, failure: None }
     }
 }
 
@@ -120,13 +136,14 @@ impl Job {
     pub(super) fn deploy(
         &mut self,
         attempt: Attempt,
-        tasks: Vec<SubtaskId>,
+        tasks: BTreeMap<SubtaskId, RegionId>,
         relay: v1::DeployTasks,
     ) -> Result<Action, String> {
         if attempt != self.attempt {
             return Err(format!("the attempt is {}", self.attempt));
         }
-        if attempt <= self.cancelled {
+        let is_cancelled = |region| self.cancelled_regions.get(region).is_some_and(|last| attempt <= *last);
+        if attempt <= self.cancelled || tasks.values().any(is_cancelled) {
             return Err("it was cancelled already".to_string());
         }
         let worker = self
@@ -134,16 +151,25 @@ impl Job {
             .as_mut()
             .filter(|worker| worker.phase == Phase::Ready)
             .ok_or("its worker is not ready")?;
-        if attempt <= worker.deployed {
+        let regions: BTreeSet<_> = tasks.values().copied().collect();
+        if worker.tasks.values().any(|task| task.attempt >= attempt && regions.contains(&task.region)) {
             return Err("they were deployed already".to_string());
         }
-        worker.deployed = attempt;
-        worker.tasks = tasks.into_iter().map(|subtask| (subtask, Task::deployed(subtask))).collect();
+        // What is still there of older attempts is ended by the worker first.
+        worker.tasks.retain(|_, task| !regions.contains(&task.region));
+        let task = |(subtask, region)| (subtask, Task::deployed(subtask, attempt, region));
+        worker.tasks.extend(tasks.into_iter().map(task));
         Ok(Action::Tell { worker: worker.id, command: Command::DeployTasks(relay) })
     }
 
-    /// The leader wants the tasks of an attempt to end.
-    pub(super) fn cancel(&mut self, id: JobId, attempt: Attempt, actions: &mut Vec<Action>) {
+    /// The leader wants tasks to end.
+    pub(super) fn cancel(
+        &mut self,
+        id: JobId,
+        attempt: Attempt,
+        regions: BTreeSet<RegionId>,
+        actions: &mut Vec<Action>,
+    ) {
         if attempt < self.attempt {
             actions.push(Action::Warn(format!(
                 "refused to cancel attempt {attempt} of job {id}: attempt {} was seen already",
@@ -152,10 +178,13 @@ impl Job {
             return;
         }
         self.attempt = attempt;
-        self.cancelled = attempt;
+        if regions.is_empty() {
+            self.cancelled = attempt;
+        }
+        self.cancelled_regions.extend(regions.iter().map(|region| (*region, attempt)));
         match &mut self.worker {
-            Some(worker) if !worker.tasks.is_empty() => worker.cancel(id, attempt, actions),
-            _ => actions.push(stopped(id, attempt)),
+            Some(worker) => worker.cancel(id, attempt, regions, actions),
+            None => actions.push(stopped(id, attempt, &regions)),
         }
     }
 
@@ -204,9 +233,8 @@ impl Job {
             self.lost = Some(lost.clone());
             actions.push(Action::Send(ToLeader::WorkerLost(lost)));
         }
-        if let Some(attempt) = worker.cancelling {
-            actions.push(stopped(id, attempt));
-        }
+        let cancellations = worker.cancellations.iter();
+        actions.extend(cancellations.map(|one| stopped(id, one.attempt, &one.regions)));
         if let Some((request, fresh)) = self.next.take() {
             self.worker = Some(Worker::new(&request, &fresh));
             actions.push(Action::Launch { fresh, request });
@@ -222,16 +250,23 @@ impl Job {
         }
     }
 
-    /// What a new leader is told of the worker.
-    pub(super) fn running(&self, id: JobId) -> Option<v1::RunningTasks> {
-        let worker = self.worker.as_ref().filter(|worker| !worker.data_address.is_empty())?;
-        Some(v1::RunningTasks {
+    /// What a new leader is told of the worker: its tasks, attempt by attempt, or that it has none.
+    pub(super) fn running(&self, id: JobId) -> Vec<v1::RunningTasks> {
+        let Some(worker) = self.worker.as_ref().filter(|worker| !worker.data_address.is_empty()) else {
+            return Vec::new();
+        };
+        let running = |(attempt, tasks)| v1::RunningTasks {
             job_id: id.to_wire(),
-            attempt: if worker.tasks.is_empty() { self.attempt } else { worker.deployed },
+            attempt,
             worker_id: worker.id.to_wire(),
             data_address: worker.data_address.clone(),
-            tasks: worker.counters(),
-        })
+            tasks,
+        };
+        let counters = worker.counters();
+        match counters.is_empty() {
+            true => vec![running((self.attempt, Vec::new()))],
+            false => counters.into_iter().map(running).collect(),
+        }
     }
 
     /// News that a leader may have missed: they are told again, because nothing else would tell the cause.
@@ -241,7 +276,7 @@ impl Job {
                 move |(subtask, task)| {
                     ToLeader::TaskStatusChanged(v1::TaskStatusChanged {
                         job_id: id.to_wire(),
-                        attempt: worker.deployed,
+                        attempt: task.attempt,
                         subtask: Some((*subtask).into()),
                         status: v1::TaskStatus::Failed.into(),
                         failure: task.failure.clone(),
@@ -261,9 +296,9 @@ impl Worker {
             request: request.clone(),
             phase: Phase::Launching,
             data_address: String::new(),
-            deployed: 0,
             tasks: BTreeMap::new(),
-            cancelling: None,
+            cancellations: Vec::new(),
+            cancelled: 0,
             reason: None,
         }
     }
@@ -300,22 +335,53 @@ impl Worker {
         }))
     }
 
-    pub(super) fn counters(&self) -> Vec<v1::TaskCounters> {
-        self.tasks.values().map(|task| task.counters).collect()
+    /// The counters of its tasks, by attempt.
+    pub(super) fn counters(&self) -> BTreeMap<Attempt, Vec<v1::TaskCounters>> {
+        let mut counters = BTreeMap::<_, Vec<_>>::new();
+        for task in self.tasks.values() {
+            counters.entry(task.attempt).or_default().push(task.counters);
+        }
+        counters
     }
 
-    fn cancel(&mut self, job: JobId, attempt: Attempt, actions: &mut Vec<Action>) {
+    /// Whether it has tasks of this attempt of the job, or of regions that were not restarted since.
+    pub(super) fn has_tasks(&self, attempt: Attempt) -> bool {
+        self.tasks.values().any(|task| task.attempt <= attempt)
+    }
+
+    /// Whether the tasks of a cancellation have not ended.
+    pub(super) fn is_cancelling(&self, number: u64) -> bool {
+        self.cancellations.iter().any(|one| one.number == number)
+    }
+
+    fn cancel(
+        &mut self,
+        job: JobId,
+        attempt: Attempt,
+        regions: BTreeSet<RegionId>,
+        actions: &mut Vec<Action>,
+    ) {
         // Told once: a leader that repeats itself does not give the tasks more time.
-        if self.cancelling == Some(attempt) {
+        if self.cancellations.iter().any(|one| one.attempt == attempt && one.regions == regions) {
             return;
         }
-        self.cancelling = Some(attempt);
+        let here = self.tasks.values().map(|task| task.region);
+        let left: BTreeSet<_> =
+            here.filter(|region| regions.is_empty() || regions.contains(region)).collect();
+        if left.is_empty() {
+            actions.push(stopped(job, attempt, &regions));
+            return;
+        }
+        self.cancelled += 1;
+        let number = self.cancelled;
         if self.phase == Phase::Ready {
-            let command = Command::CancelTasks(v1::CancelTasks { job_id: job.to_wire(), attempt });
+            let regions = left.iter().copied().collect();
+            let command = Command::CancelTasks(v1::CancelTasks { job_id: job.to_wire(), attempt, regions });
             actions.push(Action::Tell { worker: self.id, command });
-            let timer = Timer::Cancellation(self.id, attempt);
+            let timer = Timer::Cancellation(self.id, number);
             actions.push(Action::StartTimer { timer, after: self.request.cancellation_timeout });
         }
+        self.cancellations.push(Cancellation { number, attempt, regions, left });
     }
 
     /// Asks it to exit, if it can be asked.
@@ -339,31 +405,30 @@ impl Worker {
 
     /// It said something.
     pub(super) fn report(&mut self, job: JobId, report: Report, exit: Duration, actions: &mut Vec<Action>) {
-        let stale = |what: &str, attempt: Attempt, deployed: Attempt| {
+        let stale = |what: &str, attempt: Attempt| {
             Action::Warn(format!(
-                "refused {what} of attempt {attempt} of job {job}: its tasks here are of attempt {deployed}"
+                "refused {what} of attempt {attempt} of job {job}: it has no such tasks here"
             ))
         };
         match report {
-            Report::Status { attempt, .. } if attempt != self.deployed => {
-                actions.push(stale("a task's state", attempt, self.deployed));
-            }
-            Report::Status { subtask, status, relay, .. } => match self.tasks.get_mut(&subtask) {
-                Some(task) => {
-                    task.status = status;
-                    task.counters.status = relay.status;
-                    task.failure = relay.failure.clone();
-                    actions.push(Action::Send(ToLeader::TaskStatusChanged(relay)));
+            Report::Status { attempt, subtask, status, relay } => {
+                match self.tasks.get_mut(&subtask).filter(|task| task.attempt == attempt) {
+                    Some(task) => {
+                        task.status = status;
+                        task.counters.status = relay.status;
+                        task.failure = relay.failure.clone();
+                        actions.push(Action::Send(ToLeader::TaskStatusChanged(relay)));
+                    }
+                    None => actions.push(stale(&format!("the state of task {subtask}"), attempt)),
                 }
-                None => actions.push(Action::Warn(format!(
-                    "refused the state of subtask {subtask} of job {job}: it was not deployed here"
-                ))),
-            },
-            Report::Checkpoint { attempt, .. } if attempt != self.deployed => {
-                actions.push(stale("a checkpoint message", attempt, self.deployed));
+            }
+            Report::Checkpoint { attempt, .. }
+                if !self.tasks.values().any(|task| task.attempt == attempt) =>
+            {
+                actions.push(stale("a checkpoint message", attempt));
             }
             Report::Checkpoint { relay, .. } => actions.push(Action::Send(relay)),
-            Report::Stopped { attempt } => self.stopped(job, attempt, actions),
+            Report::Stopped { attempt, regions } => self.stopped(job, attempt, &regions, actions),
             Report::Counters { attempt, tasks } => self.count(attempt, tasks),
             Report::Failed(failure) => {
                 self.reason.get_or_insert(failure);
@@ -373,22 +438,30 @@ impl Worker {
         }
     }
 
-    /// Its tasks up to this attempt have ended. It also says so unasked, when it makes room for a higher attempt.
-    fn stopped(&mut self, job: JobId, attempt: Attempt, actions: &mut Vec<Action>) {
-        if let Some(awaited) = self.cancelling.take_if(|awaited| attempt >= (*awaited).min(self.deployed)) {
-            actions.push(stopped(job, awaited));
-            if self.deployed <= attempt {
-                self.tasks.clear();
-            }
+    /// The tasks of these regions up to this attempt have ended.
+    fn stopped(
+        &mut self,
+        job: JobId,
+        attempt: Attempt,
+        regions: &BTreeSet<RegionId>,
+        actions: &mut Vec<Action>,
+    ) {
+        let is_meant = |region: &RegionId| regions.is_empty() || regions.contains(region);
+        if !self.cancellations.iter().any(|one| one.attempt <= attempt && one.left.iter().any(is_meant)) {
+            return;
+        }
+        self.tasks.retain(|_, task| task.attempt > attempt || !is_meant(&task.region));
+        for one in self.cancellations.iter_mut().filter(|one| one.attempt <= attempt) {
+            one.left.retain(|region| !is_meant(region));
+        }
+        for done in self.cancellations.extract_if(.., |one| one.left.is_empty()) {
+            actions.push(stopped(job, done.attempt, &done.regions));
         }
     }
 
     fn count(&mut self, attempt: Attempt, counters: BTreeMap<SubtaskId, v1::TaskCounters>) {
-        if attempt != self.deployed {
-            return;
-        }
         for (subtask, counters) in counters {
-            if let Some(task) = self.tasks.get_mut(&subtask) {
+            if let Some(task) = self.tasks.get_mut(&subtask).filter(|task| task.attempt == attempt) {
                 // The state comes by a message of its own, in order with everything else.
                 task.counters = v1::TaskCounters { status: task.counters.status, ..counters };
             }

@@ -4,17 +4,18 @@
 //! randomness and no I/O. Invariants:
 //! - a job has at most one worker at any time: the next one is launched when the last one is gone;
 //! - an order of a lower term, or of a lower attempt than the job has seen, changes nothing;
+//! - tasks of several attempts run side by side, those of a region are of one;
 //! - every `CancelTasks` that is not stale is answered by `TasksStopped`, whatever becomes of the worker;
 //! - a worker that goes without having been told to is reported by `WorkerLost`;
 //! - losing the leader changes nothing that runs: a new one is told the present state.
 
 mod job;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, JobId, TaskManagerId, Term, WorkerId};
+use thalweg_common::id::{Attempt, JobId, RegionId, TaskManagerId, Term, WorkerId};
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::v1;
@@ -81,8 +82,8 @@ pub(crate) enum Timer {
     Attach(WorkerId),
     /// The worker should be gone.
     Exit(WorkerId),
-    /// The worker should have stopped its tasks.
-    Cancellation(WorkerId, Attempt),
+    /// The worker should have stopped the tasks of its cancellation with this number.
+    Cancellation(WorkerId, u64),
 }
 
 /// Something to do.
@@ -165,10 +166,13 @@ impl Core {
     /// What its tasks have done so far, for the leader.
     pub(crate) fn heartbeat(&self) -> v1::Heartbeat {
         let counters = |(id, job): (&JobId, &Job)| {
-            let worker = job.worker.as_ref().filter(|worker| !worker.tasks.is_empty())?;
-            Some(v1::JobCounters { job_id: id.to_wire(), attempt: worker.deployed, tasks: worker.counters() })
+            let counters = job.worker.as_ref().map(Worker::counters).unwrap_or_default();
+            let job_id = id.to_wire();
+            let of_attempt =
+                move |(attempt, tasks)| v1::JobCounters { job_id: job_id.clone(), attempt, tasks };
+            counters.into_iter().map(of_attempt)
         };
-        v1::Heartbeat { jobs: self.jobs.iter().filter_map(counters).collect() }
+        v1::Heartbeat { jobs: self.jobs.iter().flat_map(counters).collect() }
     }
 
     /// Whether any task runs here.
@@ -200,7 +204,7 @@ impl Core {
             host: identity.host,
             slots: identity.slots,
             labels: identity.labels,
-            running: self.jobs.iter().filter_map(|(id, job)| job.running(*id)).collect(),
+            running: self.jobs.iter().flat_map(|(id, job)| job.running(*id)).collect(),
         })));
         if self.draining {
             actions.push(Action::Send(ToLeader::Draining(v1::Draining {})));
@@ -245,10 +249,10 @@ impl Core {
                     ))
                 }));
             }
-            Order::Cancel { job, attempt } => self.cancel(job, attempt, actions),
+            Order::Cancel { job, attempt, regions } => self.cancel(job, attempt, regions, actions),
             Order::Checkpoint { job, attempt, relay } => {
                 let receiver = self.jobs.get(&job).and_then(|job| job.worker.as_ref());
-                match receiver.filter(|worker| worker.phase == Phase::Ready && worker.deployed == attempt) {
+                match receiver.filter(|worker| worker.phase == Phase::Ready && worker.has_tasks(attempt)) {
                     Some(worker) => actions.push(Action::Tell { worker: worker.id, command: relay }),
                     None => actions.push(Action::Warn(format!(
                         "refused a checkpoint message of attempt {attempt} of job {job}: no tasks of it run here"
@@ -285,10 +289,16 @@ impl Core {
         self.jobs.entry(request.job).or_default().start(request, fresh, self.patience.exit, actions);
     }
 
-    fn cancel(&mut self, id: JobId, attempt: Attempt, actions: &mut Vec<Action>) {
+    fn cancel(
+        &mut self,
+        id: JobId,
+        attempt: Attempt,
+        regions: BTreeSet<RegionId>,
+        actions: &mut Vec<Action>,
+    ) {
         match self.jobs.get_mut(&id) {
-            Some(job) => job.cancel(id, attempt, actions),
-            None => actions.push(stopped(id, attempt)),
+            Some(job) => job.cancel(id, attempt, regions, actions),
+            None => actions.push(stopped(id, attempt, &regions)),
         }
     }
 
@@ -336,7 +346,7 @@ impl Core {
                 "the worker closed its connection but its process did not end within {} s, so it was killed",
                 patience.exit.as_secs_f32()
             )),
-            Timer::Cancellation(_, attempt) if worker.cancelling == Some(attempt) => Failure::user(format!(
+            Timer::Cancellation(_, number) if worker.is_cancelling(number) => Failure::user(format!(
                 "tasks did not stop within {} s after their cancellation, so their worker was killed; user code must \
                  not block for that long, or raise `task.cancellation.timeout`",
                 worker.request.cancellation_timeout.as_secs_f32()
@@ -356,8 +366,9 @@ impl Core {
     }
 }
 
-fn stopped(job: JobId, attempt: Attempt) -> Action {
-    Action::Send(ToLeader::TasksStopped(v1::TasksStopped { job_id: job.to_wire(), attempt }))
+fn stopped(job: JobId, attempt: Attempt, regions: &BTreeSet<RegionId>) -> Action {
+    let (job_id, regions) = (job.to_wire(), regions.iter().copied().collect());
+    Action::Send(ToLeader::TasksStopped(v1::TasksStopped { job_id, attempt, regions }))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ proptest! {
                 2 | 3 => core.step(Input::Attach(hello(worker))),
                 4 | 5 => deploy(&mut core, attempt),
                 6 => cancel(&mut core, attempt),
-                7 => report(&mut core, worker, Report::Stopped { attempt }),
+                7 => report(&mut core, worker, stopped_in(attempt, [])),
                 8 => core.step(Input::Detached(WorkerId(worker))),
                 9 => { if living == Some(worker) { living = None; } exited(&mut core, worker) }
                 10 => core.step(Input::Timer(Timer::Exit(WorkerId(worker)))),

@@ -70,7 +70,17 @@ fn start(core: &mut Core, attempt: Attempt, worker: u128) -> Vec<Action> {
 }
 
 fn cancel(core: &mut Core, attempt: Attempt) -> Vec<Action> {
-    order(core, 1, 0, Order::Cancel { job: JOB, attempt })
+    cancel_in(core, attempt, [])
+}
+
+/// In these regions.
+fn cancel_in<const N: usize>(core: &mut Core, attempt: Attempt, regions: [RegionId; N]) -> Vec<Action> {
+    order(core, 1, 0, Order::Cancel { job: JOB, attempt, regions: regions.into() })
+}
+
+/// The tasks of these regions have ended; those of all if there are none.
+fn stopped_in<const N: usize>(attempt: Attempt, regions: [RegionId; N]) -> Report {
+    Report::Stopped { attempt, regions: regions.into() }
 }
 
 fn stop_worker(core: &mut Core) -> Vec<Action> {
@@ -80,8 +90,13 @@ fn stop_worker(core: &mut Core) -> Vec<Action> {
 const TASKS: [SubtaskId; 2] = [SubtaskId { vertex: 0, index: 0 }, SubtaskId { vertex: 1, index: 0 }];
 
 fn deploy_order(attempt: Attempt) -> Order {
+    deploy_order_in(attempt, TASKS.map(|task| (task, 0)))
+}
+
+/// Tasks with their regions.
+fn deploy_order_in<const N: usize>(attempt: Attempt, tasks: [(SubtaskId, RegionId); N]) -> Order {
     let relay = v1::DeployTasks { job_id: JOB.to_wire(), attempt, ..Default::default() };
-    Order::Deploy { job: JOB, attempt, tasks: TASKS.to_vec(), relay }
+    Order::Deploy { job: JOB, attempt, tasks: tasks.into(), relay }
 }
 
 fn deploy(core: &mut Core, attempt: Attempt) -> Vec<Action> {
@@ -193,7 +208,7 @@ fn registered_tasks(core: &mut Core) -> Vec<v1::RunningTasks> {
 fn a_healthy_worker_is_reused_for_the_next_attempt() {
     let mut core = with_tasks();
     assert_eq!(names(&cancel(&mut core, 1)), ["cancel", "cancellation timer"]);
-    assert_eq!(names(&report(&mut core, 1, Report::Stopped { attempt: 1 })), ["stopped 1"]);
+    assert_eq!(names(&report(&mut core, 1, stopped_in(1, []))), ["stopped 1"]);
     assert_eq!(start(&mut core, 2, 2), [ready(2, 1)]);
     assert_eq!(names(&deploy(&mut core, 2)), ["deploy"]);
 }
@@ -238,16 +253,20 @@ fn stale_attempts_are_refused() {
         let relay =
             ToLeader::CheckpointAcknowledged(v1::CheckpointAcknowledged { attempt, ..Default::default() });
         assert_eq!(names(&report(&mut core, 1, Report::Checkpoint { attempt, relay })), ["warn"]);
-        let relay = Command::TriggerCheckpoint(v1::TriggerCheckpoint { attempt, ..Default::default() });
-        assert_eq!(names(&order(&mut core, 1, 0, Order::Checkpoint { job: JOB, attempt, relay })), ["warn"]);
     }
+    let relay = Command::TriggerCheckpoint(v1::TriggerCheckpoint { attempt: 2, ..Default::default() });
+    assert_eq!(names(&order(&mut core, 1, 0, Order::Checkpoint { job: JOB, attempt: 2, relay })), ["warn"]);
 }
 
 #[test]
 fn messages_of_lower_terms_are_refused() {
     let mut core = with_ready_worker();
     assert_eq!(names(&order(&mut core, 5, 0, Order::Registered)), ["registered"]);
-    for message in [Order::StartWorker(request(9)), Order::Cancel { job: JOB, attempt: 9 }, deploy_order(1)] {
+    for message in [
+        Order::StartWorker(request(9)),
+        Order::Cancel { job: JOB, attempt: 9, regions: BTreeSet::new() },
+        deploy_order(1),
+    ] {
         assert_eq!(names(&order(&mut core, 4, 2, message)), ["warn"]);
     }
     assert_eq!(names(&order(&mut core, 4, 0, Order::Registered)), ["warn", "leave"]);
@@ -313,7 +332,7 @@ fn a_worker_that_does_not_stop_its_tasks_is_killed() {
 fn a_cancellation_that_succeeded_is_not_timed() {
     let mut core = with_tasks();
     cancel(&mut core, 1);
-    report(&mut core, 1, Report::Stopped { attempt: 1 });
+    report(&mut core, 1, stopped_in(1, []));
     assert_eq!(core.step(Input::Timer(Timer::Cancellation(WorkerId(1), 1))), []);
     assert!(!core.runs_tasks());
 }
@@ -324,9 +343,9 @@ fn tasks_of_a_higher_attempt_survive_the_news_that_older_ones_stopped() {
     cancel(&mut core, 1);
     start(&mut core, 2, 2);
     assert_eq!(names(&deploy(&mut core, 2)), ["deploy"], "the worker stops the older ones first");
-    assert_eq!(names(&report(&mut core, 1, Report::Stopped { attempt: 1 })), ["stopped 1"]);
+    assert_eq!(names(&report(&mut core, 1, stopped_in(1, []))), ["stopped 1"]);
     assert_eq!(registered_tasks(&mut core)[0].tasks.len(), 2);
-    assert_eq!(report(&mut core, 1, Report::Stopped { attempt: 1 }), [], "nobody waits for it");
+    assert_eq!(report(&mut core, 1, stopped_in(1, [])), [], "nobody waits for it");
 }
 
 #[test]
@@ -460,32 +479,6 @@ fn a_worker_that_is_still_being_started_is_killed_when_its_job_ends() {
 }
 
 #[test]
-fn a_draining_task_manager_says_so_and_takes_no_more() {
-    let mut core = with_tasks();
-    assert_eq!(names(&core.step(Input::Drain)), ["draining"]);
-    assert_eq!(names(&core.step(Input::Connecting)), ["register", "draining"]);
-    assert!(core.runs_tasks());
-    let actions = start(&mut core, 2, 2);
-    assert_eq!(names(&actions), ["lost 2"]);
-    assert!(lost(&actions).message.contains("being stopped"));
-    cancel(&mut core, 1);
-    report(&mut core, 1, Report::Stopped { attempt: 1 });
-    assert!(!core.runs_tasks() && core.has_workers());
-    assert_eq!(names(&core.step(Input::Stop)), ["shutdown", "exit timer"]);
-    assert_eq!(names(&exited(&mut core, 1)), ["note"]);
-    assert!(!core.has_workers());
-}
-
-#[test]
-fn tasks_that_have_ended_do_not_keep_it_from_draining() {
-    let mut core = with_tasks();
-    report(&mut core, 1, status(1, TASKS[0], TaskStatus::Finished));
-    assert!(core.runs_tasks());
-    report(&mut core, 1, status(1, TASKS[1], TaskStatus::Finished));
-    assert!(!core.runs_tasks());
-}
-
-#[test]
 fn heartbeats_carry_the_latest_counters_and_states() {
     let mut core = with_tasks();
     let counters = |subtask: SubtaskId, records_in| v1::TaskCounters {
@@ -512,5 +505,9 @@ fn logs_are_read_whatever_runs() {
     assert_eq!(actions, [Action::ReadLogs { request_id: 3, job: JOB, tail_bytes: 10 }]);
 }
 
+#[path = "draining_tests.rs"]
+mod draining;
 #[path = "properties.rs"]
 mod properties;
+#[path = "region_tests.rs"]
+mod regions;

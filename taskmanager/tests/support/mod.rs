@@ -167,14 +167,18 @@ impl Session {
             job_id: JOB.to_wire(),
             attempt,
             plan_fingerprint: FINGERPRINT,
-            tasks: vec![v1::TaskDeployment { subtask: Some(TASK.into()), snapshots: vec![] }],
+            tasks: vec![v1::TaskDeployment { subtask: Some(TASK.into()), ..Default::default() }],
             ..Default::default()
         };
         self.order(term, Order::DeployTasks(deploy)).await;
     }
 
     pub async fn cancel(&self, term: Term, attempt: Attempt) {
-        self.order(term, Order::CancelTasks(v1::CancelTasks { job_id: JOB.to_wire(), attempt })).await;
+        self.order(
+            term,
+            Order::CancelTasks(v1::CancelTasks { job_id: JOB.to_wire(), attempt, regions: vec![] }),
+        )
+        .await;
     }
 
     pub async fn stop_worker(&self, term: Term) {
@@ -370,7 +374,8 @@ impl Attached {
     }
 
     pub async fn say_stopped(&self, attempt: Attempt) {
-        self.say(Said::TasksStopped(v1::TasksStopped { job_id: JOB.to_wire(), attempt })).await;
+        self.say(Said::TasksStopped(v1::TasksStopped { job_id: JOB.to_wire(), attempt, regions: vec![] }))
+            .await;
     }
 
     /// The next command; `None` when the stream has ended.

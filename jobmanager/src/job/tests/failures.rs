@@ -49,7 +49,7 @@ fn the_first_failure_of_an_attempt_decides() {
     let mut bench = Bench::running();
     bench.task("b", subtask(1, 1), TaskStatus::Failed);
     bench.task("a", subtask(0, 0), TaskStatus::Failed);
-    bench.report("a", 1, News::WorkerLost(failure("exit status 3")));
+    bench.report("a", 1, worker_lost("a", failure("exit status 3")));
     bench.task("a", subtask(1, 0), TaskStatus::Canceled);
     assert_eq!(bench.history(), [Running, Restarting]);
     assert_eq!(bench.record().failures.len(), 1);
@@ -73,7 +73,7 @@ fn failures_while_deploying_restart_too() {
         (
             "worker could not be started",
             false,
-            |bench| bench.report("b", 1, News::WorkerLost(failure("exit status 3"))),
+            |bench| bench.report("b", 1, worker_lost("b", failure("exit status 3"))),
             "exit status 3",
         ),
         (
@@ -86,7 +86,7 @@ fn failures_while_deploying_restart_too() {
         (
             "worker died",
             true,
-            |bench| bench.report("b", 1, News::WorkerLost(failure("signal 9"))),
+            |bench| bench.report("b", 1, worker_lost("b", failure("signal 9"))),
             "signal 9",
         ),
     ];
@@ -152,7 +152,7 @@ fn a_task_that_fails_while_the_job_restarts_fails_the_new_attempt() {
 #[test]
 fn what_would_repeat_fails_the_job_at_once() {
     let mut bench = Bench::running();
-    bench.report("a", 1, News::WorkerLost(failure("the plan differs").permanent()));
+    bench.report("a", 1, worker_lost("a", failure("the plan differs").permanent()));
     assert_eq!(bench.status(), Failing);
     bench.stop_tasks_on("a");
     bench.stop_tasks_on("b");
@@ -171,9 +171,9 @@ fn reports_of_other_attempts_are_refused() {
     assert_eq!((bench.status(), bench.attempt()), (Running, 2));
     let stale = [
         News::Task { subtask: subtask(0, 0), status: TaskStatus::Failed, failure: Some(failure("old")) },
-        News::WorkerLost(failure("old")),
+        worker_lost("an old one", failure("old")),
         News::WorkerReady(worker("x")),
-        News::TasksStopped,
+        News::TasksStopped(BTreeSet::new()),
         News::Acknowledged {
             checkpoint_id: 1,
             subtask: subtask(0, 0),
@@ -242,7 +242,8 @@ fn a_task_manager_that_comes_back_with_old_tasks_is_told_to_cancel_them() {
     bench.take_kinds();
     // Later: nobody waits, but its tasks must go.
     bench.register_with("c", 1, TaskStatus::Running);
-    assert_eq!(bench.take_sent(), [("c".into(), Message::CancelTasks { attempt: 1 })]);
+    let cancel = Message::CancelTasks { attempt: 2, regions: BTreeSet::new() };
+    assert_eq!(bench.take_sent(), [("c".into(), cancel)]);
     assert_eq!(bench.status(), Running);
 }
 

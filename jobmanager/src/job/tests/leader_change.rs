@@ -83,7 +83,7 @@ fn whatever_does_not_run_any_more_is_a_failure() {
 
 #[test]
 fn a_cause_that_the_old_leader_missed_is_told_to_the_new_one() {
-    let lost = |bench: &mut Bench| bench.report("b", 1, News::WorkerLost(failure("signal 9")));
+    let lost = |bench: &mut Bench| bench.report("b", 1, worker_lost("b", failure("signal 9")));
     let failed = |bench: &mut Bench| bench.task("b", subtask(1, 1), TaskStatus::Failed);
     type Tell<'a> = &'a dyn Fn(&mut Bench);
     let table: [(Option<TaskStatus>, Tell<'_>, &str); 2] =
@@ -120,7 +120,7 @@ fn a_job_being_cancelled_is_cancelled_to_its_end() {
 #[test]
 fn a_failing_job_fails_even_if_nobody_comes_back() {
     let mut bench = Bench::running();
-    bench.report("a", 1, News::WorkerLost(failure("x").permanent()));
+    bench.report("a", 1, worker_lost("a", failure("x").permanent()));
     assert_eq!(bench.status(), Failing);
     let mut bench = bench.new_leader();
     bench.advance(9_999);
@@ -145,7 +145,8 @@ fn a_job_that_was_being_deployed_starts_a_new_attempt() {
     bench.workers_ready();
     let mut bench = bench.new_leader();
     bench.register_with("a", 1, TaskStatus::Initializing);
-    assert_eq!(bench.take_sent(), [("a".into(), Message::CancelTasks { attempt: 1 })]);
+    let cancel = Message::CancelTasks { attempt: 1, regions: BTreeSet::new() };
+    assert_eq!(bench.take_sent(), [("a".into(), cancel)]);
     bench.register("b");
     bench.advance(1_000);
     assert_eq!(bench.attempt(), 2);

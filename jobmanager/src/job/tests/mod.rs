@@ -8,6 +8,8 @@ mod failures;
 mod files;
 mod leader_change;
 mod life;
+mod region_model;
+mod regions;
 mod rescale;
 mod savepoints;
 mod simulation;
@@ -31,6 +33,7 @@ const PATIENCE: Patience = Patience {
     adoption_ms: 10_000,
     cancellation_ms: 5_000,
     immediate_restart_ms: 10_000,
+    restarts_regions: true,
     adaptive: None,
 };
 
@@ -48,6 +51,10 @@ fn worker(name: &str) -> Worker {
 
 fn failure(text: &str) -> thalweg_common::failure::Failure {
     thalweg_common::failure::Failure::user(text)
+}
+
+fn worker_lost(name: &str, failure: thalweg_common::failure::Failure) -> News {
+    News::WorkerLost { id: worker(name).id, failure }
 }
 
 fn snapshot() -> SnapshotHandle {
@@ -283,7 +290,7 @@ impl Bench {
 
     fn task(&mut self, name: &str, subtask: SubtaskId, status: TaskStatus) {
         let failure = (status == TaskStatus::Failed).then(|| failure("panicked: boom"));
-        let attempt = self.attempt();
+        let attempt = self.core.execution.attempt_of(subtask);
         self.report(name, attempt, News::Task { subtask, status, failure });
     }
 
@@ -302,8 +309,8 @@ impl Bench {
     }
 
     fn stop_tasks_on(&mut self, name: &str) {
-        let attempt = self.attempt();
-        self.report(name, attempt, News::TasksStopped);
+        let attempt = self.core.logged;
+        self.report(name, attempt, News::TasksStopped(BTreeSet::new()));
     }
 
     fn acknowledge_all(&mut self, checkpoint_id: CheckpointId) {
@@ -324,7 +331,8 @@ impl Bench {
         subtask: SubtaskId,
         snapshot: &SnapshotHandle,
     ) {
-        let (attempt, snapshot, phases) = (self.attempt(), snapshot.clone(), CheckpointPhases::default());
+        let attempt = self.core.execution.attempt_of(subtask);
+        let (snapshot, phases) = (snapshot.clone(), CheckpointPhases::default());
         self.report(name, attempt, News::Acknowledged { checkpoint_id, subtask, snapshot, phases });
     }
 
@@ -349,12 +357,12 @@ impl Bench {
     fn register_with(&mut self, name: &str, attempt: Attempt, status: TaskStatus) {
         let index = u32::from(name == "b");
         let mut tasks: BTreeMap<_, _> =
-            self.core.execution.tasks_on(&tm(name)).map(|subtask| (subtask, status)).collect();
+            self.core.execution.tasks_on(&tm(name)).map(|subtask| (subtask, (attempt, status))).collect();
         if tasks.is_empty() {
-            tasks = [0, 1].map(|vertex| (subtask(vertex, index), status)).into();
+            tasks = [0, 1].map(|vertex| (subtask(vertex, index), (attempt, status))).into();
         }
         self.registered.insert(tm(name));
-        let report = Some(Report { attempt, worker: worker(name), tasks });
+        let report = Some(Report { worker: worker(name), tasks });
         self.step(Input::Registered { task_manager: tm(name), report });
         self.offer();
     }

@@ -210,7 +210,7 @@ fn a_job_goes_back_when_it_cannot_run_at_the_new_parallelism() {
             "worker",
             |bench| {
                 bench.restart();
-                bench.report("a", 2, News::WorkerLost(failure("another plan").permanent()));
+                bench.report("a", 2, worker_lost("a", failure("another plan").permanent()));
                 bench.restart();
             },
             "another plan",

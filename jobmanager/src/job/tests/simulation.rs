@@ -63,8 +63,8 @@ fn happen(mut bench: Bench, happening: Happening) -> Bench {
                 bench.task(name, subtask, status);
             }
         }
-        Happening::Stopped(name) => bench.report(name, attempt, News::TasksStopped),
-        Happening::WorkerLost(name) => bench.report(name, attempt, News::WorkerLost(failure("signal 9"))),
+        Happening::Stopped(name) => bench.stop_tasks_on(name),
+        Happening::WorkerLost(name) => bench.report(name, attempt, worker_lost(name, failure("signal 9"))),
         Happening::Acknowledge => {
             let id = bench.record().last_checkpoint_id;
             bench.acknowledge_all(id);

@@ -68,8 +68,8 @@ impl Term {
     /// Puts a command behind those of the job that are not in the log yet.
     fn propose(&mut self, job_id: JobId, command: Command) {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
-        if let Command::StartAttempt { .. } = command {
-            job.counters.clear();
+        if let Command::StartAttempt { placement, .. } = &command {
+            job.counters.retain(|subtask, _| !placement.contains_key(subtask));
             // Task managers ask this node first.
             if let Some(binary) = job.core.spec().binary {
                 self.work.push(work::hold_binary(Arc::clone(&self.context), job_id, binary));

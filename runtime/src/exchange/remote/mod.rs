@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use thalweg_common::config::{Configuration, keys};
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, ChannelId, JobId};
+use thalweg_common::id::{Attempt, ChannelId, JobId, RegionId};
 use thalweg_common::limits::{
     CHANNEL_CREDIT_BYTES, FLOATING_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES,
     MAX_FRAME_BYTES,
@@ -101,6 +101,8 @@ impl ExchangeSettings {
 pub struct OpenChannel {
     /// The job.
     pub job_id: JobId,
+    /// The region of both ends.
+    pub region: RegionId,
     /// Its execution attempt. A receiver of a later one refuses it.
     pub attempt: Attempt,
     /// The channel.
@@ -113,6 +115,7 @@ impl From<OpenChannel> for v1::OpenChannel {
     fn from(open: OpenChannel) -> Self {
         Self {
             job_id: open.job_id.0.to_be_bytes().to_vec().into(),
+            region: open.region,
             attempt: open.attempt,
             edge: open.channel.edge,
             from: open.channel.from,
@@ -130,6 +133,7 @@ impl TryFrom<v1::OpenChannel> for OpenChannel {
             .map_err(|_| Status::invalid_argument("the job id of a channel must have 16 bytes"))?;
         Ok(Self {
             job_id: JobId(u128::from_be_bytes(job_id)),
+            region: open.region,
             attempt: open.attempt,
             channel: ChannelId { edge: open.edge, from: open.from, to: open.to },
             plan_fingerprint: open.plan_fingerprint,
@@ -189,6 +193,7 @@ mod tests {
     fn an_open_channel_survives_the_wire() {
         let open = OpenChannel {
             job_id: JobId(7 << 100),
+            region: 4,
             attempt: 3,
             channel: ChannelId { edge: 1, from: 2, to: 3 },
             plan_fingerprint: u64::MAX,

@@ -1,15 +1,15 @@
 //! Who may connect to this worker's tasks: the fence of the exchange.
 //!
 //! On a record's way this stands before the first frame. Receivers are registered when their tasks are deployed; a sender
-//! that is faster waits for its receiver. Invariants: the attempt only grows; a channel of another job, another plan or
-//! an older attempt is refused by name; a receiver is given to one sender, once; what waits is bounded in time.
+//! that is faster waits for its receiver. Invariants: the attempt of each region only grows; a channel of another job, another plan
+//! or an older attempt is refused by name; a receiver is given to one sender, once; what waits is bounded in time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, ChannelId, JobId};
+use thalweg_common::id::{Attempt, ChannelId, JobId, RegionId};
 use thalweg_common::limits::OPEN_CHANNEL_TIMEOUT_MS;
 use tokio::sync::watch;
 use tonic::Status;
@@ -65,10 +65,11 @@ pub(super) struct Registry {
 
 #[derive(Default)]
 struct State {
-    running: Option<Running>,
+    running: BTreeMap<RegionId, Running>,
     stopping: bool,
 }
 
+/// A region, as far as it runs here.
 struct Running {
     job_id: JobId,
     attempt: Attempt,
@@ -94,10 +95,15 @@ impl Registry {
         Self { plan_fingerprint, state: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
-    /// From now on only senders of this attempt are let in.
-    pub(super) fn start_attempt(&self, job_id: JobId, attempt: Attempt) -> Result<(), Failure> {
+    /// From now on only senders of this attempt are let in to the region.
+    pub(super) fn start_attempt(
+        &self,
+        job_id: JobId,
+        region: RegionId,
+        attempt: Attempt,
+    ) -> Result<(), Failure> {
         let mut state = lock(&self.state);
-        if let Some(running) = state.running.as_ref().filter(|running| running.job_id == job_id) {
+        if let Some(running) = state.running.get(&region).filter(|running| running.job_id == job_id) {
             if running.attempt == attempt && !running.ended {
                 return Ok(());
             }
@@ -109,7 +115,7 @@ impl Registry {
             }
         }
         let running = Running { job_id, attempt, ended: false, channels: HashMap::new() };
-        let last = state.running.replace(running);
+        let last = state.running.insert(region, running);
         drop(state);
         if let Some(last) = last {
             last.close("a later attempt has started");
@@ -119,9 +125,9 @@ impl Registry {
     }
 
     /// Closes the channels of this attempt and of older ones, and lets no sender of theirs in any more.
-    pub(super) fn end_attempt(&self, job_id: JobId, attempt: Attempt) {
+    pub(super) fn end_attempt(&self, job_id: JobId, region: RegionId, attempt: Attempt) {
         let mut state = lock(&self.state);
-        if let Some(running) = &mut state.running
+        if let Some(running) = state.running.get_mut(&region)
             && running.job_id == job_id
             && running.attempt <= attempt
         {
@@ -134,9 +140,14 @@ impl Registry {
     }
 
     /// Expects a sender for this receiver.
-    pub(super) fn register(&self, channel: ChannelId, inbound: Arc<Inbound>) -> Result<(), Failure> {
+    pub(super) fn register(
+        &self,
+        region: RegionId,
+        channel: ChannelId,
+        inbound: Arc<Inbound>,
+    ) -> Result<(), Failure> {
         let mut state = lock(&self.state);
-        let Some(running) = state.running.as_mut().filter(|running| !running.ended) else {
+        let Some(running) = state.running.get_mut(&region).filter(|running| !running.ended) else {
             return Err(Failure::internal(format!(
                 "the channel of {channel} was registered while no attempt runs"
             )));
@@ -158,9 +169,9 @@ impl Registry {
         let running = {
             let mut state = lock(&self.state);
             state.stopping = true;
-            state.running.take()
+            std::mem::take(&mut state.running)
         };
-        if let Some(running) = running {
+        for running in running.into_values() {
             running.close("its worker is stopping");
         }
         self.changed.send_replace(());
@@ -195,7 +206,7 @@ impl Registry {
         if state.stopping {
             return Claim::Refused(Refusal::Stopping);
         }
-        match &mut state.running {
+        match state.running.get_mut(&open.region) {
             None => Claim::Wait,
             Some(running) => running.claim(open),
         }
@@ -246,20 +257,21 @@ mod tests {
     const JOB: JobId = JobId(1);
     const CHANNEL: ChannelId = ChannelId { edge: 0, from: 1, to: 2 };
     const PLAN: u64 = 7;
+    const REGION: RegionId = 3;
 
     fn open(attempt: Attempt) -> OpenChannel {
-        OpenChannel { job_id: JOB, attempt, channel: CHANNEL, plan_fingerprint: PLAN }
+        OpenChannel { job_id: JOB, region: REGION, attempt, channel: CHANNEL, plan_fingerprint: PLAN }
     }
 
     fn register(registry: &Registry) -> Result<(), Failure> {
-        registry.register(CHANNEL, Inbound::for_test(CHANNEL, 1_000))
+        registry.register(REGION, CHANNEL, Inbound::for_test(CHANNEL, 1_000))
     }
 
     #[tokio::test]
     async fn a_sender_is_fenced() {
         let registry = Registry::new(PLAN);
         assert!(register(&registry).is_err(), "no attempt runs");
-        registry.start_attempt(JOB, 3).expect("the first");
+        registry.start_attempt(JOB, REGION, 3).expect("the first");
         register(&registry).expect("registers");
         assert!(register(&registry).is_err(), "registered twice");
 
@@ -274,7 +286,7 @@ mod tests {
         assert_eq!(refused(open(2)).await, Some(Refusal::StaleAttempt { ours: 3, theirs: 2 }));
         assert_eq!(refused(open(3)).await, None);
         assert_eq!(refused(open(3)).await, Some(Refusal::Taken(CHANNEL)));
-        registry.end_attempt(JOB, 3);
+        registry.end_attempt(JOB, REGION, 3);
         assert_eq!(refused(open(3)).await, Some(Refusal::Ended(3)));
         registry.stop();
         assert_eq!(refused(open(4)).await, Some(Refusal::Stopping));
@@ -284,15 +296,31 @@ mod tests {
     #[test]
     fn attempts_only_grow() {
         let registry = Registry::new(PLAN);
-        registry.start_attempt(JOB, 2).expect("the first");
-        registry.start_attempt(JOB, 2).expect("the same again");
-        assert!(registry.start_attempt(JOB, 1).is_err());
-        registry.end_attempt(JOB, 1);
+        registry.start_attempt(JOB, REGION, 2).expect("the first");
+        registry.start_attempt(JOB, REGION, 2).expect("the same again");
+        assert!(registry.start_attempt(JOB, REGION, 1).is_err());
+        registry.end_attempt(JOB, REGION, 1);
         register(&registry).expect("attempt 2 still runs");
-        registry.end_attempt(JOB, 2);
-        assert!(registry.start_attempt(JOB, 2).is_err(), "it has ended");
-        registry.start_attempt(JOB, 3).expect("a higher one");
+        registry.end_attempt(JOB, REGION, 2);
+        assert!(registry.start_attempt(JOB, REGION, 2).is_err(), "it has ended");
+        registry.start_attempt(JOB, REGION, 3).expect("a higher one");
         register(&registry).expect("the channel of the new attempt");
+    }
+
+    #[tokio::test]
+    async fn regions_have_attempts_of_their_own() {
+        let registry = Registry::new(PLAN);
+        registry.start_attempt(JOB, REGION, 1).expect("the first");
+        registry.start_attempt(JOB, REGION + 1, 1).expect("the first of the other");
+        register(&registry).expect("registers");
+        // The other one is restarted, twice.
+        for attempt in [2, 3] {
+            registry.end_attempt(JOB, REGION + 1, attempt - 1);
+            registry.start_attempt(JOB, REGION + 1, attempt).expect("the next");
+        }
+        let other = OpenChannel { region: REGION + 1, ..open(2) };
+        assert_eq!(registry.claim(other).await.err(), Some(Refusal::StaleAttempt { ours: 3, theirs: 2 }));
+        assert!(registry.claim(open(1)).await.is_ok(), "nothing has happened to this one");
     }
 
     #[tokio::test]
@@ -303,9 +331,9 @@ mod tests {
         let mut is_pending =
             async || poll_fn(|context| Poll::Ready(claim.as_mut().poll(context).is_pending())).await;
         assert!(is_pending().await, "no attempt runs");
-        registry.start_attempt(JOB, 1).expect("starts");
+        registry.start_attempt(JOB, REGION, 1).expect("starts");
         assert!(is_pending().await, "an older attempt runs");
-        registry.start_attempt(JOB, 2).expect("starts");
+        registry.start_attempt(JOB, REGION, 2).expect("starts");
         assert!(is_pending().await, "the receiver is not there");
         register(&registry).expect("registers");
         assert!(claim.await.is_ok());
@@ -314,7 +342,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sender_does_not_wait_for_ever() {
         let registry = Registry::new(PLAN);
-        registry.start_attempt(JOB, 1).expect("starts");
+        registry.start_attempt(JOB, REGION, 1).expect("starts");
         assert_eq!(registry.claim(open(1)).await.err(), Some(Refusal::NotDeployed(CHANNEL)));
     }
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use thalweg_common::clock::{SharedClock, SystemClock};
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, ChannelId, JobId};
+use thalweg_common::id::{Attempt, ChannelId, JobId, RegionId};
 use thalweg_common::limits::{
     EXCHANGE_CONNECTION_WINDOW_BYTES, EXCHANGE_KEEP_ALIVE_MS, EXCHANGE_STREAM_WINDOW_BYTES, HTTP2_FRAME_BYTES,
 };
@@ -99,26 +99,26 @@ impl ExchangeServer {
         self.address
     }
 
-    /// From now on only senders of this attempt are let in; channels of older ones fail.
+    /// From now on only senders of this attempt are let in to a region; channels of older ones fail.
     ///
     /// # Errors
     /// When the attempt has ended, or a later one has started.
-    pub fn start_attempt(&self, job_id: JobId, attempt: Attempt) -> Result<(), Failure> {
-        self.registry.start_attempt(job_id, attempt)
+    pub fn start_attempt(&self, job_id: JobId, region: RegionId, attempt: Attempt) -> Result<(), Failure> {
+        self.registry.start_attempt(job_id, region, attempt)
     }
 
-    /// Closes the channels of this attempt and lets no sender of it in any more.
-    pub fn end_attempt(&self, job_id: JobId, attempt: Attempt) {
-        self.registry.end_attempt(job_id, attempt);
+    /// Closes the channels of this attempt of a region and lets no sender of it in any more.
+    pub fn end_attempt(&self, job_id: JobId, region: RegionId, attempt: Attempt) {
+        self.registry.end_attempt(job_id, region, attempt);
     }
 
-    /// The receiving end of a channel of the current attempt, for the one sender that opens it.
+    /// The receiving end of a channel of a region's current attempt, for the one sender that opens it.
     ///
     /// # Errors
     /// When no attempt runs, or the channel was registered before.
-    pub fn register<T: Record>(&self, channel: ChannelId) -> Result<Receiver<T>, Failure> {
+    pub fn register<T: Record>(&self, region: RegionId, channel: ChannelId) -> Result<Receiver<T>, Failure> {
         let inbound = Inbound::new(channel, self.windows.clone(), Arc::clone(&self.clock));
-        self.registry.register(channel, Arc::clone(&inbound))?;
+        self.registry.register(region, channel, Arc::clone(&inbound))?;
         Ok(Receiver::remote(RemoteReceiver::new(inbound)))
     }
 }

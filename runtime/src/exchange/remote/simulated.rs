@@ -52,8 +52,13 @@ impl SimulatedWorker {
         id: ChannelId,
         capacity: usize,
     ) -> (Sender<T>, Receiver<T>, SimulatedConnection) {
-        let outbound =
-            Outbound::new(OpenChannel { job_id: JobId(1), attempt: 1, channel: id, plan_fingerprint: 0 });
+        let outbound = Outbound::new(OpenChannel {
+            job_id: JobId(1),
+            region: 0,
+            attempt: 1,
+            channel: id,
+            plan_fingerprint: 0,
+        });
         let mut requests = OutboundStream::new(Arc::clone(&outbound));
         // The frame that opens the channel has been read by the server.
         let opened = Pin::new(&mut requests).poll_next(&mut Context::from_waker(Waker::noop()));
