@@ -23,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "nexmark_job", no_binary_name = true)]
 struct Options {
-    /// q0, q1, q2, q3, q8 or q12_count.
+    /// Such as q0 or q12_count; a wrong name is answered with all of them.
     #[arg(long)]
     query: Query,
     /// How many events it reads.

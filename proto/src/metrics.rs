@@ -344,6 +344,7 @@ mod tests {
             "numRecordsOut": 200,
             "numBytesIn": 1_000,
             "numBytesOut": 2_000,
+            "numLateRecordsDropped": 0,
             "inputQueueLength": 3,
             "outputQueueLength": 4,
             "availableCreditBytes": 5,

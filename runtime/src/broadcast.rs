@@ -62,8 +62,9 @@ const STATE: &str = "broadcast";
 ///     }
 /// }
 ///
-/// let factory = operators::process(Broadcasting::new(Allowed));
-/// let mut harness = OperatorHarness::open(factory.as_ref(), Setup::default()).unwrap();
+/// type Event = Either<(String, u64), (String, u64)>;
+/// let factory = operators::process::<Event, _>(Broadcasting::new(Allowed));
+/// let mut harness = OperatorHarness::<Event, (String, u64)>::open(factory.as_ref(), Setup::default()).unwrap();
 /// let trade = |price| Either::First(("AMZN".to_string(), price));
 /// let rule = |price| Either::Second(("AMZN".to_string(), price));
 /// harness.push(vec![trade(1), rule(10), trade(2), trade(11), rule(20), trade(12)]).unwrap();

@@ -73,8 +73,9 @@ impl<A, B> Either<A, B> {
 ///     }
 /// }
 ///
-/// let factory = operators::process::<Either<u64, String>, _>(Co(Show));
-/// let mut harness = OperatorHarness::<_, String>::open(factory.as_ref(), Setup::default()).unwrap();
+/// type Event = Either<u64, String>;
+/// let factory = operators::process::<Event, _>(Co(Show));
+/// let mut harness = OperatorHarness::<Event, String>::open(factory.as_ref(), Setup::default()).unwrap();
 /// harness.push(vec![Either::First(1), Either::Second("b".into())]).unwrap();
 /// assert_eq!(harness.output(), ["1", "b"]);
 /// ```

@@ -28,7 +28,6 @@ impl<K: Record + Eq + Hash> Key for K {}
 /// use thalweg_common::failure::Failure;
 /// use thalweg_runtime::batch::Batch;
 /// use thalweg_runtime::operator::{Context, KeyedProcess};
-/// use thalweg_runtime::operators;
 /// use thalweg_runtime::testing::{OperatorHarness, Setup};
 /// use thalweg_state::{Declarations, Declare, State, StateKey, ValueState};
 ///
@@ -64,8 +63,8 @@ impl<K: Record + Eq + Hash> Key for K {}
 ///     }
 /// }
 ///
-/// let per_minute = operators::keyed_process(|user: &String| user.clone(), PerMinute::default());
-/// let mut harness = OperatorHarness::open(per_minute.as_ref(), Setup::default()).unwrap();
+/// let user = |user: &String| user.clone();
+/// let mut harness = OperatorHarness::keyed(user, PerMinute::default(), Setup::default()).unwrap();
 /// let users = ["ann", "bob", "ann"].map(String::from).to_vec();
 /// harness.push_batch(Batch::from_parts(users, vec![1_000, 2_000, 3_000])).unwrap();
 /// harness.watermark(59_998).unwrap();

@@ -333,7 +333,7 @@ where
     /// Pairs each record with all of another stream that have the same key, as a join in SQL does. Each record is kept for the time
     /// `retained`, by the clock of the machine, from when it came: Flink's `table.exec.state.ttl`.
     ///
-    /// An inner join emits pairs. An outer join emits [changes](Change) of its result, because a record that stands alone does so
+    /// An inner join emits pairs. An outer join emits [changes](crate::join::Change) of its result, because a record that stands alone does so
     /// until its first partner comes: its row is deleted then. A record whose partners are no longer retained does not stand alone again.
     ///
     /// ```

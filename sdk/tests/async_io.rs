@@ -13,6 +13,7 @@ use thalweg::testing::{LocalCluster, run_local};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 
 /// A server that answers each line with the line and `!`, on a thread for each connection; never the line `silence`.
+#[expect(clippy::disallowed_methods, reason = "its threads end with the test's process")]
 fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

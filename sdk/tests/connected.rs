@@ -253,6 +253,8 @@ fn what_subtasks_remember_survives_a_failure_by_itself_or_united() {
     let failures = Arc::new(AtomicU32::new(0));
     let cluster = LocalCluster::new()
         .configure("parallelism.default", 2)
+        // Both subtasks, which no channel connects.
+        .configure("jobmanager.execution.failover-strategy", "full")
         .configure("restart-strategy.type", "fixed-delay")
         .configure("restart-strategy.fixed-delay.attempts", 4)
         .configure("restart-strategy.fixed-delay.delay", "1 ms")

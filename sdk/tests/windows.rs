@@ -20,10 +20,7 @@ fn events(env: &Environment, events: &[Event]) -> DataStream<Event> {
     env.from_iter(events.to_vec()).watermarks(strategy)
 }
 
-fn sorted<T: Ord>(collected: &Collected<T>) -> Vec<T>
-where
-    T: thalweg::record::Record,
-{
+fn sorted<T: thalweg::record::Record + Ord>(collected: &Collected<T>) -> Vec<T> {
     let mut all = collected.take();
     all.sort();
     all
@@ -178,9 +175,11 @@ fn late_records_leave_through_a_side_output() -> Result<()> {
     Ok(())
 }
 
+type Numbers = KeyedStream<u64, u64, fn(&u64) -> u64>;
+
 #[test]
 fn windows_that_cannot_be_are_refused_with_their_line() {
-    let refused = |topology: fn(&KeyedStream<u64, u64, fn(&u64) -> u64>)| {
+    let refused = |topology: fn(&Numbers)| {
         let error = run_local(|env| {
             let key: fn(&u64) -> u64 = |number| *number;
             topology(&env.from_iter(0..3_u64).key_by(key));

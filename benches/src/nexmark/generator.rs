@@ -144,6 +144,16 @@ pub enum Event {
 }
 
 impl Event {
+    /// When it happens, in milliseconds since 1970.
+    #[inline]
+    pub fn date_time_ms(&self) -> i64 {
+        match self {
+            Self::Person(person) => person.date_time_ms,
+            Self::Auction(auction) => auction.date_time_ms,
+            Self::Bid(bid) => bid.date_time_ms,
+        }
+    }
+
     /// The bid, if it is one.
     #[inline]
     pub fn bid(self) -> Option<Bid> {

@@ -3,7 +3,11 @@
 //! [`generator`] makes the events, [`queries`] has each query twice: as a job, and as the plain loop that it is compared
 //! with. Both read the same events and must come to the same [`Tally`](crate::tally::Tally).
 
+mod auctions;
+mod change;
 pub mod generator;
 mod new_users;
+mod newest;
 pub mod queries;
 pub mod text;
+mod windows;

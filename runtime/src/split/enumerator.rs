@@ -112,7 +112,7 @@ pub trait EnumeratedSource: Clone + Send + Sync + 'static {
     type Out: Record;
     /// A part of its input.
     type Split: SourceSplit;
-    /// What reads splits in a subtask. One of several splits at a time should say which are at their end
+    /// What reads splits in a subtask. If it has several at a time it should say which of them are at their end
     /// ([`take_finished`](SourceReader::take_finished)).
     type Reader: SourceReader<Out = Self::Out, Split = Self::Split>;
     /// What finds splits.

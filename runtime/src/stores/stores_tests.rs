@@ -1,7 +1,7 @@
 //! Settings of stores, and the shares of a worker's memory.
 #![allow(clippy::unwrap_used)]
 
-use thalweg_common::graph::StateDescriptor;
+use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::schema::Schema;
 
 use super::*;

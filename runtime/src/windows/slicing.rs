@@ -137,7 +137,7 @@ mod tests {
     /// All windows over a time, by going through them one by one.
     fn windows_over(slicing: &Slicing, time: i64) -> Vec<TimeWindow> {
         let Slicing { size, period, offset, is_cumulating } = *slicing;
-        let around = -3 * size - 3 * period..time + 3 * size + 3 * period;
+        let around = time - 3 * size - 3 * period..time + 3 * size + 3 * period;
         let aligned = |unit: i64| around.clone().filter(move |at| (at - offset).rem_euclid(unit) == 0);
         let all: Vec<TimeWindow> = if is_cumulating {
             let growing = |start: i64| {

@@ -7,9 +7,9 @@ const REGION: RegionId = 5;
 const A: SubtaskId = SubtaskId { vertex: 0, index: 0 };
 const B: SubtaskId = SubtaskId { vertex: 1, index: 0 };
 
-/// A is a source.
+/// All but B are sources.
 fn role(subtask: SubtaskId) -> Role {
-    if subtask == A { Role::Source } else { Role::Inner }
+    if subtask == B { Role::Inner } else { Role::Source }
 }
 
 fn deployment(attempt: Attempt) -> Deployment {
@@ -236,7 +236,7 @@ fn two_regions() -> WorkerCore {
     let both = [deployment(1), deployment_of(OTHER, 1, &[C])];
     let started = both.clone().map(Action::Start);
     assert_eq!(core.on_command(deploy_all(both.to_vec())), started);
-    both.iter().for_each(|deployment| core.started(deployment, |subtask| subtask != B));
+    both.iter().for_each(|deployment| core.started(deployment, role));
     core
 }
 

@@ -309,10 +309,12 @@ fn with_windows<W: WindowAssigner<In>>(spec: &Spec, windows: W) -> Arc<dyn Opera
     }
 }
 
+type Assign = dyn Fn(&In, i64, &mut Vec<TimeWindow>) -> Result<(), Failure> + Send + Sync;
+
 /// Any assigner, so that the general operator is compiled for one.
 #[derive(Clone)]
 struct AnyAssigner {
-    assign: Arc<dyn Fn(&In, i64, &mut Vec<TimeWindow>) -> Result<(), Failure> + Send + Sync>,
+    assign: Arc<Assign>,
     time: WindowTime,
     is_merging: bool,
 }

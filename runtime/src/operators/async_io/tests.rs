@@ -1,3 +1,5 @@
+//! Asynchronous requests: their order, capacity, timeouts, retries, and what becomes of those that are under way at a barrier.
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
