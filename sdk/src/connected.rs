@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thalweg_common::record::Record;
 use thalweg_runtime::co_process::{Co, CoProcess, Either, KeyedCoProcess};
-use thalweg_runtime::operator::Key;
+use thalweg_runtime::operator::{Key, KeyedProcess};
 use thalweg_runtime::operators;
 use thalweg_runtime::program::{Node, OperatorFactory};
 
@@ -190,7 +190,17 @@ where
         name: &str,
         process: P,
     ) -> DataStream<P::Out> {
-        let mut process = Co(process);
+        self.either(kind, name, Co(process))
+    }
+
+    /// The same with a function on records of either stream.
+    #[track_caller]
+    pub(crate) fn either<P: KeyedProcess<K, Either<A, B>>>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        mut process: P,
+    ) -> DataStream<P::Out> {
         let mut spec = NodeSpec::new(kind, name, Place::caller());
         let (first, second) = (self.first.stream(), self.second.stream());
         spec.states = declared_states::<K>(first.environment(), &mut process, P::TIMERS, spec.place);

@@ -223,3 +223,83 @@ fn a_record_without_a_timestamp_says_what_to_do() {
     let message = error.unwrap_err().to_string();
     assert!(message.contains("without a timestamp") && message.contains("assign timestamps"), "{message}");
 }
+
+/// A name and a time.
+type Named = (String, i64);
+
+/// Two streams of such records.
+fn two_streams(
+    env: &Environment,
+    lefts: &[(&str, i64)],
+    rights: &[(&str, i64)],
+) -> (DataStream<Named>, DataStream<Named>) {
+    let stream = |records: &[(&str, i64)]| {
+        let records: Vec<_> = records.iter().map(|(name, at)| ((*name).to_string(), *at)).collect();
+        let strategy = monotonous_timestamps().timestamps(|record: &Named| record.1);
+        env.from_iter(records).watermarks(strategy)
+    };
+    (stream(lefts), stream(rights))
+}
+
+/// Puts the timestamp beside each record.
+#[derive(Clone)]
+struct Stamped;
+
+impl Process<String> for Stamped {
+    type Out = (String, Option<i64>);
+
+    fn on_record(
+        &mut self,
+        record: String,
+        context: &mut ProcessContext<'_, Self::Out>,
+    ) -> std::result::Result<(), Failure> {
+        let timestamp = context.timestamp();
+        context.emit((record, timestamp));
+        Ok(())
+    }
+}
+
+#[test]
+fn acceptance_ds_27_records_of_the_same_window_are_paired() -> Result<()> {
+    let pairs = run_local(|env| {
+        let (lefts, rights) =
+            two_streams(env, &[("A1", 60_000), ("A2", 299_999)], &[("B1", 120_000), ("B2", 300_000)]);
+        let both = lefts.key_by(|_| 0_u64).connect(&rights.key_by(|_| 0_u64));
+        let pairs = both.window(tumbling(minutes(5))).join(|left, right| format!("{} {}", left.0, right.0));
+        Ok(pairs.uid("pairs").process(Stamped).collect())
+    })?;
+    let expected = ["A1 B1", "A2 B1"].map(|pair| (pair.to_string(), Some(299_999)));
+    assert_eq!(sorted(&pairs), expected);
+    Ok(())
+}
+
+#[test]
+fn outer_joins_and_groups_of_two_streams_in_windows() -> Result<()> {
+    let cluster = LocalCluster::new().configure("parallelism.default", 2);
+    let (left, right, full, groups) = cluster.run(|env| {
+        // By the first letter: a on both sides, b on the left one, c on the right one; in the second window the other way round.
+        let (lefts, rights) = two_streams(
+            env,
+            &[("a1", 1), ("a2", 2), ("b", 3), ("c", 12)],
+            &[("a", 1), ("c", 2), ("b1", 13), ("b2", 14)],
+        );
+        let key = |record: &Named| record.0[..1].to_string();
+        let windows = lefts.key_by(key).connect(&rights.key_by(key)).window(tumbling(millis(10)));
+        let name = |record: Option<&Named>| record.map_or("-".to_string(), |record| record.0.clone());
+        Ok((
+            windows.left_outer_join(move |left, right| format!("{} {}", left.0, name(right))).collect(),
+            windows.right_outer_join(move |left, right| format!("{} {}", name(left), right.0)).collect(),
+            windows.full_outer_join(move |left, right| format!("{} {}", name(left), name(right))).collect(),
+            windows
+                .co_group(|key, window, lefts, rights| {
+                    [format!("{key}@{}: {}+{}", window.start, lefts.len(), rights.len())]
+                })
+                .collect(),
+        ))
+    })?;
+    assert_eq!(sorted(&left), ["a1 a", "a2 a", "b -", "c -"]);
+    assert_eq!(sorted(&right), ["- b1", "- b2", "- c", "a1 a", "a2 a"]);
+    assert_eq!(sorted(&full), ["- b1", "- b2", "- c", "a1 a", "a2 a", "b -", "c -"]);
+    assert_eq!(sorted(&groups), ["a@0: 2+1", "b@0: 1+0", "b@10: 0+2", "c@0: 0+1", "c@10: 1+0"]);
+    Ok(())
+}

@@ -42,6 +42,7 @@
 
 mod aggregation;
 mod custom;
+mod joined;
 
 use std::fmt;
 use std::time::Duration;
@@ -94,6 +95,11 @@ where
 /// One window for all records of a key. It shows something only if it is given a [trigger](WindowedStream::trigger).
 pub fn global() -> GlobalWindows {
     GlobalWindows
+}
+
+/// Lateness of this length.
+fn allowed<T: Record>(lateness: Lateness<T>, length: Duration) -> Lateness<T> {
+    lateness.allowed(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl<K, T, F> KeyedStream<K, T, F>
@@ -196,8 +202,7 @@ where
     /// records so far.
     #[must_use]
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
-        let milliseconds = i64::try_from(lateness.as_millis()).unwrap_or(i64::MAX);
-        self.lateness = self.lateness.allowed(milliseconds);
+        self.lateness = allowed(self.lateness, lateness);
         self
     }
 
