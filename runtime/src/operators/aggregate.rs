@@ -32,6 +32,15 @@ where
     keyed_process(key, RunningAggregate::<In, A>::new(aggregate))
 }
 
+/// Combines a record with the value so far, in its place; the first one is the value.
+#[inline]
+pub(crate) fn reduce_into<T>(value: &mut Option<T>, record: T, combine: impl Fn(T, T) -> T) {
+    *value = Some(match value.take() {
+        Some(before) => combine(before, record),
+        None => record,
+    });
+}
+
 /// The name of the one state of these operators and of those that merge what was combined, as the plan shows it.
 pub(super) const STATE: &str = "value";
 

@@ -26,6 +26,7 @@ mod splits;
 pub(crate) mod transform;
 mod watermarks;
 
+pub(crate) use aggregate::reduce_into;
 pub use aggregate::{Reduce, RunningAggregate, aggregate, reduce};
 pub use assigned::EnumeratorCode;
 pub use broadcast::keyed_broadcast;

@@ -4,6 +4,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 
 use crate::operator::{Aggregate, MergeAggregate};
+use crate::operators::reduce_into;
 
 /// How records become the result of a window.
 pub trait WindowAggregate<In>: Clone + Send + Sync + 'static {
@@ -144,10 +145,7 @@ where
 
     #[inline]
     fn add(&self, value: &mut Option<T>, record: T) {
-        *value = Some(match value.take() {
-            Some(before) => (self.0)(before, record),
-            None => record,
-        });
+        reduce_into(value, record, &self.0);
     }
 
     #[inline]

@@ -59,6 +59,11 @@ impl Slicing {
         Self { size, period: step, offset, is_cumulating: true }
     }
 
+    /// Whether windows that grow step by step never get to their size.
+    pub(crate) fn leaves_a_rest(&self) -> bool {
+        self.is_cumulating && self.size % self.period != 0
+    }
+
     /// Whether each window is a slice of its own.
     pub fn is_single(&self) -> bool {
         self.size == self.period

@@ -156,23 +156,33 @@ impl<'a> TriggerContext<'a> {
         self.processing_time
     }
 
+    /// Registers a timer of the window.
+    pub(super) fn register(&mut self, by: WindowTime, at: Timestamp) {
+        self.actions.push(TimerAction::Register(by, at));
+    }
+
+    /// Deletes a timer of the window.
+    pub(super) fn delete(&mut self, by: WindowTime, at: Timestamp) {
+        self.actions.push(TimerAction::Delete(by, at));
+    }
+
     /// The window is told when the watermark has come to `at`. The same timer twice is one.
     pub fn register_event_time_timer(&mut self, at: Timestamp) {
-        self.actions.push(TimerAction::Register(WindowTime::Event, at));
+        self.register(WindowTime::Event, at);
     }
 
     /// The window is told when the clock has come to `at`. The same timer twice is one.
     pub fn register_processing_time_timer(&mut self, at: Timestamp) {
-        self.actions.push(TimerAction::Register(WindowTime::Processing, at));
+        self.register(WindowTime::Processing, at);
     }
 
     /// Deletes a timer, if there is one.
     pub fn delete_event_time_timer(&mut self, at: Timestamp) {
-        self.actions.push(TimerAction::Delete(WindowTime::Event, at));
+        self.delete(WindowTime::Event, at);
     }
 
     /// Deletes a timer, if there is one.
     pub fn delete_processing_time_timer(&mut self, at: Timestamp) {
-        self.actions.push(TimerAction::Delete(WindowTime::Processing, at));
+        self.delete(WindowTime::Processing, at);
     }
 }

@@ -200,6 +200,27 @@ fn next_fire(after: Timestamp, interval_ms: i64, context: &TriggerContext<'_>) -
     after.saturating_add(interval_ms).min(context.window().max_timestamp())
 }
 
+/// A continuous trigger fires next at this time.
+fn set_next(next: &mut NextFire, by: WindowTime, at: Timestamp, context: &mut TriggerContext<'_>) {
+    *next = Some(at);
+    context.register(by, at);
+}
+
+/// The earliest of several windows that have become one.
+fn merged_next(states: Vec<NextFire>, by: WindowTime, context: &mut TriggerContext<'_>) -> NextFire {
+    let next = states.into_iter().flatten().min();
+    if let Some(at) = next {
+        context.register(by, at);
+    }
+    next
+}
+
+fn clear_next(next: &mut NextFire, by: WindowTime, context: &mut TriggerContext<'_>) {
+    if let Some(at) = next.take() {
+        context.delete(by, at);
+    }
+}
+
 /// Fires again and again while the watermark goes through the window, and at its end.
 #[derive(Debug, Clone, Copy)]
 pub struct ContinuousEventTimeTrigger {
@@ -228,8 +249,7 @@ impl<T> Trigger<T> for ContinuousEventTimeTrigger {
         }
         if next.is_none() {
             let at = next_fire(floor(timestamp, 0, self.interval_ms), self.interval_ms, context);
-            *next = Some(at);
-            context.register_event_time_timer(at);
+            set_next(next, WindowTime::Event, at, context);
         }
         TriggerResult::Continue
     }
@@ -247,8 +267,7 @@ impl<T> Trigger<T> for ContinuousEventTimeTrigger {
             return TriggerResult::Continue;
         }
         let following = next_fire(at, self.interval_ms, context);
-        *next = Some(following);
-        context.register_event_time_timer(following);
+        set_next(next, WindowTime::Event, following, context);
         TriggerResult::Fire
     }
 
@@ -257,18 +276,12 @@ impl<T> Trigger<T> for ContinuousEventTimeTrigger {
     }
 
     fn merge(&self, states: Vec<NextFire>, context: &mut TriggerContext<'_>) -> NextFire {
-        let next = states.into_iter().flatten().min();
-        if let Some(at) = next {
-            context.register_event_time_timer(at);
-        }
-        next
+        merged_next(states, WindowTime::Event, context)
     }
 
     fn clear(&self, next: &mut NextFire, context: &mut TriggerContext<'_>) {
         context.delete_event_time_timer(context.window().max_timestamp());
-        if let Some(at) = next.take() {
-            context.delete_event_time_timer(at);
-        }
+        clear_next(next, WindowTime::Event, context);
     }
 }
 
@@ -298,8 +311,7 @@ impl<T> Trigger<T> for ContinuousProcessingTimeTrigger {
         if next.is_none() {
             let now = floor(context.current_processing_time(), 0, self.interval_ms);
             let at = next_fire(now, self.interval_ms, context);
-            *next = Some(at);
-            context.register_processing_time_timer(at);
+            set_next(next, WindowTime::Processing, at, context);
         }
         TriggerResult::Continue
     }
@@ -314,9 +326,10 @@ impl<T> Trigger<T> for ContinuousProcessingTimeTrigger {
             return TriggerResult::Continue;
         }
         // At the end of its window it has fired for the last time.
-        *next = (at < context.window().max_timestamp()).then(|| next_fire(at, self.interval_ms, context));
-        if let Some(following) = *next {
-            context.register_processing_time_timer(following);
+        *next = None;
+        if at < context.window().max_timestamp() {
+            let following = next_fire(at, self.interval_ms, context);
+            set_next(next, WindowTime::Processing, following, context);
         }
         TriggerResult::Fire
     }
@@ -326,17 +339,11 @@ impl<T> Trigger<T> for ContinuousProcessingTimeTrigger {
     }
 
     fn merge(&self, states: Vec<NextFire>, context: &mut TriggerContext<'_>) -> NextFire {
-        let next = states.into_iter().flatten().min();
-        if let Some(at) = next {
-            context.register_processing_time_timer(at);
-        }
-        next
+        merged_next(states, WindowTime::Processing, context)
     }
 
     fn clear(&self, next: &mut NextFire, context: &mut TriggerContext<'_>) {
-        if let Some(at) = next.take() {
-            context.delete_processing_time_timer(at);
-        }
+        clear_next(next, WindowTime::Processing, context);
     }
 }
 

@@ -26,6 +26,7 @@ use thalweg_common::record::Record;
 
 use self::table::Table;
 use self::worth::Worth;
+use super::aggregate::reduce_into;
 use super::factory;
 use crate::batch::Batch;
 use crate::event::{Barrier, WatermarkStatus};
@@ -147,10 +148,7 @@ where
 
     #[inline]
     fn add(&self, slot: &mut Option<T>, record: T) {
-        *slot = Some(match slot.take() {
-            Some(before) => (self.0)(before, record),
-            None => record,
-        });
+        reduce_into(slot, record, &self.0);
     }
 
     #[inline]

@@ -81,7 +81,12 @@ macro_rules! aligned {
                         "an offset of {offset_ms} ms of windows that begin every {period_ms} ms: it has to be less than that"
                     )));
                 }
-                self.check_shape()
+                if self.slicing().leaves_a_rest() {
+                    return Err(InvalidWindows::new(format!(
+                        "cumulate windows of {size_ms} ms in steps of {period_ms} ms: the size has to be a multiple of the step"
+                    )));
+                }
+                Ok(())
             }
 
             fn name(&self) -> &'static str {
@@ -134,15 +139,6 @@ impl TumblingWindows {
     fn slicing(&self) -> Slicing {
         Slicing::hopping(self.size_ms, self.period_ms, self.offset_ms)
     }
-
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "cumulate windows have something to say here"
-    )]
-    fn check_shape(&self) -> Result<(), InvalidWindows> {
-        Ok(())
-    }
 }
 
 impl SlidingWindows {
@@ -154,15 +150,6 @@ impl SlidingWindows {
     fn slicing(&self) -> Slicing {
         Slicing::hopping(self.size_ms, self.period_ms, self.offset_ms)
     }
-
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "cumulate windows have something to say here"
-    )]
-    fn check_shape(&self) -> Result<(), InvalidWindows> {
-        Ok(())
-    }
 }
 
 impl CumulateWindows {
@@ -173,16 +160,5 @@ impl CumulateWindows {
 
     fn slicing(&self) -> Slicing {
         Slicing::cumulating(self.size_ms, self.period_ms, self.offset_ms)
-    }
-
-    fn check_shape(&self) -> Result<(), InvalidWindows> {
-        if self.size_ms % self.period_ms == 0 {
-            return Ok(());
-        }
-        let (size, step) = (self.size_ms, self.period_ms);
-        let message = format!(
-            "cumulate windows of {size} ms in steps of {step} ms: the size has to be a multiple of the step"
-        );
-        Err(InvalidWindows::new(message))
     }
 }
