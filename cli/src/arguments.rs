@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use thalweg_common::config::{ConfigError, Configuration, keys, parse_duration, parse_memory_size};
 use thalweg_proto::transport::check_address;
 
+use crate::config_arguments::ConfigArguments;
 use crate::output::Format;
 use crate::savepoint_arguments::{RestoreArguments, SavepointArguments, StopArguments, UpgradeArguments};
 use crate::state_arguments::StateArguments;
@@ -145,6 +146,13 @@ Examples:
     /// Show the cluster's job managers and task managers, or change its members.
     #[command(after_help = "Examples:\n  thalweg cluster\n  thalweg cluster add 4 10.0.0.4:6123")]
     Cluster(ClusterArguments),
+
+    /// Show settings as a job manager or task manager reads them, and what a setting does. Asks no cluster.
+    #[command(after_help = "\
+Examples:
+  thalweg config show --config /etc/thalweg/config.yaml
+  thalweg config explain execution.checkpointing.interval")]
+    Config(ConfigArguments),
 
     /// Look into savepoints, compare, check and build them. Asks no cluster.
     #[command(after_help = "Examples:

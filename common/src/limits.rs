@@ -374,6 +374,9 @@ pub const RETAINED_LOG_LINES: usize = 10_000;
 /// Largest configuration file.
 pub const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
 
+/// How deeply the keys of a configuration file may be nested: more than any key has parts.
+pub const MAX_CONFIG_DEPTH: usize = 16;
+
 // ---- Sinks and sources -------------------------------------------------------------------------------------------
 
 /// How often a sink's commit is repeated that fails and may succeed later; then the task fails, and recovery repeats it.

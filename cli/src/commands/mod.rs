@@ -6,6 +6,7 @@
 mod cancel;
 mod checkpoints;
 mod cluster;
+mod config;
 mod describe;
 mod follow;
 mod list;
@@ -67,6 +68,7 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Upgrade(arguments) => upgrade::run(&session, arguments).await,
         Command::Logs(arguments) => logs::run(&session, &arguments).await,
         Command::Cluster(arguments) => cluster::run(&session, arguments.change).await,
+        Command::Config(arguments) => config::run(&session, arguments.command),
         Command::State(arguments) => state::run(&session, arguments.command).await,
     }
 }

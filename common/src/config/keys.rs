@@ -102,7 +102,7 @@ impl ValueKind {
     }
 
     /// What a value has to be, with an example, for an error message.
-    pub(super) fn expectation(&self) -> String {
+    pub fn expectation(&self) -> String {
         match *self {
             Self::Duration { min_ms: 0 } => "a duration, for example `10 s` or `500 ms`".to_owned(),
             Self::Duration { min_ms } => {
@@ -380,6 +380,8 @@ keys! {
     TASK_SLOTS: "taskmanager.numberOfTaskSlots", ValueKind::Integer { min: 1, max: MAX_TASK_SLOTS as i64 }, default "1";
     /// Host name or address under which others reach a task manager.
     TASK_MANAGER_HOST: "taskmanager.host", ValueKind::Text;
+    /// Where a task manager keeps job binaries, logs and state: a directory of its own on a local disk.
+    TASK_MANAGER_DATA_DIRECTORY: "taskmanager.data-dir", ValueKind::Text;
     /// Where tasks keep copies of their newest checkpoint for `execution.state-recovery.from-local`: directories with commas
     /// between them, best on the disk of the state. Task managers of one machine and one cluster may share them, so that one
     /// finds what another has left. Without it: a directory in the task manager's data directory.
@@ -437,6 +439,10 @@ keys! {
     JOB_MANAGER_ADDRESS: "jobmanager.rpc.address", ValueKind::Text;
     /// Port of a job manager; 0 takes any free one.
     JOB_MANAGER_PORT: "jobmanager.rpc.port", ValueKind::Integer { min: 0, max: 65_535 }, default "6123";
+    /// Address at which a job manager listens: `0.0.0.0` for every one of its machine.
+    JOB_MANAGER_BIND_HOST: "jobmanager.bind-host", ValueKind::Text, default "127.0.0.1";
+    /// All job managers of a new cluster, the same for each of them, as in `1=jm-1:6123,2=jm-2:6123,3=jm-3:6123`.
+    JOB_MANAGER_PEERS: "jobmanager.peers", ValueKind::Text;
     /// Number of a job manager in its cluster; no two have the same, and it never changes.
     JOB_MANAGER_ID: "jobmanager.id", ValueKind::Integer { min: 1, max: i64::MAX };
     /// Where a job manager keeps its log and its state: a directory of its own on a local disk.

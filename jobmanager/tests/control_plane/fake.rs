@@ -97,7 +97,7 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let log = Arc::new(LocalLog::new(listener.local_addr().unwrap().to_string()));
         let scope = TaskScope::new("test");
-        let configuration = Configuration::from_yaml_like(settings).unwrap();
+        let configuration = Configuration::from_yaml(settings).unwrap();
         let data = directory.path().join("data");
         let manager =
             start(1, listener, log.clone(), configuration, data, None, Routes::default(), &scope).await;
