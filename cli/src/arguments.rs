@@ -3,6 +3,7 @@
 //! Stands at the very beginning. Invariant: what clap accepts is well-formed (addresses, sizes, spans); what only the
 //! configuration's table of keys knows is checked by [`SubmitArguments::configuration`], still before the cluster is asked.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,6 +80,24 @@ Examples:
     /// Show everything about a job: tasks, checkpoints, failures, history.
     #[command(after_help = "Example:\n  thalweg describe word_count")]
     Describe(JobArgument),
+
+    /// Show the plan of a job: of one that runs, or of an executable before it is submitted.
+    ///
+    /// Each vertex with the operators that are chained in it, how records come to it, its watermark strategies and windows, its state, and
+    /// where the author declared them. With --json: the job graph. An executable is run in plan mode, which builds its topology only.
+    #[command(after_help = "\
+Examples:
+  thalweg explain word_count
+  thalweg explain ./target/release/word_count -D parallelism.default=4 -- --input /data/text")]
+    Explain(ExplainArguments),
+
+    /// Say why windows and timers of a running job have not fired.
+    ///
+    /// Asks all tasks how they keep time at this moment: for each operator with timers its watermark, the earliest timer and how much event
+    /// time is missing until it fires; and who holds that back, upstream to the split of a source. A window that ends at T fires when the
+    /// watermark is at T - 1 ms. With --json: the watermark of each input channel and of each split, too.
+    #[command(after_help = "Examples:\n  thalweg why word_count\n  thalweg why word_count --json")]
+    Why(JobArgument),
 
     /// Show a job's checkpoints: what can be restored, and what the last ones took.
     ///
@@ -207,6 +226,35 @@ pub(crate) struct JobArgument {
     /// The job: its id, the first digits of it, or its name.
     #[arg(value_name = "JOB")]
     pub(crate) reference: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// The job (its id, the first digits of it, or its name), or the path of a job's executable.
+    #[arg(value_name = "JOB|BINARY")]
+    pub(crate) target: String,
+
+    /// A setting that wins over the one in the program of an executable. May be given more than once.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+
+    /// What the executable is given.
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+impl ExplainArguments {
+    /// The settings, checked.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value does not have the key's form.
+    pub(crate) fn configuration(&self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let mut configuration = Configuration::new();
+        for setting in &self.settings {
+            configuration.set_assignment(setting)?;
+        }
+        Ok(configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect())
+    }
 }
 
 #[derive(Debug, Args)]

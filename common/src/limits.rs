@@ -389,6 +389,17 @@ pub const MAX_COMMIT_BACKOFF_MS: u64 = 10_000;
 /// when the job is restored.
 pub const NUMBER_SPLITS: usize = 16;
 
+// ---- Watermark alignment -----------------------------------------------------------------------------------------
+
+/// Shortest time between two looks at a group of aligned sources.
+pub const MIN_ALIGNMENT_INTERVAL_MS: u64 = 10;
+
+/// How long sources go by what the leader said last of their group: so long a cluster may need for another leader.
+pub const ALIGNMENT_LEASE_MS: u64 = 5_000;
+
+/// The same in update intervals, if these are longer.
+pub const ALIGNMENT_LEASE_INTERVALS: u32 = 3;
+
 // ---- Patterns of events ------------------------------------------------------------------------------------------
 
 /// Most events that a pattern tells apart: one for each of its patterns, and for each time that it must or may occur.

@@ -48,6 +48,9 @@ pub struct TaskMetrics {
     /// The last watermark that it emitted. Absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_output_watermark: Option<i64>,
+    /// Of a source that is aligned with others: how many milliseconds it is ahead of the least watermark of its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark_alignment_drift: Option<i64>,
     /// How fast. Absent for a task that has not run in the meantime, or has ended.
     #[serde(flatten)]
     pub rates: Option<TaskRates>,
@@ -129,6 +132,7 @@ impl TaskMetrics {
             available_credit_bytes: later.available_credit_bytes,
             current_input_watermark: later.current_input_watermark,
             current_output_watermark: later.current_output_watermark,
+            watermark_alignment_drift: later.watermark_alignment_drift_ms,
             rates: TaskRates::between(earlier, later).filter(|_| !later.status.is_terminal()),
         }
     }
@@ -199,6 +203,7 @@ mod tests {
             available_credit_bytes: 5,
             current_input_watermark: None,
             current_output_watermark: Some(6),
+            watermark_alignment_drift_ms: None,
         }
     }
 
@@ -275,6 +280,7 @@ mod tests {
             available_credit_bytes: 80,
             current_input_watermark: None,
             current_output_watermark: Some(90),
+            watermark_alignment_drift_ms: None,
         };
         let later = v1::TaskCounters {
             records_in: 11,
@@ -290,6 +296,7 @@ mod tests {
             available_credit_bytes: 83,
             current_input_watermark: Some(i64::MIN + 1),
             current_output_watermark: Some(i64::MAX),
+            watermark_alignment_drift_ms: Some(95),
             ..earlier
         };
         let sent = v1::SubtaskDetails { counters: Some(later), earlier: Some(earlier), ..Default::default() };
@@ -307,6 +314,7 @@ mod tests {
             available_credit_bytes: 83,
             current_input_watermark: Some(i64::MIN + 1),
             current_output_watermark: Some(i64::MAX),
+            watermark_alignment_drift: Some(95),
             rates: Some(TaskRates {
                 num_records_in_per_second: 1.0,
                 num_records_out_per_second: 2.0,

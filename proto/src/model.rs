@@ -4,7 +4,9 @@
 //! prints: field names are stable, ids are text, times are milliseconds since the epoch.
 
 mod checkpoints;
+mod regions;
 mod savepoints;
+pub mod time;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
+use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId, Term, VertexId};
 use thalweg_common::manifest::Report;
 use thalweg_common::status::{JobStatus, TaskStatus};
@@ -24,6 +27,7 @@ use crate::v1;
 pub use checkpoints::{
     CheckpointStatistics, CheckpointStatus, Checkpoints, RetainedCheckpoint, SubtaskCheckpoint,
 };
+pub use regions::RegionDetails;
 pub use savepoints::{SavepointMode, SavepointProgress, SavepointSummary};
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -141,6 +145,11 @@ pub struct JobDetails {
     pub warnings: Vec<String>,
     /// The size of its binary.
     pub size_bytes: u64,
+    /// What is restarted together when a task fails.
+    pub regions: Vec<RegionDetails>,
+    /// Its plan, if the cluster tells it.
+    #[serde(skip)]
+    pub graph: Option<JobGraph>,
 }
 
 fn as_optional_text<T: fmt::Display, S: Serializer>(
@@ -162,6 +171,8 @@ impl TryFrom<v1::JobDetails> for JobDetails {
         } else {
             Some(BlobHash::from_wire("details.sha256", &details.sha256)?)
         };
+        let graph = Some(details.graph).filter(|graph| !graph.is_empty());
+        let graph = graph.map(|graph| time::plan("details.graph", &graph)).transpose()?;
         Ok(Self {
             summary: required("details.summary", details.summary)?.try_into()?,
             vertices: all(details.vertices)?,
@@ -173,6 +184,8 @@ impl TryFrom<v1::JobDetails> for JobDetails {
             configuration: details.configuration,
             warnings: details.warnings,
             size_bytes: details.size_bytes,
+            regions: graph.as_ref().map(regions::of).unwrap_or_default(),
+            graph,
         })
     }
 }
@@ -272,6 +285,8 @@ pub struct TaskCounters {
     pub current_input_watermark: Option<i64>,
     /// The last watermark that it emitted. Absent before the first.
     pub current_output_watermark: Option<i64>,
+    /// Of a source that is aligned with others: how far it is ahead of the least watermark of its group.
+    pub watermark_alignment_drift_ms: Option<i64>,
 }
 
 impl TryFrom<v1::TaskCounters> for TaskCounters {
@@ -296,6 +311,7 @@ impl TryFrom<v1::TaskCounters> for TaskCounters {
             available_credit_bytes: counters.available_credit_bytes,
             current_input_watermark: counters.current_input_watermark,
             current_output_watermark: counters.current_output_watermark,
+            watermark_alignment_drift_ms: counters.watermark_alignment_drift_ms,
         })
     }
 }

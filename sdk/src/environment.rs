@@ -287,6 +287,9 @@ pub(crate) fn received_configuration(json: &str) -> Result<Configuration> {
 
 #[cfg(test)]
 mod tests {
+    use thalweg_common::graph::{AlignmentDescriptor, TimeDescriptor};
+    use thalweg_runtime::time::WatermarkStrategy;
+
     use super::*;
 
     #[test]
@@ -313,6 +316,83 @@ mod tests {
         environment.from_iter([1i64]).watermarks(strategy).print();
         let error = environment.build(&Configuration::new(), "test").err().expect("it is refused");
         assert!(error.to_string().contains("above zero"), "{error}");
+    }
+
+    /// The refusal of a topology over two collections, or its operators' time.
+    fn time_of(
+        topology: impl FnOnce(DataStream<i64>, DataStream<i64>),
+        settings: &[(&str, &str)],
+    ) -> Result<Vec<TimeDescriptor>> {
+        let environment = Environment::new(&[], false);
+        settings.iter().for_each(|(key, value)| {
+            environment.configure(key, *value);
+        });
+        topology(environment.from_iter([1i64]), environment.from_iter([2i64]));
+        let graph = environment.build(&Configuration::new(), "test")?.graph;
+        let operators = graph.vertices.into_iter().flat_map(|vertex| vertex.operators);
+        Ok(operators.filter_map(|operator| operator.time).collect())
+    }
+
+    #[test]
+    fn the_plan_tells_strategies_and_windows() {
+        let secs = Duration::from_secs;
+        let time = time_of(
+            |orders, payments| {
+                let strategy = crate::bounded_out_of_orderness(secs(5)).with_idleness(secs(15));
+                let aligned = strategy.with_watermark_alignment("g", secs(20), None);
+                let keyed = orders.watermarks(aligned).key_by(|number| *number);
+                keyed.window(crate::windows::sliding(secs(60), secs(1))).reduce(i64::max).print();
+                payments.watermarks(crate::monotonous_timestamps()).print();
+            },
+            &[],
+        );
+        let alignment =
+            AlignmentDescriptor { group: "g".into(), max_drift_ms: 20_000, update_interval_ms: 1_000 };
+        let expected = [
+            TimeDescriptor {
+                words: "out of order by 5s".into(),
+                idleness_ms: Some(15_000),
+                alignment: Some(alignment),
+            },
+            TimeDescriptor { words: "monotonous timestamps".into(), ..TimeDescriptor::default() },
+            TimeDescriptor { words: "sliding window of 60s every 1s".into(), ..TimeDescriptor::default() },
+        ];
+        assert_eq!(time.expect("a topology"), expected);
+    }
+
+    #[test]
+    fn only_a_strategy_directly_behind_a_source_is_aligned_and_only_one() {
+        let aligned = |group: &str, interval_ms| {
+            let (drift, interval) = (Duration::from_secs(1), Duration::from_millis(interval_ms));
+            crate::monotonous_timestamps().with_watermark_alignment(group, drift, interval)
+        };
+        let refused = |topology: fn(DataStream<i64>, DataStream<i64>), settings: &[(&str, &str)]| {
+            time_of(topology, settings).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let behind = "directly behind a source";
+        let table: [(fn(DataStream<i64>, DataStream<i64>), &[(&str, &str)], &str); 4] = [
+            (|a, _| drop(a.map(|number| number).watermarks(usual()).print()), &[], behind),
+            (|a, b| drop(a.union(&b).watermarks(usual()).print()), &[], behind),
+            (
+                |a, _| drop(a.watermarks(usual()).print()),
+                &[("pipeline.operator-chaining.enabled", "false")],
+                behind,
+            ),
+            (|a, _| drop((a.watermarks(usual()).print(), a.watermarks(usual()).print())), &[], "aligned at"),
+        ];
+        for (number, (topology, settings, words)) in table.into_iter().enumerate() {
+            let error = refused(topology, settings);
+            assert!(error.contains(words), "{number}: {error}");
+        }
+        for (group, interval_ms) in [("", 1_000), ("g", 9)] {
+            let topology = |a: DataStream<i64>, _| drop(a.watermarks(aligned(group, interval_ms)).print());
+            let error = time_of(topology, &[]).err().expect("it is refused");
+            assert!(error.to_string().contains("at least 10 ms"), "{error}");
+        }
+    }
+
+    fn usual() -> WatermarkStrategy<thalweg_runtime::time::BoundedOutOfOrderness> {
+        crate::monotonous_timestamps().with_watermark_alignment("g", Duration::from_secs(1), None)
     }
 
     #[test]

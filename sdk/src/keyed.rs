@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_common::graph::StateDescriptor;
+use thalweg_common::graph::{StateDescriptor, TimeDescriptor};
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 use thalweg_runtime::operator::{Key, KeyedProcess};
@@ -219,9 +219,25 @@ where
         &self,
         kind: &'static str,
         name: &str,
-        mut process: P,
+        process: P,
     ) -> DataStream<P::Out> {
-        let mut spec = NodeSpec::new(kind, name, Place::caller());
+        self.function(NodeSpec::new(kind, name, Place::caller()), process)
+    }
+
+    /// Adds windows, of which the plan says these words.
+    #[track_caller]
+    pub(crate) fn windows<P: KeyedProcess<K, T>>(
+        &self,
+        name: &str,
+        words: String,
+        process: P,
+    ) -> DataStream<P::Out> {
+        let mut spec = NodeSpec::new("window", name, Place::caller());
+        spec.time = Some(TimeDescriptor { words, ..TimeDescriptor::default() });
+        self.function(spec, process)
+    }
+
+    fn function<P: KeyedProcess<K, T>>(&self, mut spec: NodeSpec, mut process: P) -> DataStream<P::Out> {
         spec.states = declared_states::<K>(self.stream.environment(), &mut process, P::TIMERS, spec.place);
         spec.key_schema = Some(K::schema());
         spec.has_side_outputs = true;

@@ -10,6 +10,12 @@ use crate::exit::Exit;
 use crate::human::{ago, bytes, count, date_time, duration, indented, one_line, span_ms};
 use crate::table::{Align, Table, properties};
 
+/// Regions that are listed one by one.
+const SHOWN_REGIONS: usize = 32;
+
+/// Subtasks of a region that are listed, as vertex and index.
+const SHOWN_SUBTASKS: usize = 12;
+
 pub(super) async fn run(session: &Session, reference: &str) -> anyhow::Result<Exit> {
     let client = session.client().await?;
     let job_id = session.job(&client, reference).await?;
@@ -23,6 +29,7 @@ fn text(details: &JobDetails, now_ms: i64) -> String {
         job(details, now_ms),
         section("Warnings", &lines(&details.warnings)),
         section("Vertices", &details.vertices.iter().map(vertex).collect::<Vec<_>>().join("\n")),
+        section("Failover regions", &regions(details)),
         section("Checkpoints", &checkpoints(&details.checkpoints, now_ms)),
         section("Failures", &details.failures.iter().rev().map(failure).collect::<String>()),
         section("History", &history(&details.history)),
@@ -107,6 +114,33 @@ fn vertex(vertex: &VertexDetails) -> String {
     heading + &table.render() + &load::table(vertex) + &time::table(vertex)
 }
 
+/// The subtasks that are restarted together, a line for each region; many are counted only.
+fn regions(details: &JobDetails) -> String {
+    let regions = &details.regions;
+    if regions.len() <= 1 || regions.len() > SHOWN_REGIONS {
+        let all = "a failure restarts all tasks";
+        return match regions.len() {
+            0 => String::new(),
+            1 => format!("  1: {all}\n"),
+            many => format!("  {}; --json lists them\n", count(many as u64)),
+        };
+    }
+    let mut table =
+        Table::new(&[("REGION", Align::Right), ("TASKS", Align::Right), ("SUBTASKS", Align::Left)])
+            .indented("  ");
+    for region in regions {
+        let subtasks: Vec<_> =
+            region.subtasks.iter().map(|id| format!("{}/{}", id.vertex, id.index)).collect();
+        let more = subtasks.len().saturating_sub(SHOWN_SUBTASKS);
+        let mut shown = subtasks[..subtasks.len() - more].join(" ");
+        if more > 0 {
+            shown.push_str(&format!(" and {} more", count(more as u64)));
+        }
+        table.row([region.region.to_string(), count(region.subtasks.len() as u64), shown]);
+    }
+    table.render()
+}
+
 fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
     let mut text = format!(
         "  {} completed, {} failed{}\n",
@@ -179,7 +213,7 @@ mod tests {
     use thalweg_common::id::{JobId, SubtaskId};
     use thalweg_common::status::{JobStatus, TaskStatus};
     use thalweg_proto::metrics::TaskMetrics;
-    use thalweg_proto::model::{CompletedCheckpoint, JobSummary, TaskCounters};
+    use thalweg_proto::model::{CompletedCheckpoint, JobSummary, RegionDetails, TaskCounters};
 
     use super::*;
 
@@ -204,6 +238,7 @@ mod tests {
             available_credit_bytes: 0,
             current_input_watermark: None,
             current_output_watermark: None,
+            watermark_alignment_drift_ms: None,
         };
         SubtaskDetails {
             metrics: TaskMetrics::between(None, &counters),
@@ -234,6 +269,8 @@ mod tests {
                 subtasks: vec![subtask(0, "tm-1"), subtask(1, "")],
             }],
             size_bytes: 0,
+            regions: vec![],
+            graph: None,
             checkpoints: CheckpointSummary {
                 completed: 3,
                 failed: 1,
@@ -318,6 +355,26 @@ History
     }
 
     #[test]
+    fn regions_are_shown_with_their_subtasks() {
+        let mut details = details();
+        assert_eq!(regions(&details), "");
+        let region = |region, subtasks: std::ops::Range<u32>| RegionDetails {
+            region,
+            subtasks: subtasks.map(|index| SubtaskId { vertex: region, index }).collect(),
+        };
+        details.regions = vec![region(0, 0..2)];
+        assert_eq!(regions(&details), "  1: a failure restarts all tasks\n");
+        details.regions = vec![region(0, 0..2), region(1, 0..14)];
+        let expected = "  REGION  TASKS  SUBTASKS
+       0      2  0/0 0/1
+       1     14  1/0 1/1 1/2 1/3 1/4 1/5 1/6 1/7 1/8 1/9 1/10 1/11 and 2 more
+";
+        assert_eq!(regions(&details), expected);
+        details.regions = (0..40).map(|number| region(number, 0..1)).collect();
+        assert_eq!(regions(&details), "  40; --json lists them\n");
+    }
+
+    #[test]
     fn watermarks_are_shown_where_there_are_some() {
         let mut details = details();
         assert_eq!(time::table(&details.vertices[0]), "");
@@ -328,6 +385,12 @@ History
           1  2022-03-23 10:20:09.281 UTC  end of input
 ";
         assert_eq!(time::table(&details.vertices[0]), expected);
+        details.vertices[0].subtasks[1].metrics.watermark_alignment_drift = Some(1_500);
+        let aligned = time::table(&details.vertices[0]);
+        assert!(
+            aligned.contains("AHEAD OF GROUP") && aligned.ends_with("end of input               1.5 s\n"),
+            "{aligned}"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cancel;
 mod checkpoints;
 mod cluster;
 mod describe;
+mod explain;
 mod follow;
 mod list;
 mod load;
@@ -18,6 +19,7 @@ mod submit;
 mod time;
 mod upgrade;
 mod watch;
+mod why;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -58,6 +60,8 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Submit(arguments) => submit::run(&session, arguments).await,
         Command::List => list::run(&session).await,
         Command::Describe(job) => describe::run(&session, &job.reference).await,
+        Command::Explain(arguments) => explain::run(&session, &arguments).await,
+        Command::Why(job) => why::run(&session, &job.reference).await,
         Command::Checkpoints(arguments) => checkpoints::run(&session, &arguments).await,
         Command::Watch(job) => watch::run(&session, &job.reference).await,
         Command::Cancel(arguments) => cancel::run(&session, &arguments).await,

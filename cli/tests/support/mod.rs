@@ -31,6 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Script {
     pub jobs: Vec<v1::JobSummary>,
     pub details: Option<v1::JobDetails>,
+    pub time: Option<v1::JobTime>,
     pub checkpoints: v1::ListCheckpointsResponse,
     pub events: Vec<v1::JobEvent>,
     /// Whether a watch stays open after the events.
@@ -427,6 +428,11 @@ impl JobService for JobManager {
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         self.script.lock().unwrap().members.push((request.into_inner().id, None));
         Ok(Response::new(v1::MembershipResponse {}))
+    }
+
+    async fn get_time(&self, request: Request<v1::GetTimeRequest>) -> Result<Response<v1::JobTime>, Status> {
+        self.known(&request.into_inner().job_id)?;
+        Ok(Response::new(self.script.lock().unwrap().time.clone().unwrap_or_default()))
     }
 
     async fn get_logs(

@@ -18,6 +18,7 @@
 
 mod adaptive;
 mod adopt;
+pub(crate) mod alignment;
 mod attempt;
 mod checkpoints;
 mod deploy;

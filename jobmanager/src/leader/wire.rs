@@ -20,6 +20,10 @@ pub(super) enum Said {
     News { job_id: JobId, attempt: Attempt, news: News },
     /// Logs that were asked for.
     Logs(v1::Logs),
+    /// How far aligned sources are.
+    SourceWatermarks(v1::SourceWatermarks),
+    /// How a task keeps time, as was asked.
+    TaskTime(v1::TaskTime),
     /// It was told to stop.
     Draining,
 }
@@ -71,6 +75,8 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
             news(stopped.job_id, stopped.attempt, News::TasksStopped(regions))
         }
         FromTaskManager::Logs(logs) => Ok(Said::Logs(logs)),
+        FromTaskManager::SourceWatermarks(watermarks) => Ok(Said::SourceWatermarks(watermarks)),
+        FromTaskManager::TaskTime(time) => Ok(Said::TaskTime(time)),
         FromTaskManager::Draining(v1::Draining {}) => Ok(Said::Draining),
     }
 }

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::submit::Submitter;
 use super::watch::JobWatch;
-use super::{checkpoints, describe, news, propose_status, rescale, savepoints};
+use super::{checkpoints, describe, news, propose_status, rescale, savepoints, time};
 use crate::cluster::{Command, JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
 use crate::leader::{Leader, Mail, NotLeading};
@@ -199,7 +199,7 @@ impl JobService for JobServer {
             .await
             .map_err(NotLeading::into_status)?;
         let job = self.record(job_id)?;
-        Ok(Response::new(describe::details(&job, live.get(&job_id))))
+        Ok(Response::new(describe::details(&job, live.get(&job_id))?))
     }
 
     async fn list_checkpoints(
@@ -379,6 +379,13 @@ impl JobService for JobServer {
         self.check_leading()?;
         self.inner.consensus.remove_member(request.into_inner().id).await.map_err(propose_status)?;
         Ok(Response::new(v1::MembershipResponse {}))
+    }
+
+    async fn get_time(&self, request: Request<v1::GetTimeRequest>) -> Result<Response<v1::JobTime>, Status> {
+        let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
+        self.check_leading()?;
+        let record = self.record(job_id)?;
+        Ok(Response::new(time::ask(&self.inner.leader, job_id, &record).await?))
     }
 
     async fn get_logs(

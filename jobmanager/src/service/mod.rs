@@ -11,6 +11,7 @@ mod rescale;
 mod savepoints;
 mod submit;
 mod task_managers;
+mod time;
 mod watch;
 
 pub(crate) use jobs::JobServer;

@@ -55,6 +55,7 @@ pub fn graph(parallelism: u32, directory: Option<&std::path::Path>) -> JobGraph 
             input_tag: None,
             states: vec![],
             key_schema: None,
+            time: None,
         }],
     };
     JobGraph {
@@ -330,4 +331,6 @@ pick! {
     checkpoint_completed: CheckpointCompleted -> CheckpointCompleted,
     stop_worker: StopWorker -> StopWorker,
     logs_request: LogsRequest -> LogsRequest,
+    group_watermarks: GroupWatermarks -> GroupWatermarks,
+    time_request: TimeRequest -> TimeRequest,
 }

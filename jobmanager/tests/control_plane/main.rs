@@ -9,3 +9,4 @@ mod jobs;
 mod leading;
 #[cfg(feature = "raft")]
 mod submission;
+mod time;

@@ -132,7 +132,10 @@ impl<E: SplitEnumerator> Enumerating<E> {
         match answer.next {
             None => {}
             Some(Next::AtOnce) => self.due = self.clock.monotonic(),
-            Some(Next::After(pause)) => self.due = self.clock.monotonic().saturating_add(pause),
+            Some(Next::After(pause)) => {
+                self.dealer.looked();
+                self.due = self.clock.monotonic().saturating_add(pause);
+            }
             Some(Next::Never) => self.dealer.complete(),
         }
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the position in the snapshot is the one behind the last record that went through the chain.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
@@ -20,6 +21,7 @@ use crate::program::{AnyLink, Head, OperatorContext, Polled, SourceFactory};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::{EnumeratedSource, SplitSource};
 use crate::task::counters::Counters;
+use crate::time::alignment::Alignment;
 use crate::time::splits::SharedSplits;
 use crate::time::{MAX_WATERMARK, SplitReport};
 
@@ -135,6 +137,14 @@ pub(super) trait Reading: Send + 'static {
         let _ = report;
     }
 
+    /// Whether single splits can wait.
+    const PAUSES_SPLITS: bool = false;
+
+    /// These splits wait from now on, and no others.
+    fn pause_splits(&mut self, paused: &BTreeSet<String>) {
+        let _ = paused;
+    }
+
     /// Adds the position to the snapshot of its operator.
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure>;
 
@@ -191,6 +201,8 @@ pub(super) fn head<R: Reading>(
         counters: context.counters.clone(),
         pace: target.map(|target| Pace::new(target, Batch::<R::Out>::FULL_RECORDS)),
         splits: context.splits.clone().filter(|splits| splits.is_wanted() && splits.lock().is_told()),
+        alignment: context.splits.as_ref().and_then(SharedSplits::alignment),
+        paused: BTreeSet::new(),
         output: Batch::default(),
         next,
     }))
@@ -204,6 +216,10 @@ struct SourceHead<R: Reading> {
     pace: Option<Pace>,
     /// Where it tells of its splits.
     splits: Option<SharedSplits>,
+    /// What it waits for, if it is aligned with other sources.
+    alignment: Option<Alignment>,
+    /// The splits that wait.
+    paused: BTreeSet<String>,
     output: Batch<R::Out>,
     next: Box<dyn Link<R::Out>>,
 }
@@ -212,12 +228,31 @@ impl<R: Reading> SourceHead<R> {
     fn named(&self, failure: Failure) -> Failure {
         failure.context(&self.open.operator_name)
     }
+
+    /// Lets the splits wait that are ahead of other sources. Says whether all of it has to.
+    fn waits_for_others(&mut self) -> bool {
+        let Some(alignment) = &self.alignment else { return false };
+        if R::PAUSES_SPLITS
+            && let Some(splits) = &self.splits
+        {
+            let ahead = splits.lock().ahead(alignment.limit());
+            if ahead != self.paused {
+                self.reading.pause_splits(&ahead);
+                self.paused = ahead;
+            }
+        }
+        alignment.is_ahead()
+    }
 }
 
 impl<R: Reading> Head for SourceHead<R> {
     fn poll(&mut self) -> Result<Polled, Failure> {
         if let Some(polled) = self.reading.attend().map_err(|failure| self.named(failure))? {
             return Ok(polled);
+        }
+        if self.waits_for_others() {
+            // Who brings news of them wakes the task.
+            return self.look();
         }
         let paced = self.pace.as_mut().map(|pace| {
             let now = self.open.clock.monotonic();

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the splits of a source that is restored come from its snapshot alone.
 
+use std::collections::BTreeSet;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 
@@ -34,7 +36,7 @@ impl<R: SourceReader> SplitReading<R> {
         if R::TELLS_SPLITS
             && let Some(shared) = &context.splits
         {
-            shared.lock().added(splits.iter().map(SourceSplit::split_id));
+            shared.lock().added::<R>(&splits);
         }
         let mut reader = source.reader(&context.open)?;
         reader.add_splits(splits)?;
@@ -51,6 +53,12 @@ impl<R: SourceReader> Reading for SplitReading<R> {
 
     fn tell_splits(&mut self, report: &mut SplitReport) {
         self.reader.tell_splits(report);
+    }
+
+    const PAUSES_SPLITS: bool = R::PAUSES_SPLITS;
+
+    fn pause_splits(&mut self, paused: &BTreeSet<String>) {
+        self.reader.pause_splits(paused);
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //! On a watermark's way this is its beginning. Directly behind a source that tells of its splits it keeps time for each of them, elsewhere
 //! for its subtask. Invariants: a watermark is behind the records that it is about, and in front of all others; watermarks from before end
 //! here, but for that of the end of the input, which is the last one; while the output is full nothing is emitted and no time passes
-//! for idleness.
+//! for idleness, nor for what waits for other sources.
 
 use std::iter;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use thalweg_common::Timestamp;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::CheckpointId;
+use thalweg_common::id::{CheckpointId, OperatorId};
 
 use super::factory;
 use crate::batch::{Batch, NO_TIMESTAMP};
@@ -23,10 +23,13 @@ use crate::link::{Flushed, Link};
 use crate::program::{OperatorContext, OperatorFactory};
 use crate::snapshot::SnapshotBuilder;
 use crate::stores::Draining;
+use crate::time::alignment::Alignment;
+use crate::time::inquiry::Inquiry;
 use crate::time::origins::{Changes, Origins};
 use crate::time::splits::SharedSplits;
 use crate::time::{
-    MAX_WATERMARK, Merged, TimestampAssigner, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    MAX_WATERMARK, Merged, TimestampAssigner, WatermarkAlignment, WatermarkGenerator, WatermarkOutput,
+    WatermarkStrategy,
 };
 
 /// Timestamps and watermarks as this strategy says.
@@ -37,16 +40,19 @@ where
     A: TimestampAssigner<T>,
 {
     factory::operator(move |context, next| {
-        Ok(Box::new(Watermarks::<T, G, A>::open(&strategy, context, next)))
+        Ok(Box::new(Watermarks::<T, G, A>::open(&strategy, context, next)?))
     })
 }
 
 struct Watermarks<T, G, A> {
     name: String,
+    operator_id: OperatorId,
     assigner: A,
     origins: Origins<G>,
     /// What the source before this operator tells, and the version of its splits that was seen.
     splits: Option<(SharedSplits, u64)>,
+    /// How far this source is among others, if it is aligned with them.
+    alignment: Option<Alignment>,
     /// Nothing if generators are never asked.
     interval: Option<Duration>,
     next_emission: Duration,
@@ -57,6 +63,7 @@ struct Watermarks<T, G, A> {
     /// What generators have said behind the record of this number, while a batch is looked at.
     said: Vec<(usize, Merged)>,
     alarm: Draining,
+    inquiry: Inquiry,
     clock: SharedClock,
     next: Box<dyn Link<T>>,
     records: PhantomData<fn(T)>,
@@ -67,8 +74,13 @@ where
     G: WatermarkGenerator<T>,
     A: TimestampAssigner<T>,
 {
-    fn open(strategy: &WatermarkStrategy<G, A>, context: &OperatorContext, next: Box<dyn Link<T>>) -> Self {
-        let WatermarkStrategy { mut generator, mut assigner, idleness } = strategy.clone();
+    fn open(
+        strategy: &WatermarkStrategy<G, A>,
+        context: &OperatorContext,
+        next: Box<dyn Link<T>>,
+    ) -> Result<Self, Failure> {
+        let WatermarkStrategy { mut generator, mut assigner, idleness, alignment } = strategy.clone();
+        let alignment = alignment.map(|alignment| aligned(&alignment, context)).transpose()?;
         generator.open(&context.open);
         assigner.open(&context.open);
         let now = context.open.clock.monotonic();
@@ -76,22 +88,43 @@ where
             splits.want();
         }
         let interval = Some(context.time.auto_watermark_interval).filter(|interval| !interval.is_zero());
-        Self {
+        Ok(Self {
             name: context.open.operator_name.clone(),
+            operator_id: context.open.operator_id,
             assigner,
             origins: Origins::single(generator, idleness, now),
             splits: context.splits.clone().map(|splits| (splits, 0)),
+            alignment,
             interval,
             next_emission: now + interval.unwrap_or_default(),
             blocked_since: None,
             has_ended: false,
             said: Vec::new(),
             alarm: context.stores.draining(),
+            inquiry: context.counters.inquiry(),
             clock: Arc::clone(&context.open.clock),
             next,
             records: PhantomData,
-        }
+        })
     }
+}
+
+/// How the source before this operator is aligned with others.
+fn aligned(alignment: &WatermarkAlignment, context: &OperatorContext) -> Result<Alignment, Failure> {
+    let misplaced = |what: &str| {
+        let message =
+            format!("{what}; put one strategy with_watermark_alignment() directly behind the source");
+        Failure::user(message).permanent().context(&context.open.operator_name)
+    };
+    let splits = context.splits.as_ref();
+    let splits =
+        splits.ok_or_else(|| misplaced("there is something between the source and its alignment"))?;
+    let alignment = Alignment::new(alignment);
+    if !splits.align(alignment.clone()) {
+        return Err(misplaced("the source is aligned twice"));
+    }
+    context.counters.add_alignment(alignment.clone());
+    Ok(alignment)
 }
 
 impl<T, G, A> Watermarks<T, G, A>
@@ -179,6 +212,24 @@ where
         Ok(has_passed)
     }
 
+    /// Says how far this source is, and sees what of it must wait for others.
+    fn align(&mut self, now: Duration) {
+        let Some(alignment) = &self.alignment else { return };
+        let is_out = self.has_ended || self.origins.status() == WatermarkStatus::Idle;
+        alignment.set(self.origins.watermark(), is_out);
+        let (limit, all_wait) = (alignment.limit(), alignment.is_ahead());
+        let mut can_pause = false;
+        if let Some((splits, _)) = &self.splits {
+            let mut report = splits.lock();
+            can_pause = report.can_pause();
+            if can_pause {
+                let watermarks = self.origins.watermarks();
+                report.set_watermarks(watermarks.map(|(split, watermark)| (split.to_owned(), watermark)));
+            }
+        }
+        self.origins.hold(|watermark| all_wait || (can_pause && watermark > limit), now);
+    }
+
     /// Does what is due by the clock, and says whether something was passed on. With `is_caught_up` there is nothing more to read, so
     /// that who says nothing may be idle.
     fn tick(&mut self, is_caught_up: bool) -> Result<bool, Failure> {
@@ -195,9 +246,11 @@ where
             }
             self.alarm.flush_at(self.next_emission);
         }
+        self.align(now);
         if is_caught_up {
             let changes = self.origins.time_out::<T>(now);
             has_passed |= self.pass_on(changes)?;
+            self.align(now);
         }
         // Who is due already is looked at when there is nothing more to read.
         if let Some(at) = self.origins.times_out_at().filter(|at| *at > now) {
@@ -236,7 +289,9 @@ where
             start += records;
         }
         self.hand_on(batch)?;
-        self.follow_splits(now).map(|_| ())
+        self.follow_splits(now)?;
+        self.align(now);
+        Ok(())
     }
 
     fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
@@ -244,6 +299,7 @@ where
             return Ok(());
         }
         self.has_ended = true;
+        self.align(self.clock.monotonic());
         let is_idle = self.origins.status() == WatermarkStatus::Idle;
         let status = is_idle.then_some(WatermarkStatus::Active);
         Merged { watermark: Some(timestamp), status }.pass_to(self.next.as_mut())
@@ -271,6 +327,10 @@ where
     }
 
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        self.inquiry.tell(|told| {
+            let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
+            self.origins.tell_time(self.operator_id, now, now_ms, told);
+        });
         let flushed = self.next.flush(partial)?;
         if self.has_ended {
             return Ok(flushed);

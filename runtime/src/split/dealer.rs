@@ -3,7 +3,8 @@
 //! Stands in the task of the enumerator, between what it has found and the edge to the readers. Invariants: each split that was found is dealt
 //! exactly once, in the order in which it was found; a reader never has more splits than it may, but for those that were on their way when the
 //! attempt began; nothing is dealt before all readers have said what they have; a split at its end is told to the enumerator at least once, and
-//! noted to its reader only behind that.
+//! noted to its reader only behind that; a reader that has none is told so once, when the enumerator has looked and
+//! found nothing for it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,6 +30,8 @@ pub(crate) struct Dealer {
     notes: VecDeque<(u32, Vec<String>)>,
     /// How many readers know that no split will come any more.
     informed: u32,
+    /// Whether the enumerator has looked at all that there is at present.
+    has_looked: bool,
 }
 
 /// What is known of a reader.
@@ -38,6 +41,17 @@ struct Reader {
     sent: u64,
     /// What it said last.
     word: Option<Word>,
+    /// Whether it was told that there is nothing for it, and got nothing since.
+    is_told_nothing: bool,
+}
+
+impl Reader {
+    /// How many splits it has, or will have when it has received all; nothing while it has said nothing.
+    fn load(&self) -> Option<u64> {
+        // What was on its way when the attempt began has other numbers, and comes before what is counted here.
+        let load = |word: &Word| word.open.saturating_add(self.sent.saturating_sub(word.received));
+        self.word.as_ref().map(load)
+    }
 }
 
 /// What of this is part of checkpoints. The rest the readers say again.
@@ -60,6 +74,7 @@ impl Dealer {
             untold: Vec::new(),
             notes: VecDeque::new(),
             informed: 0,
+            has_looked: false,
         }
     }
 
@@ -81,6 +96,11 @@ impl Dealer {
     /// The enumerator has found these.
     pub(crate) fn found(&mut self, splits: impl IntoIterator<Item = EncodedSplit>) {
         self.waiting.extend(splits);
+    }
+
+    /// The enumerator has found all that there is at present.
+    pub(crate) fn looked(&mut self) {
+        self.has_looked = true;
     }
 
     /// The enumerator will find no more.
@@ -122,7 +142,10 @@ impl Dealer {
             return Some(Assignment { reader, order: Order::Noted(splits) });
         }
         if self.waiting.is_empty() {
-            if !self.is_complete || self.informed as usize >= self.readers.len() {
+            if !self.is_complete {
+                return self.without_any();
+            }
+            if self.informed as usize >= self.readers.len() {
                 return None;
             }
             self.informed += 1;
@@ -132,7 +155,19 @@ impl Dealer {
         let split = self.waiting.pop_front()?;
         let known = self.readers.get_mut(reader as usize)?;
         known.sent += 1;
+        known.is_told_nothing = false;
         Some(Assignment { reader, order: Order::Read { number: known.sent, split } })
+    }
+
+    /// Tells the next reader without splits that there are none for it.
+    fn without_any(&mut self) -> Option<Assignment> {
+        if !self.has_looked {
+            return None;
+        }
+        let has_none = |reader: &Reader| !reader.is_told_nothing && reader.load() == Some(0);
+        let reader = self.readers.iter().position(has_none)?;
+        self.readers[reader].is_told_nothing = true;
+        Some(Assignment { reader: reader as u32, order: Order::NothingAtPresent })
     }
 
     /// Whether everything was dealt, nothing more will be found, and all readers know it.
@@ -144,10 +179,7 @@ impl Dealer {
     fn idlest(&self) -> Option<u32> {
         let mut idlest = None;
         for (reader, number) in self.readers.iter().zip(0..) {
-            let word = reader.word.as_ref()?;
-            // What was on its way when the attempt began has other numbers, and comes before what is counted here.
-            let load = word.open.saturating_add(reader.sent.saturating_sub(word.received));
-            let rank = (load, reader.sent, number);
+            let rank = (reader.load()?, reader.sent, number);
             idlest = idlest.map_or(Some(rank), |other: (u64, u64, u32)| Some(other.min(rank)));
         }
         idlest.filter(|(load, ..)| *load < self.most).map(|(.., number)| number)

@@ -32,6 +32,8 @@ pub(crate) enum Order {
     Noted(Vec<String>),
     /// No split will come any more.
     NoMoreSplits,
+    /// There is no split that nobody has: who has none is idle until one is found.
+    NothingAtPresent,
 }
 
 /// A split, as it travels.

@@ -87,6 +87,8 @@ pub(crate) mod message;
 #[cfg(test)]
 mod protocol_tests;
 
+use std::collections::BTreeSet;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 
@@ -135,6 +137,15 @@ pub trait SourceReader: Send + 'static {
     /// each split on its own; otherwise for all splits of a subtask together.
     const TELLS_SPLITS: bool = false;
 
+    /// Whether it reads its splits one after the other, in the order in which it got them. Then a split has a watermark from when its turn
+    /// comes, and those behind it hold nobody back. Only where it tells of its splits.
+    const READS_IN_TURN: bool = false;
+
+    /// Whether [`pause_splits`](Self::pause_splits) works: then splits of a source that is
+    /// [aligned](crate::time::WatermarkStrategy::with_watermark_alignment) with others wait one by one, otherwise all of a subtask together.
+    /// Only where it tells of its splits, and does not read them in turn.
+    const PAUSES_SPLITS: bool = false;
+
     /// Reads these from now on, each from its position.
     ///
     /// # Errors
@@ -152,6 +163,12 @@ pub trait SourceReader: Send + 'static {
     /// to their end. Called behind a poll if somebody wants to know.
     fn tell_splits(&mut self, report: &mut SplitReport) {
         let _ = report;
+    }
+
+    /// Reads nothing of these splits until it is told others, and all of the others: Flink's `pauseOrResumeSplits`. Called with every change.
+    /// If there is nothing else to read, [`poll`](Self::poll) says that it is idle, not finished.
+    fn pause_splits(&mut self, paused: &BTreeSet<String>) {
+        let _ = paused;
     }
 
     /// The splits that are not at their end, each with the position behind the last record that was given out. They may be others

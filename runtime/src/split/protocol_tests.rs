@@ -182,6 +182,7 @@ impl Model {
             Happens::Discover(count) => {
                 let found = self.enumerator.discover(count);
                 self.dealer.found(found);
+                self.dealer.looked();
             }
             Happens::Tell => {
                 let told = self.dealer.take_untold();
@@ -219,7 +220,7 @@ impl Model {
                     reader.splits.push((split.id, split.bytes[0]));
                 }
                 Order::Noted(splits) => self.readers[index].holdings.noted(&splits),
-                Order::NoMoreSplits => {}
+                Order::NoMoreSplits | Order::NothingAtPresent => {}
             },
             Message::Barrier(checkpoint) => self.take_part(checkpoint, index, Vec::new()),
         }
@@ -361,6 +362,29 @@ fn a_reader_that_is_done_gets_the_next_split_and_a_slow_one_does_not() {
     dealer.complete();
     assert_eq!(dealt(&mut dealer), pairs(&[(0, "NoMoreSplits"), (1, "NoMoreSplits")]));
     assert!(dealer.is_at_end());
+}
+
+#[test]
+fn a_reader_without_splits_is_told_once_that_there_is_nothing_for_it() {
+    let mut dealer = Dealer::new(3, 2, Undealt::default());
+    (0..2).for_each(|reader| dealer.on_word(reader, has(reader.into(), 0)));
+    assert_eq!(dealt(&mut dealer), pairs(&[]), "the enumerator has not looked");
+    dealer.looked();
+    assert_eq!(
+        dealt(&mut dealer),
+        pairs(&[(0, "NothingAtPresent")]),
+        "one has something, one has said nothing"
+    );
+    dealer.on_word(1, has(0, 0));
+    dealer.on_word(2, has(0, 0));
+    assert_eq!(dealt(&mut dealer), pairs(&[(1, "NothingAtPresent"), (2, "NothingAtPresent")]));
+    dealer.found([split("a")]);
+    assert_eq!(dealt(&mut dealer), pairs(&[(0, "a")]));
+    dealer.on_word(0, has(0, 1));
+    assert_eq!(dealt(&mut dealer), pairs(&[(0, "NothingAtPresent")]), "it has had some since");
+    dealer.complete();
+    let ends = [0, 1, 2].map(|reader| (reader, "NoMoreSplits"));
+    assert_eq!(dealt(&mut dealer), pairs(&ends));
 }
 
 #[test]

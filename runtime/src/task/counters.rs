@@ -10,6 +10,8 @@ use thalweg_common::clock::Stopwatch;
 use super::times::{Activity, Times};
 use crate::exchange::Traffic;
 use crate::time::NO_WATERMARK;
+use crate::time::alignment::Alignment;
+use crate::time::inquiry::Inquiry;
 
 /// The counters of one task. Clones count together.
 #[derive(Clone, Default)]
@@ -26,6 +28,7 @@ struct Shared {
     times: Times,
     input_watermark: Watermark,
     output_watermark: Watermark,
+    inquiry: Inquiry,
     /// Only locked when the task is built and when the worker reports.
     parts: Mutex<Parts>,
 }
@@ -54,6 +57,8 @@ struct Parts {
     state: Vec<Gauge>,
     /// Of an enumerator: splits that no reader has.
     unassigned_splits: Option<Gauge>,
+    /// Of a source that is aligned with others.
+    alignment: Option<Alignment>,
 }
 
 /// What the counters showed at one moment.
@@ -84,6 +89,8 @@ pub(crate) struct Counted {
     pub(crate) input_watermark: Option<Timestamp>,
     /// The last one that left its chain, or came to its sink.
     pub(crate) output_watermark: Option<Timestamp>,
+    /// How far an aligned source is ahead of the least watermark of its group.
+    pub(crate) watermark_alignment_drift_ms: Option<i64>,
 }
 
 impl Counters {
@@ -144,6 +151,21 @@ impl Counters {
         self.parts().unassigned_splits.get_or_insert_default().clone()
     }
 
+    /// What somebody wants to know of the task's time.
+    pub(crate) fn inquiry(&self) -> Inquiry {
+        self.shared.inquiry.clone()
+    }
+
+    /// The source of the task is aligned with others.
+    pub(crate) fn add_alignment(&self, alignment: Alignment) {
+        self.parts().alignment = Some(alignment);
+    }
+
+    /// How the source of the task is aligned with others, if it is.
+    pub(crate) fn alignment(&self) -> Option<Alignment> {
+        self.parts().alignment.clone()
+    }
+
     pub(crate) fn read(&self) -> Counted {
         let parts = self.parts();
         let spent = self.shared.times.read();
@@ -166,6 +188,7 @@ impl Counters {
             available_credit_bytes: sum(&parts.outputs, Traffic::credit),
             input_watermark: self.shared.input_watermark.read(),
             output_watermark: self.shared.output_watermark.read(),
+            watermark_alignment_drift_ms: parts.alignment.as_ref().and_then(Alignment::drift_ms),
             state_bytes: parts.state.iter().map(Gauge::get).sum(),
         }
     }

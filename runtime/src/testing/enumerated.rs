@@ -12,15 +12,16 @@ use thalweg_common::record::Record;
 use super::{Captured, OPERATOR, Setup, aligned, take_snapshot};
 use crate::edge::{EdgeCode, KeptOpen, SendingEnd};
 use crate::erased::{AnyReceiver, AnySender};
-use crate::event::Barrier;
+use crate::event::{Barrier, Event};
 use crate::exchange::{TaskParker, TaskWaker, local_channel};
 use crate::operators::AnySource;
-use crate::program::{AnyLink, Calls, Head, NodeCode, Polled, SplitWires};
+use crate::program::{AnyLink, Calls, Head, NodeCode, OperatorFactory, Polled, SplitWires};
 use crate::record_type::ReceivingEnd;
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::EnumeratedSource;
 use crate::split::message::Assignment;
 use crate::task::counters::Counters;
+use crate::time::splits::SharedSplits;
 
 /// Polls of everything, one after the other, without anything new before it counts as quiet: a word of a reader needs one, the answer another.
 const QUIET_ROUNDS: usize = 3;
@@ -62,6 +63,22 @@ impl<Out: Record> EnumeratedHarness<Out> {
     where
         S: EnumeratedSource<Out = Out>,
     {
+        Self::open_before(source, readers, restored, None)
+    }
+
+    /// The same with an operator directly behind each reader, such as a watermark strategy.
+    ///
+    /// # Errors
+    /// When one of them does not open.
+    pub fn open_before<S>(
+        source: S,
+        readers: u32,
+        restored: Option<&EnumeratedSnapshot>,
+        behind: Option<&dyn OperatorFactory>,
+    ) -> Result<Self, Failure>
+    where
+        S: EnumeratedSource<Out = Out>,
+    {
         let clock = Arc::new(ManualClock::new(0));
         let waker = TaskParker::new().waker();
         let missing = || Failure::internal("the source has no enumerator");
@@ -87,7 +104,12 @@ impl<Out: Record> EnumeratedHarness<Out> {
             let end = receiving_end(&waker, &clock);
             context.wires.input = Some((end, vec![AnyReceiver::new(receiver)]));
             let captured = Captured::default();
-            let head = factory.build(&mut context, AnyLink::new::<Out>(Box::new(captured.clone())))?;
+            let mut next = AnyLink::new::<Out>(Box::new(captured.clone()));
+            context.splits = Some(SharedSplits::default());
+            if let Some(behind) = behind {
+                next = behind.build(&mut context, Some(next))?;
+            }
+            let head = factory.build(&mut context, next)?;
             opened.push(Reader { head, captured, has_ended: false });
         }
         Ok(Self { enumerator, readers: opened, clock, has_ended: false, _kept_open: kept_open })
@@ -185,6 +207,21 @@ impl<Out: Record> EnumeratedHarness<Out> {
             readers.push(snapshot(reader.head.as_mut(), barrier)?);
         }
         Ok(EnumeratedSnapshot { enumerator: enumerator.snapshot, readers })
+    }
+
+    /// Lets the operators behind a reader do what is due by the clock, as a task with nothing to read does.
+    ///
+    /// # Errors
+    /// What they fail with.
+    pub fn flush(&mut self, reader: usize) -> Result<(), Failure> {
+        let reader = self.readers.get_mut(reader);
+        reader.map_or(Ok(()), |reader| reader.head.flush(true).map(drop))
+    }
+
+    /// The events behind a reader, from the beginning.
+    #[must_use]
+    pub fn events(&self, reader: usize) -> Vec<Event> {
+        self.readers.get(reader).map_or_else(Vec::new, |reader| reader.captured.events())
     }
 
     /// Takes out what all readers have read.

@@ -5,7 +5,9 @@
 //! from which split (`splits`). They flow among the records as [`Event`](crate::event::Event)s, are merged by every input gate (`merger`),
 //! and handed from operator to operator by [`Link::watermark`](crate::link::Link::watermark).
 
+pub(crate) mod alignment;
 mod generators;
+pub(crate) mod inquiry;
 mod merger;
 pub(crate) mod origins;
 pub(crate) mod splits;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use thalweg_common::Timestamp;
 use thalweg_common::config::{Configuration, keys};
 
+pub use alignment::{DEFAULT_UPDATE_INTERVAL, WatermarkAlignment};
 pub use generators::{
     BoundedOutOfOrderness, IngestionTime, NoWatermarks, WatermarkGenerator, WatermarkOutput,
 };

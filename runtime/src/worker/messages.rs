@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
+use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, RegionId, SubtaskId, WorkerId};
 use thalweg_common::status::TaskStatus;
 use thalweg_proto::convert::{self, CheckpointPhases, Malformed, SnapshotHandle, WireId};
@@ -12,6 +14,7 @@ use thalweg_proto::v1::{self, worker_command, worker_message};
 use crate::event::Barrier;
 use crate::task::counters::Counted;
 use crate::task::savepoint::RestoredSavepoint;
+use crate::time::inquiry::{InputTime, OperatorTime, OriginTime, TaskTime};
 
 /// What the task manager orders.
 #[derive(Debug, PartialEq)]
@@ -43,7 +46,32 @@ pub(crate) enum Command {
         attempt: Attempt,
         checkpoint: CheckpointId,
     },
+    /// How far the groups of aligned sources are.
+    Align {
+        attempt: Attempt,
+        groups: Vec<GroupWatermark>,
+    },
+    /// Somebody wants to know how tasks keep time.
+    TellTime {
+        attempt: Attempt,
+        request_id: u64,
+    },
     Shutdown,
+}
+
+/// The least watermark of a group of aligned sources, if the leader knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupWatermark {
+    pub(crate) group: String,
+    pub(crate) watermark: Option<Timestamp>,
+}
+
+/// How far a subtask of an aligned source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceWatermark {
+    pub(crate) subtask: SubtaskId,
+    pub(crate) group: String,
+    pub(crate) watermark: Timestamp,
 }
 
 /// Tasks of one region to run.
@@ -100,6 +128,17 @@ impl Command {
             Message::CheckpointAborted(aborted) => {
                 ours("checkpoint_aborted.job_id", &aborted.job_id)?;
                 Ok(Self::Aborted { attempt: aborted.attempt, checkpoint: aborted.checkpoint_id })
+            }
+            Message::GroupWatermarks(said) => {
+                ours("group_watermarks.job_id", &said.job_id)?;
+                let groups = said.groups.into_iter();
+                let groups =
+                    groups.map(|said| GroupWatermark { group: said.group, watermark: said.watermark });
+                Ok(Self::Align { attempt: said.attempt, groups: groups.collect() })
+            }
+            Message::TimeRequest(request) => {
+                ours("time_request.job_id", &request.job_id)?;
+                Ok(Self::TellTime { attempt: request.attempt, request_id: request.request_id })
             }
             Message::Shutdown(v1::Shutdown {}) => Ok(Self::Shutdown),
         }
@@ -197,6 +236,69 @@ pub(crate) fn declined(origin: Origin, checkpoint: CheckpointId, failure: Failur
     }))
 }
 
+/// How far the aligned sources of an attempt are.
+pub(crate) fn source_watermarks(
+    job_id: JobId,
+    attempt: Attempt,
+    sources: Vec<SourceWatermark>,
+) -> v1::WorkerMessage {
+    let source = |source: SourceWatermark| v1::SourceWatermark {
+        subtask: Some(source.subtask.into()),
+        group: source.group,
+        watermark: source.watermark,
+    };
+    let sources = sources.into_iter().map(source).collect();
+    let told = v1::SourceWatermarks { job_id: job_id.to_wire(), attempt, sources };
+    message(worker_message::Message::SourceWatermarks(told))
+}
+
+/// How a task keeps time: an answer to each question.
+pub(crate) fn task_time(
+    origin: Origin,
+    graph: &JobGraph,
+    now_ms: Timestamp,
+    told: &TaskTime,
+) -> Vec<v1::WorkerMessage> {
+    let input = |input: &InputTime| {
+        let edge = graph.edges.get(input.channel.edge as usize);
+        let sender = edge.map(|edge| SubtaskId { vertex: edge.source, index: input.channel.from });
+        v1::InputTime {
+            sender: sender.map(Into::into),
+            watermark: input.watermark,
+            idle: input.is_idle,
+            ended: input.has_ended,
+            idle_since_ms: input.idle_since_ms,
+            edge: input.channel.edge,
+        }
+    };
+    let origin_time = |origin: &OriginTime| v1::OriginTime {
+        operator_id: origin.operator_id.0,
+        split: origin.split.clone().unwrap_or_default(),
+        watermark: origin.watermark,
+        idle: origin.is_idle,
+        last_record_ms: origin.last_record_ms,
+        idleness_ms: origin.idleness_ms,
+        aligned_wait: origin.waits_for_others,
+    };
+    let operator = |operator: &OperatorTime| v1::OperatorTime {
+        operator_id: operator.operator_id.0,
+        earliest_timer_ms: operator.earliest_timer,
+    };
+    let answer = |request_id: &u64| v1::TaskTime {
+        request_id: *request_id,
+        job_id: origin.job_id.to_wire(),
+        attempt: origin.attempt,
+        subtask: Some(origin.subtask.into()),
+        now_ms,
+        watermark: told.watermark,
+        inputs: told.inputs.iter().map(input).collect(),
+        origins: told.origins.iter().map(origin_time).collect(),
+        operators: told.operators.iter().map(operator).collect(),
+    };
+    let answers = told.request_ids.iter().map(answer);
+    answers.map(|answer| message(worker_message::Message::TaskTime(answer))).collect()
+}
+
 pub(crate) fn stopped(job_id: JobId, attempt: Attempt, regions: Vec<RegionId>) -> v1::WorkerMessage {
     let job_id = job_id.to_wire();
     message(worker_message::Message::TasksStopped(v1::TasksStopped { job_id, attempt, regions }))
@@ -230,6 +332,7 @@ pub(crate) fn counters(
         available_credit_bytes: counted.available_credit_bytes,
         current_input_watermark: counted.input_watermark,
         current_output_watermark: counted.output_watermark,
+        watermark_alignment_drift_ms: counted.watermark_alignment_drift_ms,
     });
     let job_id = job_id.to_wire();
     message(worker_message::Message::Counters(v1::JobCounters { job_id, attempt, tasks: tasks.collect() }))
@@ -263,6 +366,7 @@ mod tests {
             available_credit_bytes: 10,
             input_watermark: Some(-11),
             output_watermark: None,
+            watermark_alignment_drift_ms: Some(12),
         };
         let sent = counters(JobId(7), 2, std::iter::once((subtask, TaskStatus::Running, counted)));
         let Some(worker_message::Message::Counters(told)) = sent.message else { panic!("{sent:?}") };
@@ -285,6 +389,7 @@ mod tests {
             available_credit_bytes: 10,
             current_input_watermark: Some(-11),
             current_output_watermark: None,
+            watermark_alignment_drift_ms: Some(12),
         };
         assert_eq!(TaskCounters::try_from(told.tasks[0]), Ok(expected));
     }

@@ -354,7 +354,8 @@ where
 
     #[track_caller]
     fn add<P: KeyedProcess<K, T>>(&self, process: P) -> DataStream<P::Out> {
-        let stream = self.keyed.operator("window", self.windows.name(), process);
+        let words = WindowAssigner::<T>::describe(&self.windows);
+        let stream = self.keyed.windows(self.windows.name(), words, process);
         if self.is_single { stream.set_parallelism(1) } else { stream }
     }
 }

@@ -428,6 +428,11 @@ impl Worker {
                 actions.push(stale("a checkpoint message", attempt));
             }
             Report::Checkpoint { relay, .. } => actions.push(Action::Send(relay)),
+            Report::Time { attempt, relay } => {
+                if self.tasks.values().any(|task| task.attempt == attempt) {
+                    actions.push(Action::Send(relay));
+                }
+            }
             Report::Stopped { attempt, regions } => self.stopped(job, attempt, &regions, actions),
             Report::Counters { attempt, tasks } => self.count(attempt, tasks),
             Report::Failed(failure) => {

@@ -259,6 +259,14 @@ impl Core {
                     ))),
                 }
             }
+            Order::Time { job, attempt, relay } => {
+                let receiver = self.jobs.get(&job).and_then(|job| job.worker.as_ref());
+                let receiver =
+                    receiver.filter(|worker| worker.phase == Phase::Ready && worker.has_tasks(attempt));
+                // Tasks that have just ended need no time, and nobody waits for them for long.
+                let tell = |worker: &Worker| Action::Tell { worker: worker.id, command: relay };
+                actions.extend(receiver.map(tell));
+            }
             Order::StopWorker { job } => {
                 let exit = self.patience.exit;
                 if let Some(state) = self.jobs.get_mut(&job) {

@@ -24,6 +24,7 @@ use crate::snapshot::SnapshotBuilder;
 use crate::stores::{Draining, FrozenStore, TaskStores};
 use crate::task::counters::Gauge;
 use crate::time::NO_WATERMARK;
+use crate::time::inquiry::{Inquiry, OperatorTime};
 
 /// The operator state of a subtask whose function was told the end of the input.
 const ENDED: &[u8] = &[1];
@@ -48,6 +49,7 @@ pub(in crate::operators) struct Body<K: Key, Out> {
     keys: Vec<K>,
     stores: TaskStores,
     draining: Draining,
+    inquiry: Inquiry,
     open: OpenContext,
     state_bytes: Gauge,
     end: End<K>,
@@ -102,6 +104,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             keys: Vec::with_capacity(KEYS_AHEAD),
             stores: context.stores.clone(),
             draining: context.stores.draining(),
+            inquiry: context.counters.inquiry(),
             open: context.open.clone(),
             state_bytes,
             end: if told { End::Told } else { End::Open },
@@ -343,6 +346,12 @@ impl<K: Key, Out: 'static> Body<K, Out> {
         function: &mut impl KeyedFunction<K, Out>,
     ) -> Result<Flushed, Failure> {
         self.draining.add(self.store.drain(EPOCH_SLICE_BYTES)?);
+        self.inquiry.tell(|told| {
+            told.operators.push(OperatorTime {
+                operator_id: self.open.operator_id,
+                earliest_timer: self.store.earliest_timer(TimeDomain::EventTime),
+            });
+        });
         let mut done = Flushed::All;
         if self.stops_with.is_none() {
             done = self.advance(Pace::Turn, function)?;
