@@ -341,7 +341,7 @@ mod tests {
                 let strategy = crate::bounded_out_of_orderness(secs(5)).with_idleness(secs(15));
                 let aligned = strategy.with_watermark_alignment("g", secs(20), None);
                 let keyed = orders.watermarks(aligned).key_by(|number| *number);
-                keyed.window(crate::windows::sliding(secs(60), secs(1))).reduce(i64::max).print();
+                keyed.window(crate::prelude::sliding(secs(60), secs(1))).reduce(i64::max).print();
                 payments.watermarks(crate::monotonous_timestamps()).print();
             },
             &[],

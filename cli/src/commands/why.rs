@@ -4,14 +4,17 @@
 use serde::Serialize;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::SubtaskId;
-use thalweg_proto::model::time::JobTime;
+use thalweg_proto::model::time::{InputTime, JobTime};
 use thalweg_proto::why::{Cause, Holder, Waiting, why};
 
 use super::Session;
 use super::time::watermark;
 use crate::exit::Exit;
-use crate::human::{ago, count, duration, moment, one_line};
+use crate::human::{ago, count, duration, moment, one_line, span_ms};
 use crate::table::{Align, Table};
+
+/// Channels into a task that are listed, the ones furthest behind.
+const SHOWN_INPUTS: usize = 16;
 
 /// The answer, as programs read it.
 #[derive(Serialize)]
@@ -54,18 +57,49 @@ fn text(time: &JobTime, waiting: &[Waiting]) -> String {
     }
     text.push('\n');
     text.push_str(&table(waiting));
-    let mut reasons = Vec::new();
+    // Subtasks that wait for the same are told of together.
+    let mut reasons: Vec<(String, Vec<&Waiting>)> = Vec::new();
     for waiting in waiting.iter().filter(|waiting| !waiting.held_back_by.is_empty()) {
         let reason = reason(graph, time, waiting);
-        match reasons.iter_mut().find(|(known, _): &&mut (String, Vec<String>)| *known == reason) {
-            Some((_, who)) => who.push(name(waiting)),
-            None => reasons.push((reason, vec![name(waiting)])),
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, who)) => who.push(waiting),
+            None => reasons.push((reason, vec![waiting])),
         }
     }
     for (reason, who) in reasons {
-        text.push_str(&format!("\n{}\n{reason}", who.join(", ")));
+        let names: Vec<String> = who.iter().map(|waiting| name(waiting)).collect();
+        text.push_str(&format!("\n{}\n{reason}", names.join(", ")));
+        text.extend(who.first().map(|waiting| inputs(graph, time, waiting)));
     }
     text
+}
+
+/// The channels into the task of an operator that goes by them, those that are waited for in front.
+fn inputs(graph: &JobGraph, time: &JobTime, waiting: &Waiting) -> String {
+    let is_own = waiting.held_back_by.first().is_some_and(|holder| holder.subtask == waiting.subtask);
+    let task = time.tasks.iter().find(|task| task.subtask == waiting.subtask && !is_own);
+    let Some(task) = task.filter(|task| !task.inputs.is_empty()) else { return String::new() };
+    let mut inputs: Vec<&InputTime> = task.inputs.iter().collect();
+    inputs.sort_by_key(|input| (input.ended, input.idle, input.watermark));
+    let mut table =
+        Table::new(&[("INPUT FROM", Align::Left), ("WATERMARK", Align::Left), ("STATE", Align::Left)])
+            .indented("    ");
+    for input in inputs.iter().take(SHOWN_INPUTS) {
+        let state = match (input.ended, input.idle, input.idle_since_ms) {
+            (true, ..) => "ended".into(),
+            (_, true, Some(since_ms)) => format!("idle for {}", duration(span_ms(since_ms, task.now_ms))),
+            (_, true, None) => "idle".into(),
+            _ => "active".into(),
+        };
+        table.row([self::task(graph, input.sender), watermark(input.watermark), state]);
+    }
+    let more = inputs.len().saturating_sub(SHOWN_INPUTS);
+    let more = if more > 0 {
+        format!("    and {} more; --json has all\n", count(more as u64))
+    } else {
+        String::new()
+    };
+    table.render() + &more
 }
 
 fn name(waiting: &Waiting) -> String {

@@ -5,6 +5,7 @@ use thalweg_common::graph::{PROTOCOL_VERSION, Vertex};
 use thalweg_common::id::JobId;
 use thalweg_common::status::JobStatus;
 use thalweg_proto::model::JobSummary;
+use thalweg_proto::model::time::TaskTime;
 
 use super::*;
 
@@ -85,6 +86,46 @@ Session Window 0, Session Window 1
 never counts as idle, because the strategy has no with_idleness()
 ";
     assert_eq!(text(&time(vec![]), &all), expected);
+}
+
+#[test]
+fn idle_shard_example_lists_the_inputs_of_a_window() {
+    let id = |index| SubtaskId { vertex: 0, index };
+    let input = |index, watermark, idle_since_ms: Option<i64>| InputTime {
+        sender: id(index),
+        edge: 0,
+        watermark,
+        idle: idle_since_ms.is_some(),
+        idle_since_ms,
+        ended: false,
+    };
+    let subtask = SubtaskId { vertex: 1, index: 0 };
+    let mut time = time(vec![]);
+    time.tasks = vec![TaskTime {
+        subtask,
+        attempt: 1,
+        now_ms: 1_648_030_925_400,
+        watermark: Some(1_648_030_809_281),
+        inputs: vec![
+            input(0, Some(1_648_030_887_170), None),
+            input(1, None, Some(1_648_030_910_000)),
+            input(2, Some(1_648_030_810_870), None),
+            InputTime { ended: true, ..input(3, Some(1), None) },
+        ],
+        origins: vec![],
+        operators: vec![],
+    }];
+    let expected = "    INPUT FROM  WATERMARK                    STATE
+    events 2    2022-03-23 10:20:10.870 UTC  active
+    events 0    2022-03-23 10:21:27.170 UTC  active
+    events 1    -                            idle for 15 s
+    events 3    1970-01-01 00:00:00.001 UTC  ended
+";
+    assert_eq!(inputs(&time.graph, &time, &waiting(0, vec![Cause::Upstream])), expected);
+    let many: Vec<_> = (0..20).map(|index| input(index, Some(5), None)).collect();
+    time.tasks[0].inputs = many;
+    let listed = inputs(&time.graph, &time, &waiting(0, vec![Cause::Upstream]));
+    assert!(listed.lines().count() == 18 && listed.ends_with("and 4 more; --json has all\n"), "{listed}");
 }
 
 #[test]

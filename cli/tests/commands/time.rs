@@ -97,6 +97,7 @@ async fn why_names_the_split_that_holds_a_window_back() {
     for part in [
         "word_count is RUNNING",
         "sessions        0  2022-03-23 10:21:27.170 UTC  2022-03-23 10:21:37.170 UTC     10 s",
+        "    INPUT FROM            WATERMARK                    STATE\n    clicks -> strategy 0  2022-03-23 10:21:27.170 UTC  active\n",
         "held back by strategy 0, split shard-12, which is at 2022-03-23 10:21:27.170 UTC: its last record came 35 s ago",
     ] {
         assert!(ended.stdout.contains(part), "{part} is missing in {}", ended.stdout);

@@ -117,7 +117,7 @@ impl<G, A> WatermarkStrategy<G, A> {
     ///   own is more than `max_drift` later it reads nothing until the others have come closer. The watermark is looked at as often as it is
     ///   emitted and told, so a source may be ahead by what it reads in these intervals, too.
     /// - Where a reader [can pause single splits](crate::split::SourceReader::PAUSES_SPLITS), the splits that are too far ahead wait each
-    ///   on its own.
+    ///   on its own; elsewhere all of a subtask wait, when the one that is furthest behind is too far ahead.
     /// - Who is idle or at its end is not waited for. One that has no watermark yet is, so sources that may have no records at all need
     ///   [`with_idleness`](Self::with_idleness). Who waits here does not become idle by waiting.
     /// - A source that waits takes part in checkpoints, savepoints and the end of the job as ever, and counts as idle in the task's metrics.
