@@ -366,30 +366,27 @@ mod tests {
             let (drift, interval) = (Duration::from_secs(1), Duration::from_millis(interval_ms));
             crate::monotonous_timestamps().with_watermark_alignment(group, drift, interval)
         };
-        let refused = |topology: fn(DataStream<i64>, DataStream<i64>), settings: &[(&str, &str)]| {
-            time_of(topology, settings).err().map(|error| error.to_string()).unwrap_or_default()
-        };
-        let behind = "directly behind a source";
-        let table: [(fn(DataStream<i64>, DataStream<i64>), &[(&str, &str)], &str); 4] = [
-            (|a, _| drop(a.map(|number| number).watermarks(usual()).print()), &[], behind),
-            (|a, b| drop(a.union(&b).watermarks(usual()).print()), &[], behind),
-            (
-                |a, _| drop(a.watermarks(usual()).print()),
-                &[("pipeline.operator-chaining.enabled", "false")],
-                behind,
-            ),
-            (|a, _| drop((a.watermarks(usual()).print(), a.watermarks(usual()).print())), &[], "aligned at"),
+        let (behind, unchained) = ("directly behind a source", "pipeline.operator-chaining.enabled");
+        let table: [Case; 4] = [
+            (|a, _| drop(a.map(|number| number).watermarks(usual()).print()), None, behind),
+            (|a, b| drop(a.union(&b).watermarks(usual()).print()), None, behind),
+            (|a, _| drop(a.watermarks(usual()).print()), Some(unchained), behind),
+            (|a, _| drop((a.watermarks(usual()).print(), a.watermarks(usual()).print())), None, "aligned at"),
         ];
-        for (number, (topology, settings, words)) in table.into_iter().enumerate() {
-            let error = refused(topology, settings);
+        for (number, (topology, turned_off, words)) in table.into_iter().enumerate() {
+            let settings: Vec<_> = turned_off.into_iter().map(|key| (key, "false")).collect();
+            let error = time_of(topology, &settings).expect_err("it is refused").to_string();
             assert!(error.contains(words), "{number}: {error}");
         }
         for (group, interval_ms) in [("", 1_000), ("g", 9)] {
             let topology = |a: DataStream<i64>, _| drop(a.watermarks(aligned(group, interval_ms)).print());
-            let error = time_of(topology, &[]).err().expect("it is refused");
+            let error = time_of(topology, &[]).expect_err("it is refused");
             assert!(error.to_string().contains("at least 10 ms"), "{error}");
         }
     }
+
+    /// A topology over two collections, a setting that is turned off, and what the refusal says.
+    type Case = (fn(DataStream<i64>, DataStream<i64>), Option<&'static str>, &'static str);
 
     fn usual() -> WatermarkStrategy<thalweg_runtime::time::BoundedOutOfOrderness> {
         crate::monotonous_timestamps().with_watermark_alignment("g", Duration::from_secs(1), None)

@@ -329,6 +329,33 @@ async fn logs_are_read_for_the_leader() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_time_is_passed_on_in_both_directions() {
+    let mut leader = JobManager::leader();
+    let (_node, mut session, _worker, mut attached) = running(&mut leader).await;
+    // Of an attempt that has no tasks here nothing is passed on; the next message shows it.
+    for attempt in [7, 1] {
+        let job_id = JOB.to_wire();
+        let sources = v1::SourceWatermarks { job_id: job_id.clone(), attempt, sources: vec![] };
+        attached.say(Said::SourceWatermarks(sources)).await;
+        let told = v1::TaskTime { job_id, attempt, request_id: 3, ..Default::default() };
+        attached.say(Said::TaskTime(told)).await;
+    }
+    let Some(News::SourceWatermarks(sources)) = session.next().await else { panic!("no watermarks") };
+    let Some(News::TaskTime(told)) = session.next().await else { panic!("no time") };
+    assert_eq!((sources.attempt, told.attempt, told.request_id), (1, 1, 3));
+
+    for attempt in [0, 1] {
+        let said = v1::GroupWatermarks { job_id: JOB.to_wire(), attempt, groups: vec![] };
+        session.order(1, Order::GroupWatermarks(said)).await;
+        let request = v1::TimeRequest { job_id: JOB.to_wire(), attempt, request_id: 4 };
+        session.order(1, Order::TimeRequest(request)).await;
+    }
+    let Some(Command::GroupWatermarks(said)) = attached.command().await else { panic!("no watermarks") };
+    let Some(Command::TimeRequest(request)) = attached.command().await else { panic!("no request") };
+    assert_eq!((said.attempt, request.attempt, request.request_id), (1, 1, 4));
+}
+
+#[tokio::test]
 async fn a_drained_task_manager_has_told_the_leader_and_runs_nothing() {
     let mut leader = JobManager::leader();
     let (node, mut session, worker, mut attached) = running(&mut leader).await;
