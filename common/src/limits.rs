@@ -400,6 +400,9 @@ pub const MAX_PATTERN_WAYS: usize = 64;
 /// Nodes of partial matches below which nobody looks for those that are not needed any more.
 pub const MIN_COLLECTED_NODES: usize = 32;
 
+/// Turns in which the tasks of a job that a test drives by hand must have come to rest.
+pub const MANUAL_JOB_TURNS: u64 = 100_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

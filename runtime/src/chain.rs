@@ -18,7 +18,7 @@ use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
 use crate::exchange::{Note, TaskWaker};
 use crate::in_flight::{self, Overtakes, Restored};
 use crate::operator::OpenContext;
-use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program, SplitWires};
+use crate::program::{Calls, EdgeCode, Head, Node, NodeCode, OperatorContext, Program, SplitWires};
 use crate::record_type::{ReceivingEnd, RecordType};
 use crate::side_output::SideOutputs;
 use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
@@ -284,6 +284,8 @@ impl<'a> Builder<'a> {
 
     fn context(&mut self, operator: &Operator) -> OperatorContext {
         let splits = self.is_at_source(operator).then(|| self.splits.clone());
+        let is_by_hand = self.program.time.is_by_hand;
+        let calls = if is_by_hand { Calls::InTurn } else { Calls::OnThread };
         let (parts, vertex) = (&mut *self.parts, self.vertex);
         let open = OpenContext {
             job_id: parts.job_id,
@@ -308,11 +310,11 @@ impl<'a> Builder<'a> {
             stores: parts.stores.clone(),
             waker: parts.waker.clone(),
             runtime: parts.runtime.clone(),
-            timer_delay_ms: TIMER_DELAY_MS,
+            timer_delay_ms: if is_by_hand { 0 } else { TIMER_DELAY_MS },
             debloat_target: self.program.exchange.debloat_target,
             time: self.program.time,
             splits,
-            wires: SplitWires::none(parts.waker.clone()),
+            wires: SplitWires { calls, ..SplitWires::none(parts.waker.clone()) },
         }
     }
 

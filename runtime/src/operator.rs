@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId};
@@ -205,6 +206,18 @@ pub trait Sink<T>: Send {
     /// # Errors
     /// What cannot be written; the task fails with it.
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure>;
+
+    /// A watermark has come: no record with `timestamp` or an earlier one is written any more. All records that came before it are
+    /// written. Each watermark is later than the one before; the last one, at the end of the input, is
+    /// [`MAX_WATERMARK`](crate::time::MAX_WATERMARK). Watermarks are no part of checkpoints: behind a restore they begin anew. Flink's
+    /// `SinkWriter.writeWatermark`.
+    ///
+    /// # Errors
+    /// What cannot be written; the task fails with it.
+    fn write_watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        let _ = timestamp;
+        Ok(())
+    }
 
     /// There is nothing more to write at the moment.
     ///

@@ -13,10 +13,17 @@
 mod captured;
 mod clock;
 mod enumerated;
+mod frozen;
+mod job;
+mod scripted;
 
 use std::sync::Arc;
 
 pub use self::enumerated::{EnumeratedHarness, EnumeratedSnapshot};
+pub use self::frozen::Frozen;
+use self::frozen::{aligned, take_snapshot};
+pub use self::job::{JobSnapshot, ManualJob};
+pub use self::scripted::{Gathered, Script};
 use thalweg_common::Timestamp;
 use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
 use thalweg_common::config::CheckpointMode;
@@ -24,7 +31,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::id::{CheckpointId, JobId, OperatorId};
 use thalweg_common::key_group::groups_of;
 use thalweg_common::record::Record;
-use thalweg_state::{Drained, StoreFile};
+use thalweg_state::Drained;
 
 pub(crate) use self::captured::Captured;
 use self::clock::HarnessClock;
@@ -36,8 +43,8 @@ use crate::operator::{Key, KeyedProcess, OpenContext, OperatorMetrics};
 use crate::operators;
 use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory, SplitWires};
 use crate::side_output::{CapturedSides, OutputTag, SideOutputs};
-use crate::snapshot::{FilePlace, ManifestFile, OperatorSnapshot, SnapshotBuilder, StoreManifest};
-use crate::stores::{Draining, FrozenStore, TaskStores};
+use crate::snapshot::OperatorSnapshot;
+use crate::stores::{Draining, TaskStores};
 use crate::task::counters::Counters;
 use crate::time::TimeSettings;
 
@@ -433,70 +440,4 @@ impl<Out: Record> SourceHarness<Out> {
     pub fn output_batch(&mut self) -> Batch<Out> {
         self.captured.take()
     }
-}
-
-/// The barrier of a checkpoint.
-fn aligned(checkpoint: CheckpointId) -> Barrier {
-    Barrier { id: checkpoint, timestamp_ms: 0, is_final: false, is_savepoint: false }
-}
-
-fn take_snapshot(
-    barrier: Barrier,
-    snapshot: impl FnOnce(Barrier, &mut SnapshotBuilder) -> Result<(), Failure>,
-) -> Result<Frozen, Failure> {
-    let mut builder = SnapshotBuilder::default();
-    snapshot(barrier, &mut builder)?;
-    let stores = builder.take_frozen();
-    Ok(Frozen { snapshot: builder.build().operators.remove(&OPERATOR).unwrap_or_default(), stores })
-}
-
-/// A snapshot of which a part may have to be written yet.
-#[derive(Debug)]
-pub struct Frozen {
-    snapshot: OperatorSnapshot,
-    stores: Vec<FrozenStore>,
-}
-
-impl Frozen {
-    /// The snapshot without what is yet to be written, and that.
-    #[cfg(test)]
-    pub(crate) fn into_parts(self) -> (OperatorSnapshot, Vec<FrozenStore>) {
-        (self.snapshot, self.stores)
-    }
-
-    /// Writes what is left of it on a thread of its own. Meanwhile `encode` lets the operator encode a slice, until it says that
-    /// this was all.
-    ///
-    /// # Errors
-    /// What `encode` fails with, and what cannot be written.
-    pub fn finish(
-        mut self,
-        mut encode: impl FnMut() -> Result<bool, Failure>,
-    ) -> Result<OperatorSnapshot, Failure> {
-        for FrozenStore { epoch, directory, .. } in self.stores {
-            // Not scoped: if the operator fails, the epoch has no end, and its writer waits until the operator is dropped.
-            #[expect(clippy::disallowed_methods, reason = "stands for the blocking thread of a worker")]
-            let writer = std::thread::spawn(move || epoch.finish(&directory));
-            while !encode()? {
-                std::thread::yield_now();
-            }
-            let files = writer.join().map_err(|_| Failure::internal("the writer of an epoch panicked"))??;
-            let description = files.description;
-            let files: Result<Vec<_>, Failure> = files.files.into_iter().map(manifest_file).collect();
-            self.snapshot.store = Some(StoreManifest { description, files: files? });
-        }
-        Ok(self.snapshot)
-    }
-}
-
-/// A file where it was linked.
-fn manifest_file(file: StoreFile) -> Result<ManifestFile, Failure> {
-    let place = if file.is_shared {
-        // Found there: what is absolute stays so when it is joined to a directory.
-        FilePlace::Shared(file.path.display().to_string())
-    } else {
-        let bytes = std::fs::read(&file.path).map_err(|error| Failure::external(error.to_string()))?;
-        FilePlace::Here(bytes)
-    };
-    Ok(ManifestFile { name: file.name, size_bytes: file.size_bytes, checksum: file.checksum, place })
 }

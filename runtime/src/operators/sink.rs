@@ -73,7 +73,7 @@ impl<S, C: Record> SinkLink<S, C> {
             match self.committer.next(now) {
                 Next::Nothing => return Ok(()),
                 Next::At(time) => {
-                    self.alarm.flush_at(time);
+                    self.alarm.commit_at(time);
                     return Ok(());
                 }
                 Next::Commit(committables) => match self.sink.commit(committables) {
@@ -115,7 +115,8 @@ impl<T, S: Sink<T>> Link<T> for SinkLink<S, S::Committable> {
 
     fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
         self.counters.set_output_watermark(timestamp);
-        Ok(())
+        let written = self.sink.write_watermark(timestamp);
+        self.named(written)
     }
 
     fn watermark_status(&mut self, _status: WatermarkStatus) -> Result<(), Failure> {

@@ -47,9 +47,11 @@ struct Watermarks<T, G, A> {
     origins: Origins<G>,
     /// What the source before this operator tells, and the version of its splits that was seen.
     splits: Option<(SharedSplits, u64)>,
-    /// Nothing if generators are never asked.
+    /// Nothing if generators are never asked by the clock.
     interval: Option<Duration>,
     next_emission: Duration,
+    /// Generators are asked whenever there is nothing more to read: see [`TimeSettings`](crate::time::TimeSettings).
+    is_by_hand: bool,
     /// Since when the output is full.
     blocked_since: Option<Duration>,
     /// The last watermark has passed.
@@ -75,7 +77,9 @@ where
         if let Some(splits) = &context.splits {
             splits.want();
         }
-        let interval = Some(context.time.auto_watermark_interval).filter(|interval| !interval.is_zero());
+        let is_by_hand = context.time.is_by_hand;
+        let interval = context.time.auto_watermark_interval;
+        let interval = Some(interval).filter(|interval| !interval.is_zero() && !is_by_hand);
         Self {
             name: context.open.operator_name.clone(),
             assigner,
@@ -83,6 +87,7 @@ where
             splits: context.splits.clone().map(|splits| (splits, 0)),
             interval,
             next_emission: now + interval.unwrap_or_default(),
+            is_by_hand,
             blocked_since: None,
             has_ended: false,
             said: Vec::new(),
@@ -187,6 +192,10 @@ where
             self.origins.excuse(now.saturating_sub(since));
         }
         let mut has_passed = self.follow_splits(now)?;
+        if self.is_by_hand && is_caught_up {
+            let changes = self.origins.emit::<T>();
+            has_passed |= self.pass_on(changes)?;
+        }
         if let Some(interval) = self.interval {
             if now >= self.next_emission {
                 self.next_emission = now + interval;

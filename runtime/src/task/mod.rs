@@ -361,11 +361,12 @@ impl Running {
 }
 
 impl Running {
-    /// The task ends when no commit is left that is to be repeated.
+    /// The task ends when no commit is left that is to be repeated. Whatever else waits for a time (timers, watermarks) is over: a job
+    /// that goes on from the savepoint has it.
     fn end_when_committed(&self, clock: &SharedClock) -> Turn {
-        match self.draining.alarm() {
-            Some(_) => parked(Wait::Input, None, &self.draining, clock),
-            None => Turn::Done(TaskStatus::Finished),
+        match self.draining.has_commits() {
+            true => parked(Wait::Input, None, &self.draining, clock),
+            false => Turn::Done(TaskStatus::Finished),
         }
     }
 }

@@ -34,6 +34,9 @@ pub const NO_WATERMARK: Timestamp = Timestamp::MIN;
 pub struct TimeSettings {
     /// How often generators are asked for a watermark; never if it is zero.
     pub auto_watermark_interval: Duration,
+    /// Whether a test moves the clock by hand. Then generators are asked whenever there is nothing more to read, a timer of the clock
+    /// fires at its time and not behind its millisecond, and nothing has a thread of its own.
+    pub(crate) is_by_hand: bool,
 }
 
 impl TimeSettings {
@@ -41,12 +44,13 @@ impl TimeSettings {
     #[must_use]
     pub fn from_configuration(configuration: &Configuration) -> Self {
         let interval = configuration.duration(&keys::AUTO_WATERMARK_INTERVAL);
-        Self { auto_watermark_interval: interval.unwrap_or(Self::default().auto_watermark_interval) }
+        let default = Self::default();
+        Self { auto_watermark_interval: interval.unwrap_or(default.auto_watermark_interval), ..default }
     }
 }
 
 impl Default for TimeSettings {
     fn default() -> Self {
-        Self { auto_watermark_interval: Duration::from_millis(200) }
+        Self { auto_watermark_interval: Duration::from_millis(200), is_by_hand: false }
     }
 }
