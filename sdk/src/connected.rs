@@ -47,10 +47,14 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
     /// ```
     /// use thalweg::prelude::*;
     ///
-    /// # fn topology(env: &Environment) {
+    /// # let both = thalweg::testing::run_local(|env| {
     /// let (numbers, texts) = (env.from_iter([1_u64, 2]), env.from_iter(["a", "b"].map(String::from)));
-    /// numbers.connect(&texts).map(|number| number.to_string(), |text| text).print();
-    /// # }
+    /// let both = numbers.connect(&texts).map(|number| number.to_string(), |text| text);
+    /// # Ok(both.collect())})?;
+    /// # let mut both = both.take();
+    /// # both.sort();
+    /// # assert_eq!(both, ["1", "2", "a", "b"]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     #[track_caller]
     pub fn map<U: Record>(

@@ -75,6 +75,10 @@ where
     /// Combines the records of each key one after the other, and emits every new value: `function(value so far, record)`.
     /// A key's first record is its first value.
     ///
+    /// ```text
+    /// (a, 3)  (b, 5)  (a, 4)  ──► sum ──► (a, 3)  (b, 5)  (a, 7)
+    /// ```
+    ///
     /// Where the function is associative, [`reduce_associative`](Self::reduce_associative) does the same faster.
     #[track_caller]
     pub fn reduce(&self, function: impl Fn(T, T) -> T + Clone + Send + Sync + 'static) -> DataStream<T> {
@@ -94,13 +98,17 @@ where
     /// ```
     /// use thalweg::prelude::*;
     ///
-    /// # fn topology(env: &Environment) {
-    /// env.from_iter([("AMZN", 31), ("TBV", 74), ("AMZN", 28)].map(|(ticker, price)| (ticker.to_string(), price)))
+    /// # let lowest = thalweg::testing::run_local(|env| {
+    /// let lowest = env
+    ///     .from_iter([("AMZN", 31), ("TBV", 74), ("AMZN", 28)].map(|(ticker, price)| (ticker.to_string(), price)))
     ///     .key_by(|(ticker, _)| ticker.clone())
     ///     .reduce_associative(|lowest, next| if next.1 < lowest.1 { next } else { lowest })
-    ///     .uid("lowest")
-    ///     .print_debug();
-    /// # }
+    ///     .uid("lowest");
+    /// # Ok(lowest.collect())})?;
+    /// // ("AMZN", 28) and ("TBV", 74)
+    /// # let found: std::collections::BTreeMap<String, i32> = lowest.take().into_iter().collect();
+    /// # assert_eq!(found.into_iter().collect::<Vec<_>>(), [("AMZN".to_string(), 28), ("TBV".to_string(), 74)]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     #[track_caller]
     pub fn reduce_associative(
@@ -150,9 +158,13 @@ where
     ///     }
     /// }
     ///
-    /// # fn topology(env: &Environment) {
-    /// env.from_iter([1.0, 2.5, 6.0]).key_by(|number| *number < 2.0).aggregate(Mean).uid("mean").print_debug();
-    /// # }
+    /// # let means = thalweg::testing::run_local(|env| {
+    /// let means = env.from_iter([1.0, 2.5, 6.0]).key_by(|number| *number < 2.0).aggregate(Mean).uid("mean");
+    /// # Ok(means.collect())})?;
+    /// // (true, 1.0) and (false, 4.25)
+    /// # let found: std::collections::BTreeMap<bool, f64> = means.take().into_iter().collect();
+    /// # assert_eq!(found.into_iter().collect::<Vec<_>>(), [(false, 4.25), (true, 1.0)]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     ///
     /// A type that is neither is refused, as is one that wants to be both:
@@ -170,6 +182,10 @@ where
 
     /// Counts the records of each key, and emits the key with every new count, after every record.
     /// [`aggregate(Count)`](crate::aggregates::Count) counts faster and emits more seldom.
+    ///
+    /// ```text
+    /// a  b  a  ──► (a, 1)  (b, 1)  (a, 2)
+    /// ```
     #[track_caller]
     pub fn count(&self) -> DataStream<(K, u64)> {
         self.operator("count", "Count", RunningAggregate::<T, _>::new(Unmerged(Count)))

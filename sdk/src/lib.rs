@@ -6,12 +6,6 @@
 //! ```no_run
 //! use thalweg::prelude::*;
 //!
-//! #[derive(Record, Clone)]
-//! struct WordCount {
-//!     word: String,
-//!     count: u64,
-//! }
-//!
 //! fn main() -> thalweg::Result<()> {
 //!     thalweg::run(|env| {
 //!         env.from_iter(["to be or not", "to be"].map(String::from))
@@ -19,50 +13,26 @@
 //!             .key_by(|word| word.clone())
 //!             .count()
 //!             .uid("count")
-//!             .map(|(word, count)| WordCount { word, count })
-//!             .map(|counted| format!("{} {}", counted.word, counted.count))
+//!             .map(|(word, count)| format!("{word} {count}"))
 //!             .print();
 //!         Ok(())
 //!     })
 //! }
 //! ```
 //!
-//! Streams are distributed by [`DataStream::key_by`], [`DataStream::rebalance`] and so on; state exists only behind
-//! `key_by` ([`KeyedStream`]), as fields of a struct that implements [`KeyedProcess`](prelude::KeyedProcess):
+//! The [`guide`] is a book: from [getting started](guide::getting_started) over [time](guide::time), [state](guide::state),
+//! [windows](guide::windows), [joins](guide::joins) and [patterns](guide::patterns) to [fault tolerance](guide::fault_tolerance). [`testing`] has
+//! harnesses for functions and whole jobs. For reference:
 //!
-//! ```
-//! use thalweg::prelude::*;
-//!
-//! /// Lets each text pass once.
-//! #[derive(State, Clone, Default)]
-//! struct Distinct {
-//!     seen: ValueState<bool>,
-//! }
-//!
-//! impl KeyedProcess<String, String> for Distinct {
-//!     type Out = String;
-//!
-//!     fn on_record(&mut self, text: String, context: &mut Context<'_, String, String>) -> Result<(), Failure> {
-//!         if self.seen.get(context).is_none() {
-//!             self.seen.set(context, true);
-//!             context.emit(text);
-//!         }
-//!         Ok(())
-//!     }
-//! }
-//!
-//! # fn topology(env: &Environment) {
-//! env.from_iter(["a", "b", "a"].map(String::from))
-//!     .key_by(|text| text.clone())
-//!     .process(Distinct::default())
-//!     .uid("distinct")
-//!     .print();
-//! # }
-//! ```
-//!
-//! An operator may have several outputs ([`DataStream::side_output`]) and read several streams: of one type by [`DataStream::union`], of two
-//! by [`DataStream::connect`], or with one that all subtasks get, by [`DataStream::connect_broadcast`]. Streams that are keyed alike are
-//! joined by [`KeyedStream::interval_join`] and [`KeyedStream::regular_join`].
+//! | where | what |
+//! | --- | --- |
+//! | [`Environment`] | sources and settings: where a topology begins |
+//! | [`DataStream`] | operators on records, distribution, sinks |
+//! | [`KeyedStream`] | what has state: functions, aggregates, windows, joins |
+//! | [`windowed`] | what is made of windows; [`windows`](mod@windows) has triggers and evictors |
+//! | [`ConnectedStreams`], [`KeyedConnectedStreams`] | two inputs; [`BroadcastConnectedStreams`] where one goes to all |
+//! | [`cep`] | patterns of events |
+//! | [`operator`], [`split`] | what connectors implement |
 
 // Derived code names this crate by its public path, also from inside it.
 extern crate self as thalweg;
@@ -76,12 +46,12 @@ mod connected;
 mod environment;
 mod error;
 mod graph;
+pub mod guide;
 mod joins;
 mod keyed;
 mod mode;
 mod settings;
 mod stream;
-#[cfg(feature = "local")]
 pub mod testing;
 mod time;
 mod two_stages;
@@ -114,7 +84,7 @@ pub mod prelude {
 
     pub use thalweg_common::Timestamp;
     pub use thalweg_common::record::Serde;
-    pub use thalweg_runtime::aggregating::AggregatingState;
+    pub use thalweg_runtime::aggregating::{AggregatingState, ExpiringAggregating};
     pub use thalweg_runtime::broadcast::{BroadcastProcess, KeyedBroadcastProcess};
     pub use thalweg_runtime::co_process::{CoProcess, KeyedCoProcess};
     pub use thalweg_runtime::joins::{Change, JoinContext, ProcessJoin};
@@ -130,8 +100,8 @@ pub mod prelude {
         MAX_WATERMARK, TimestampAssigner, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
     };
     pub use thalweg_state::{
-        ExpiringMap, ExpiringValue, ListState, MapState, ReducingState, State, StateTtl, TtlUpdate,
-        TtlVisibility, ValueState,
+        ExpiringList, ExpiringMap, ExpiringReducing, ExpiringValue, ListState, MapState, ReducingState,
+        State, StateTtl, TtlUpdate, TtlVisibility, ValueState,
     };
 
     pub use crate::windowed::{

@@ -10,7 +10,7 @@ use thalweg_runtime::time::{
 };
 
 use crate::error::Error;
-use crate::graph::Place;
+use crate::graph::{Place, WATERMARKS};
 use crate::stream::DataStream;
 
 impl<T: Record> DataStream<T> {
@@ -51,7 +51,7 @@ impl<T: Record> DataStream<T> {
             let message = "with_idleness() needs a time above zero: after so long without a record nobody waits for a watermark";
             self.environment().fail(Place::caller(), Error::new(message));
         }
-        self.transform("watermarks", "Timestamps/Watermarks", operators::watermarks(strategy))
+        self.transform(WATERMARKS, "Timestamps/Watermarks", operators::watermarks(strategy))
     }
 }
 

@@ -129,6 +129,9 @@ pub(crate) struct EdgeSpec {
 /// The kind of an operator that finds the splits of the source behind it.
 pub(crate) const ENUMERATOR: &str = "enumerator";
 
+/// The kind of an operator that makes the watermarks of a stream.
+pub(crate) const WATERMARKS: &str = "watermarks";
+
 /// Names enumerators after their sources, whose settings follow them in the text of the job.
 pub(crate) fn name_enumerators(nodes: &mut [NodeSpec]) {
     for index in 0..nodes.len() {

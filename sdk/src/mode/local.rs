@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tempfile::TempDir;
 use thalweg_common::clock::SystemClock;
 use thalweg_common::config::Configuration;
 use thalweg_common::failure::Failure;
@@ -24,7 +25,7 @@ use thalweg_jobmanager::{JobEvent, JobManager, JobManagerHandle, JobManagerOptio
 use thalweg_runtime::program::Program;
 use thalweg_runtime::worker::{self, WorkerOptions};
 use thalweg_taskmanager::launcher::{WorkerHandle, WorkerLauncher, WorkerSpec};
-use thalweg_taskmanager::{TaskManager, TaskManagerOptions};
+use thalweg_taskmanager::{TaskManager, TaskManagerHandle, TaskManagerOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -134,34 +135,63 @@ async fn run_job(
     interrupted: watch::Receiver<u32>,
     scope: &TaskScope,
 ) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("thalweg-local-").tempdir().map_err(|error| {
-        Error::from(error)
-            .context("cannot create a temporary directory; set TMPDIR to one that can be written")
-    })?;
-    let graph = program.graph.clone();
-    let job_manager = start_job_manager(&directory.path().join("jobmanager"), configuration, scope).await?;
-    let launcher = InProcess { program: Arc::new(program), scope: scope.child("worker") };
-    let job_managers = vec![job_manager.address.clone()];
-    let (id, data_directory) = (TaskManagerId("local".to_string()), directory.path().join("taskmanager"));
-    let options = TaskManagerOptions {
-        slots: slots_of(&graph),
-        ..TaskManagerOptions::new(id, job_managers, data_directory)
-    };
-    let task_manager = TaskManager::start(options, Arc::new(launcher), scope).await?;
-    // A job that finds its slots ready starts at once.
-    tokio::select! {
-        biased;
-        reason = job_manager.failure() => return Err(part_failed("job manager", &reason)),
-        reason = task_manager.failed() => return Err(part_failed("task manager", &reason)),
-        () = task_manager.registered() => {}
-    }
-    let settings = configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let job_id = job_manager.submit_embedded(graph, arguments.to_vec(), settings).await?;
-    let result = follow(&job_manager, job_id, interrupted).await;
-    if tokio::time::timeout(SHUTDOWN_GRACE, task_manager.stop()).await.is_err() {
-        warn!("the worker does not end; user code that does not return is left behind");
-    }
+    let running = Running::start(program, arguments, configuration, scope).await?;
+    let result = follow(&running.job_manager, running.job_id, interrupted).await;
+    running.end().await;
     result
+}
+
+/// A job, with everything that it needs.
+struct Running {
+    job_manager: JobManagerHandle,
+    task_manager: TaskManagerHandle,
+    job_id: JobId,
+    /// Of all that they keep; removed at the end.
+    _directory: TempDir,
+}
+
+impl Running {
+    /// Starts a job manager and a task manager, and submits the job.
+    async fn start(
+        program: Program,
+        arguments: &[String],
+        configuration: &Configuration,
+        scope: &TaskScope,
+    ) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("thalweg-local-").tempdir().map_err(|error| {
+            Error::from(error)
+                .context("cannot create a temporary directory; set TMPDIR to one that can be written")
+        })?;
+        let graph = program.graph.clone();
+        let job_manager =
+            start_job_manager(&directory.path().join("jobmanager"), configuration, scope).await?;
+        let launcher = InProcess { program: Arc::new(program), scope: scope.child("worker") };
+        let job_managers = vec![job_manager.address.clone()];
+        let (id, data_directory) = (TaskManagerId("local".to_string()), directory.path().join("taskmanager"));
+        let options = TaskManagerOptions {
+            slots: slots_of(&graph),
+            ..TaskManagerOptions::new(id, job_managers, data_directory)
+        };
+        let task_manager = TaskManager::start(options, Arc::new(launcher), scope).await?;
+        // A job that finds its slots ready starts at once.
+        tokio::select! {
+            biased;
+            reason = job_manager.failure() => return Err(part_failed("job manager", &reason)),
+            reason = task_manager.failed() => return Err(part_failed("task manager", &reason)),
+            () = task_manager.registered() => {}
+        }
+        let settings =
+            configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let job_id = job_manager.submit_embedded(graph, arguments.to_vec(), settings).await?;
+        Ok(Self { job_manager, task_manager, job_id, _directory: directory })
+    }
+
+    /// Ends what is left when the job has ended.
+    async fn end(self) {
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.task_manager.stop()).await.is_err() {
+            warn!("the worker does not end; user code that does not return is left behind");
+        }
+    }
 }
 
 async fn start_job_manager(
@@ -299,6 +329,9 @@ impl WorkerHandle for InProcessWorker {
         self.scope.cancel();
     }
 }
+
+#[cfg(test)]
+mod stop_tests;
 
 #[cfg(test)]
 mod tests {

@@ -80,10 +80,11 @@ fn run_here(_topology: impl FnOnce(&mut Environment) -> Result<()>, _arguments: 
 /// Runs the topology and builds its program.
 fn declare(
     topology: impl FnOnce(&mut Environment) -> Result<()>,
-    mut environment: Environment,
+    environment: Environment,
     configuration: &Configuration,
     default_name: &str,
 ) -> Result<Program> {
+    let mut environment = environment.under(configuration);
     topology(&mut environment)?;
     environment.build(configuration, default_name)
 }

@@ -1,31 +1,25 @@
-//! Runs a topology in this process, or a single function without a job, for tests.
-//!
-//! ```
-//! use thalweg::testing::run_local;
-//!
-//! let collected = run_local(|env| Ok(env.from_iter([1_u64, 2, 3]).map(|number| number * 10).collect()))?;
-//! assert_eq!(collected.take(), [10, 20, 30]);
-//! # Ok::<(), thalweg::Error>(())
-//! ```
-//!
-//! An [`OperatorHarness`] gives records, watermarks and the time of the clock to a [function on keys](OperatorHarness::keyed), takes its
-//! snapshots and restores them, also at another parallelism: `examples/tests/inactivity_alert.rs` shows how.
+//! Runs a topology with everything that a cluster has, in this process.
 
 use std::fmt::Display;
 
 use thalweg_common::config::Configuration;
 
-pub use thalweg_runtime::testing::{OperatorHarness, Setup};
-
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::mode::local::execute;
 
-/// The name of a job that a test runs.
-const JOB_NAME: &str = "test";
+use super::JOB_NAME;
 
 /// Runs a topology with a job manager, a task manager and a worker in this process, until the job has ended; returns what
 /// the topology returned, such as [`collected`](crate::DataStream::collect) results.
+///
+/// ```
+/// use thalweg::testing::run_local;
+///
+/// let collected = run_local(|env| Ok(env.from_iter([1_u64, 2, 3]).map(|number| number * 10).collect()))?;
+/// assert_eq!(collected.take(), [10, 20, 30]);
+/// # Ok::<(), thalweg::Error>(())
+/// ```
 ///
 /// # Errors
 /// A mistake in the topology, with its file and line, or the failure of the job.
@@ -84,7 +78,7 @@ impl LocalCluster {
         if let Some(error) = self.first_error {
             return Err(error);
         }
-        let mut environment = Environment::new(&self.arguments, true);
+        let mut environment = Environment::new(&self.arguments, true).under(&self.configuration);
         let result = topology(&mut environment)?;
         let program = environment.build(&self.configuration, JOB_NAME)?;
         execute(program, self.arguments, &self.configuration)?;
