@@ -75,9 +75,9 @@ fn acceptance_ds_39_the_culprit_is_behind_the_last_task_that_is_held_up() {
         of(&counted) as f64 / all as f64
     };
     let held_up: Vec<f64> = (0..4).map(|vertex| share(vertex, |counted| counted.back_pressured_ns)).collect();
-    // The levels HIGH, HIGH, OK, OK.
-    assert!(held_up[0] > 0.85 && held_up[1] > 0.8, "{held_up:?}");
-    assert!(held_up[2] < 0.1 && held_up[3] == 0.0, "{held_up:?}");
+    // The levels HIGH (above half), HIGH, OK (up to a tenth), OK.
+    assert!(held_up[0] > 0.5 && held_up[1] > 0.5, "{held_up:?}");
+    assert!(held_up[2] <= 0.1 && held_up[3] <= 0.1, "{held_up:?}");
     // C is the first behind the last that is held up much: it is busy, and those before it wait for it.
     let busy: Vec<f64> = (0..4).map(|vertex| share(vertex, |counted| counted.busy_ns)).collect();
     assert!(busy[2] > 0.9, "{busy:?}");
