@@ -58,6 +58,7 @@ use thalweg_runtime::windows::{
 
 pub use aggregation::WindowAggregation;
 pub use custom::{CustomWindowedStream, Keeping, KeepsAll, WithEvictor};
+pub use joined::WindowedStreams;
 
 use crate::graph::Place;
 use crate::keyed::KeyedStream;
