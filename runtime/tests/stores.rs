@@ -265,7 +265,7 @@ fn lists_and_what_is_combined_expire_in_both_stores_and_over_a_restore() {
             if is_on_disk { setup.on_disk(&temporary.path().join(name), MEMORY) } else { setup }
         };
         let mut harness = OperatorHarness::<(u64, u64), Shown>::open(factory.as_ref(), setup("one")).unwrap();
-        let mut show = |harness: &mut OperatorHarness<(u64, u64), Shown>, number, after_seconds| {
+        let show = |harness: &mut OperatorHarness<(u64, u64), Shown>, number, after_seconds| {
             harness.push(vec![(1, number)]).unwrap();
             clock.advance(Duration::from_secs(after_seconds));
             harness.output().remove(0)
