@@ -17,6 +17,7 @@ use crate::edge::{KeptOpen, SendingEnd};
 use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
 use crate::exchange::{Note, TaskWaker};
 use crate::in_flight::{self, Overtakes, Restored};
+use crate::io::Io;
 use crate::operator::OpenContext;
 use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program, SplitWires};
 use crate::record_type::{ReceivingEnd, RecordType};
@@ -123,7 +124,9 @@ impl<'a> Builder<'a> {
                 let next = self
                     .next(0, operator, node)?
                     .ok_or_else(|| damaged(format!("the source `{}` has no output", operator.name)))?;
+                let side_outputs = self.side_outputs(0, operator, node)?;
                 let mut context = self.context(operator);
+                context.side_outputs = side_outputs;
                 context.wires.notes = std::mem::take(&mut self.notes);
                 if let Some((_, edge)) = input {
                     if edge.partitioning != Partitioning::Splits || inputs.len() > 1 {
@@ -297,6 +300,8 @@ impl<'a> Builder<'a> {
             is_local: parts.is_local,
             clock: parts.clock.clone(),
             metrics: parts.counters.operator_metrics(),
+            io: Io::new(parts.waker.clone(), parts.runtime.clone()),
+            storages: self.program.storages.clone(),
         };
         OperatorContext {
             open,

@@ -21,9 +21,10 @@ use thalweg_common::Timestamp;
 use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{CheckpointId, JobId, OperatorId};
+use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId};
 use thalweg_common::key_group::groups_of;
 use thalweg_common::record::Record;
+use thalweg_common::storage::StorageFactory;
 use thalweg_state::{Drained, StoreFile};
 
 pub(crate) use self::captured::Captured;
@@ -31,6 +32,7 @@ use self::clock::HarnessClock;
 use crate::batch::Batch;
 use crate::event::{Barrier, Event, WatermarkStatus};
 use crate::exchange::TaskParker;
+use crate::io::Io;
 use crate::link::{Flushed, Link};
 use crate::operator::{Key, KeyedProcess, OpenContext, OperatorMetrics};
 use crate::operators;
@@ -51,12 +53,18 @@ pub struct Setup {
     pub subtask_index: u32,
     /// How many subtasks there are.
     pub parallelism: u32,
+    /// The execution attempt, from 1.
+    pub attempt: Attempt,
     /// How many key groups there are.
     pub max_parallelism: u32,
     /// What is restored; several snapshots after a change of parallelism.
     pub restored: Vec<OperatorSnapshot>,
     /// The time.
     pub clock: SharedClock,
+    /// How it asks the outside: not at all by default.
+    pub io: Io,
+    /// The storages that it finds.
+    pub storages: StorageFactory,
     /// Where keyed state is; [`Setup::on_disk`] changes it.
     pub state: HarnessState,
 }
@@ -72,9 +80,12 @@ impl Default for Setup {
         Self {
             subtask_index: 0,
             parallelism: 1,
+            attempt: 1,
             max_parallelism: 128,
             restored: Vec::new(),
             clock: Arc::new(ManualClock::new(0)),
+            io: Io::default(),
+            storages: StorageFactory::default(),
             state: HarnessState::default(),
         }
     }
@@ -122,7 +133,7 @@ impl Setup {
         OpenContext {
             job_id: JobId(1),
             job_name: "test job".into(),
-            attempt: 1,
+            attempt: self.attempt,
             operator_id: OPERATOR,
             operator_name: "tested".into(),
             subtask_index: self.subtask_index,
@@ -131,6 +142,8 @@ impl Setup {
             is_local: true,
             clock: Arc::clone(&self.clock),
             metrics: OperatorMetrics::default(),
+            io: self.io.clone(),
+            storages: self.storages.clone(),
         }
     }
 

@@ -121,6 +121,7 @@ impl Environment {
     {
         let mut spec = NodeSpec::new("source", name, Place::caller());
         spec.is_named = true;
+        spec.has_side_outputs = true;
         self.add_source(spec, source)
     }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use thalweg_common::clock::ManualClock;
 use thalweg_common::id::{JobId, OperatorId};
+use thalweg_common::storage::StorageFactory;
+use thalweg_runtime::io::Io;
 use thalweg_runtime::operator::{OpenContext, OperatorMetrics};
 
 /// Subtask `subtask_index` of `parallelism` in the first attempt of a job, with a clock that stands still.
@@ -21,6 +23,8 @@ pub fn context(subtask_index: u32, parallelism: u32) -> OpenContext {
         is_local: true,
         clock: Arc::new(ManualClock::new(0)),
         metrics: OperatorMetrics::default(),
+        io: Io::default(),
+        storages: StorageFactory::default(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::exchange::{Input, InputGate};
 use crate::operator::SourceStatus;
 use crate::parts::{Part, Parts};
 use crate::program::{AnyLink, EdgeCode, Head, Node, OperatorContext, Polled, SourceFactory};
+use crate::side_output::Aside;
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::holdings::Holdings;
 use crate::split::message::{Assignment, EncodedSplit, Order};
@@ -200,6 +201,10 @@ impl<R: SourceReader> Reading for AssignedReading<R> {
 
     fn tell_splits(&mut self, report: &mut SplitReport) {
         self.reader.tell_splits(report);
+    }
+
+    fn emit_aside(&mut self, aside: &mut Aside<'_>) {
+        self.reader.emit_aside(aside);
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {

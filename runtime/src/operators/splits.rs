@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::operator::SourceStatus;
 use crate::parts::{Part, Parts};
 use crate::program::OperatorContext;
+use crate::side_output::Aside;
 use crate::snapshot::OperatorSnapshot;
 use crate::split::{SourceReader, SourceSplit, SplitSource};
 use crate::time::SplitReport;
@@ -51,6 +52,10 @@ impl<R: SourceReader> Reading for SplitReading<R> {
 
     fn tell_splits(&mut self, report: &mut SplitReport) {
         self.reader.tell_splits(report);
+    }
+
+    fn emit_aside(&mut self, aside: &mut Aside<'_>) {
+        self.reader.emit_aside(aside);
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {

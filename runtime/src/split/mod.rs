@@ -93,6 +93,7 @@ use thalweg_common::record::Record;
 pub use self::enumerator::{Discovery, EnumeratedSource, Next, SplitEnumerator};
 use crate::batch::Batch;
 use crate::operator::{SourceContext, SourceStatus};
+use crate::side_output::Aside;
 use crate::time::SplitReport;
 
 /// A part of a source's input, and how far it was read.
@@ -152,6 +153,12 @@ pub trait SourceReader: Send + 'static {
     /// to their end. Called behind a poll if somebody wants to know.
     fn tell_splits(&mut self, report: &mut SplitReport) {
         let _ = report;
+    }
+
+    /// Emits what the last poll has for side outputs, such as records that cannot be read. Called behind each poll; what nobody reads
+    /// is dropped.
+    fn emit_aside(&mut self, aside: &mut Aside<'_>) {
+        let _ = aside;
     }
 
     /// The splits that are not at their end, each with the position behind the last record that was given out. They may be others

@@ -23,6 +23,7 @@ struct Shared {
     records_read: AtomicU64,
     /// Records which windows and patterns have dropped because they came too late.
     late_records_dropped: Arc<AtomicU64>,
+    bad_records: Arc<AtomicU64>,
     times: Times,
     input_watermark: Watermark,
     output_watermark: Watermark,
@@ -129,7 +130,10 @@ impl Counters {
 
     /// What its operators count.
     pub(crate) fn operator_metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_records_dropped: Arc::clone(&self.shared.late_records_dropped) }
+        OperatorMetrics {
+            late_records_dropped: Arc::clone(&self.shared.late_records_dropped),
+            bad_records: Arc::clone(&self.shared.bad_records),
+        }
     }
 
     /// A gauge for the state of one more operator.
@@ -179,12 +183,23 @@ impl Counters {
 #[derive(Debug, Clone, Default)]
 pub struct OperatorMetrics {
     late_records_dropped: Arc<AtomicU64>,
+    bad_records: Arc<AtomicU64>,
 }
 
 impl OperatorMetrics {
     /// Counts a record that was dropped because it came too late: `numLateRecordsDropped`.
     pub fn count_late_record(&self) {
         self.late_records_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a record that cannot be read and was left out: `numRecordsInErrors`.
+    pub fn count_bad_record(&self) {
+        self.bad_records.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many such records the task has left out since it began.
+    pub fn bad_records(&self) -> u64 {
+        self.bad_records.load(Ordering::Relaxed)
     }
 
     /// How many such records the task has dropped since it began.

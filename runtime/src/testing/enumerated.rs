@@ -17,6 +17,7 @@ use crate::exchange::{TaskParker, TaskWaker, local_channel};
 use crate::operators::AnySource;
 use crate::program::{AnyLink, Calls, Head, NodeCode, Polled, SplitWires};
 use crate::record_type::ReceivingEnd;
+use crate::side_output::{CapturedSides, OutputTag, SideOutputs};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::EnumeratedSource;
 use crate::split::message::Assignment;
@@ -34,6 +35,7 @@ pub struct EnumeratedHarness<Out> {
     enumerator: Box<dyn Head>,
     readers: Vec<Reader<Out>>,
     clock: Arc<ManualClock>,
+    side_outputs: CapturedSides,
     has_ended: bool,
     _kept_open: KeptOpen,
 }
@@ -62,6 +64,22 @@ impl<Out: Record> EnumeratedHarness<Out> {
     where
         S: EnumeratedSource<Out = Out>,
     {
+        Self::open_in(Setup::default(), source, readers, restored)
+    }
+
+    /// The same for a source that asks the outside, by what the setup has for that.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open_in<S>(
+        setup: Setup,
+        source: S,
+        readers: u32,
+        restored: Option<&EnumeratedSnapshot>,
+    ) -> Result<Self, Failure>
+    where
+        S: EnumeratedSource<Out = Out>,
+    {
         let clock = Arc::new(ManualClock::new(0));
         let waker = TaskParker::new().waker();
         let missing = || Failure::internal("the source has no enumerator");
@@ -71,7 +89,8 @@ impl<Out: Record> EnumeratedHarness<Out> {
         let (next, kept_open) =
             output(&code.edge, senders.into_iter().map(AnySender::new).collect(), &waker)?;
 
-        let setup = Setup { clock: clock.clone(), ..Setup::default() };
+        let setup = Setup { clock: clock.clone(), ..setup };
+        let side_outputs = CapturedSides::default();
         let own = restored.map(|snapshot| snapshot.enumerator.clone()).into_iter().collect();
         let mut context = Setup { restored: own, ..setup.clone() }.operator_context();
         let notes = kept_open.notes.clone();
@@ -86,11 +105,12 @@ impl<Out: Record> EnumeratedHarness<Out> {
             let mut context = Setup { restored, ..setup.clone() }.subtask(index, readers).operator_context();
             let end = receiving_end(&waker, &clock);
             context.wires.input = Some((end, vec![AnyReceiver::new(receiver)]));
+            context.side_outputs = SideOutputs::captured(side_outputs.clone());
             let captured = Captured::default();
             let head = factory.build(&mut context, AnyLink::new::<Out>(Box::new(captured.clone())))?;
             opened.push(Reader { head, captured, has_ended: false });
         }
-        Ok(Self { enumerator, readers: opened, clock, has_ended: false, _kept_open: kept_open })
+        Ok(Self { enumerator, readers: opened, side_outputs, clock, has_ended: false, _kept_open: kept_open })
     }
 
     /// Lets time pass.
@@ -185,6 +205,11 @@ impl<Out: Record> EnumeratedHarness<Out> {
             readers.push(snapshot(reader.head.as_mut(), barrier)?);
         }
         Ok(EnumeratedSnapshot { enumerator: enumerator.snapshot, readers })
+    }
+
+    /// Takes out what a reader has emitted to a side output, where there is only one.
+    pub fn side_output<T: Record>(&mut self, tag: &OutputTag<T>) -> Vec<T> {
+        self.side_outputs.take(tag).into_parts().0
     }
 
     /// Takes out what all readers have read.
