@@ -353,6 +353,19 @@ pub const MAX_WAITING_SPLITS: usize = 10_000;
 /// Most files that one source reads.
 pub const MAX_INPUT_FILES: usize = 1_000_000;
 
+/// Bytes that a file source asks S3 for at once. Of a disk it reads a sixteenth of that.
+pub const FILE_SOURCE_CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Chunks of a file that are on their way from S3 to a subtask at the same time.
+pub const FILE_SOURCE_CHUNKS_AHEAD: usize = 3;
+
+/// Pieces of files that a subtask of a file sink has on their way to S3; with more of them its task waits. Each takes as much memory as a part of
+/// an object.
+pub const FILE_SINK_PIECES_UNDER_WAY: u64 = 4;
+
+/// Buckets that a subtask of a file sink has open at the same time; with more of them the one that was quiet for longest is closed.
+pub const MAX_OPEN_BUCKETS: usize = 1_000;
+
 /// Deepest nesting of directories below an input directory.
 pub const MAX_DIRECTORY_DEPTH: usize = 64;
 
