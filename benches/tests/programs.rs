@@ -68,3 +68,9 @@ fn checkpoint_reports_pauses_durations_and_bytes() -> Result<()> {
     let arguments = [&size[..], &["--checkpoints", "3", "--interval-ms", "100"]].concat();
     reports(env!("CARGO_BIN_EXE_checkpoint"), &arguments, &cases)
 }
+
+#[test]
+fn s3_json_to_parquet_reports_the_job_and_a_plain_loop() -> Result<()> {
+    let arguments = ["--megabytes", "2", "--interval-ms", "100"];
+    reports(env!("CARGO_BIN_EXE_s3_json_to_parquet"), &arguments, &["job", "plain_loop"])
+}

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "files")]
 pub mod files;
+pub mod formats;
 
 #[cfg(feature = "files")]
-pub use files::{TextFileSink, TextFileSource};
+pub use files::{FileSink, FileSource, TextFileSink, TextFileSource};

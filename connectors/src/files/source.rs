@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
@@ -13,6 +14,7 @@ use thalweg_runtime::operator::{SourceContext, SourceStatus};
 use thalweg_runtime::split::{EnumeratedSource, SourceReader, SourceSplit};
 
 use super::enumerator::{FoundFiles, TextFileEnumerator};
+use super::listing::Root;
 use super::reader::SplitReader;
 use super::split::FileRange;
 
@@ -50,10 +52,36 @@ pub struct TextFileSource {
 /// What the author chose.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    pub(super) roots: Vec<PathBuf>,
+    pub(super) roots: Vec<Root>,
     pub(super) split_bytes: u64,
     pub(super) rounds: u64,
     pub(super) watching: Option<Duration>,
+    /// Which files are not cut, by their paths.
+    pub(super) keeps_whole: Option<fn(&str) -> bool>,
+    /// Which files are read, by their paths below the root.
+    pub(super) filter: Option<Filter>,
+}
+
+/// Whether a file is read, by its path below the root.
+#[derive(Clone)]
+pub(super) struct Filter(pub(super) Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
+impl Settings {
+    /// Those that an author has not changed.
+    pub(super) fn of(roots: Vec<Root>) -> Self {
+        Self { roots, split_bytes: SPLIT_BYTES, rounds: 1, watching: None, keeps_whole: None, filter: None }
+    }
+
+    /// Whether a file is read, by its path below the root.
+    pub(super) fn is_wanted(&self, path: &str) -> bool {
+        self.filter.as_ref().is_none_or(|Filter(filter)| filter(path))
+    }
 }
 
 /// Reads the ranges of one subtask, one after the other.
@@ -74,13 +102,7 @@ impl TextFileSource {
 
     /// The lines of several files and directories. One that is named twice is read once.
     pub fn lines_of<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Self {
-        let settings = Settings {
-            roots: paths.into_iter().map(Into::into).collect(),
-            split_bytes: SPLIT_BYTES,
-            rounds: 1,
-            watching: None,
-        };
-        Self { settings }
+        Self { settings: Settings::of(paths.into_iter().map(|path| Root::Path(path.into())).collect()) }
     }
 
     /// Cuts files into pieces of this size instead of 4 MiB. Smaller ones spread better, larger ones cost less.
