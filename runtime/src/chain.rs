@@ -17,6 +17,7 @@ use crate::edge::{KeptOpen, SendingEnd};
 use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
 use crate::exchange::{Note, TaskWaker};
 use crate::in_flight::{self, Overtakes, Restored};
+use crate::io::Io;
 use crate::operator::OpenContext;
 use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program, SplitWires};
 use crate::record_type::{ReceivingEnd, RecordType};
@@ -297,6 +298,7 @@ impl<'a> Builder<'a> {
             is_local: parts.is_local,
             clock: parts.clock.clone(),
             metrics: parts.counters.operator_metrics(),
+            io: Io::new(parts.waker.clone(), parts.runtime.clone()),
         };
         OperatorContext {
             open,
@@ -306,8 +308,6 @@ impl<'a> Builder<'a> {
             checkpoint_mode: self.program.graph.checkpointing.mode,
             counters: parts.counters.clone(),
             stores: parts.stores.clone(),
-            waker: parts.waker.clone(),
-            runtime: parts.runtime.clone(),
             timer_delay_ms: TIMER_DELAY_MS,
             debloat_target: self.program.exchange.debloat_target,
             time: self.program.time,

@@ -18,6 +18,7 @@ mod fan_out;
 mod fixtures;
 mod gate_head;
 pub mod in_flight;
+pub mod io;
 pub mod joins;
 mod keyed_process;
 pub mod link;

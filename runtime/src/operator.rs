@@ -17,6 +17,7 @@ pub use crate::task::counters::OperatorMetrics;
 pub use thalweg_state::TimeDomain;
 
 use crate::batch::Batch;
+use crate::io::Io;
 
 pub(crate) use crate::keyed_process::Moment;
 pub use crate::keyed_process::{Context, Key, KeyedProcess};
@@ -46,6 +47,8 @@ pub struct OpenContext {
     pub clock: SharedClock,
     /// What it counts.
     pub metrics: OperatorMetrics,
+    /// How it asks the outside.
+    pub io: Io,
 }
 
 impl OpenContext {
@@ -214,6 +217,16 @@ pub trait Sink<T>: Send {
         Ok(())
     }
 
+    /// Goes on with what is written beside the task, as requests to the outside ([`io`](OpenContext::io)); called whenever the task has a
+    /// turn, and woken for. A sink that has not told the outside everything at a barrier makes what is left its committables: with
+    /// [`recover`](Self::recover) it gets them back, and writes them again. A task ends only when nothing is under way.
+    ///
+    /// # Errors
+    /// What cannot be written; the task fails with it.
+    fn advance(&mut self) -> Result<UnderWay, Failure> {
+        Ok(UnderWay::default())
+    }
+
     /// At the barrier: everything written since the last one becomes prepared transactions, which a crash does not undo.
     ///
     /// # Errors
@@ -243,6 +256,17 @@ pub trait Sink<T>: Send {
         let _ = checkpoint;
         Ok(())
     }
+}
+
+/// What a sink has under way beside its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnderWay {
+    /// How many records the outside has not taken yet.
+    pub records: usize,
+    /// Whether it takes no more for now: then its task reads nothing until it is woken.
+    pub is_full: bool,
+    /// When it wants another turn although nobody answers, by the monotonic clock.
+    pub again_at: Option<Duration>,
 }
 
 /// A running aggregate of a keyed stream: what it keeps of a key, and what it emits after each record.

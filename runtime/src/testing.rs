@@ -13,10 +13,12 @@
 mod captured;
 mod clock;
 mod enumerated;
+mod savepoint;
 
 use std::sync::Arc;
 
 pub use self::enumerated::{EnumeratedHarness, EnumeratedSnapshot};
+pub use self::savepoint::through_savepoint;
 use thalweg_common::Timestamp;
 use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
 use thalweg_common::config::CheckpointMode;
@@ -31,6 +33,7 @@ use self::clock::HarnessClock;
 use crate::batch::Batch;
 use crate::event::{Barrier, Event, WatermarkStatus};
 use crate::exchange::TaskParker;
+use crate::io::Io;
 use crate::link::{Flushed, Link};
 use crate::operator::{Key, KeyedProcess, OpenContext, OperatorMetrics};
 use crate::operators;
@@ -59,6 +62,8 @@ pub struct Setup {
     pub clock: SharedClock,
     /// Where keyed state is; [`Setup::on_disk`] changes it.
     pub state: HarnessState,
+    /// How it asks the outside: not at all by default.
+    pub io: Io,
 }
 
 /// Where the keyed state of a tested operator is: in memory, unless it was put on disk.
@@ -76,6 +81,7 @@ impl Default for Setup {
             restored: Vec::new(),
             clock: Arc::new(ManualClock::new(0)),
             state: HarnessState::default(),
+            io: Io::default(),
         }
     }
 }
@@ -131,6 +137,7 @@ impl Setup {
             is_local: true,
             clock: Arc::clone(&self.clock),
             metrics: OperatorMetrics::default(),
+            io: self.io.clone(),
         }
     }
 
@@ -143,8 +150,6 @@ impl Setup {
             checkpoint_mode: CheckpointMode::ExactlyOnce,
             counters: Counters::default(),
             stores: self.state.stores,
-            waker: TaskParker::new().waker(),
-            runtime: None,
             timer_delay_ms: 0,
             debloat_target: None,
             time: TimeSettings::default(),

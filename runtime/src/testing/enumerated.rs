@@ -14,6 +14,7 @@ use crate::edge::{EdgeCode, KeptOpen, SendingEnd};
 use crate::erased::{AnyReceiver, AnySender};
 use crate::event::Barrier;
 use crate::exchange::{TaskParker, TaskWaker, local_channel};
+use crate::io::Io;
 use crate::operators::AnySource;
 use crate::program::{AnyLink, Calls, Head, NodeCode, Polled, SplitWires};
 use crate::record_type::ReceivingEnd;
@@ -53,12 +54,39 @@ pub struct EnumeratedSnapshot {
     pub readers: Vec<OperatorSnapshot>,
 }
 
+impl EnumeratedSnapshot {
+    /// What so many readers are given that restore it as a savepoint.
+    ///
+    /// # Errors
+    /// When splits cannot be divided.
+    pub fn through_savepoint(&self, readers: u32) -> Result<Self, Failure> {
+        let readers = super::through_savepoint(&self.readers, readers)?;
+        Ok(Self { enumerator: self.enumerator.clone(), readers })
+    }
+}
+
 impl<Out: Record> EnumeratedHarness<Out> {
     /// Opens a source with so many readers, new or from a checkpoint, perhaps one with another number of readers.
     ///
     /// # Errors
     /// When it does not open.
     pub fn open<S>(source: S, readers: u32, restored: Option<&EnumeratedSnapshot>) -> Result<Self, Failure>
+    where
+        S: EnumeratedSource<Out = Out>,
+    {
+        Self::open_with(source, readers, restored, Io::default())
+    }
+
+    /// The same, for a source that asks the outside.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open_with<S>(
+        source: S,
+        readers: u32,
+        restored: Option<&EnumeratedSnapshot>,
+        io: Io,
+    ) -> Result<Self, Failure>
     where
         S: EnumeratedSource<Out = Out>,
     {
@@ -71,7 +99,7 @@ impl<Out: Record> EnumeratedHarness<Out> {
         let (next, kept_open) =
             output(&code.edge, senders.into_iter().map(AnySender::new).collect(), &waker)?;
 
-        let setup = Setup { clock: clock.clone(), ..Setup::default() };
+        let setup = Setup { clock: clock.clone(), io, ..Setup::default() };
         let own = restored.map(|snapshot| snapshot.enumerator.clone()).into_iter().collect();
         let mut context = Setup { restored: own, ..setup.clone() }.operator_context();
         let notes = kept_open.notes.clone();
@@ -185,6 +213,11 @@ impl<Out: Record> EnumeratedHarness<Out> {
             readers.push(snapshot(reader.head.as_mut(), barrier)?);
         }
         Ok(EnumeratedSnapshot { enumerator: enumerator.snapshot, readers })
+    }
+
+    /// Takes out what one reader has read.
+    pub fn output_of(&mut self, reader: usize) -> Vec<Out> {
+        self.readers.get(reader).map_or_else(Vec::new, |reader| reader.captured.take().into_parts().0)
     }
 
     /// Takes out what all readers have read.
