@@ -413,6 +413,35 @@ pub const MAX_PATTERN_WAYS: usize = 64;
 /// Nodes of partial matches below which nobody looks for those that are not needed any more.
 pub const MIN_COLLECTED_NODES: usize = 32;
 
+// ---- Connectors ----------------------------------------------------------------------------------------------------
+
+/// Most records of one read of a shard of Kinesis, which sets it.
+pub const KINESIS_MAX_RECORDS_PER_READ: u32 = 10_000;
+
+/// What a shard of Kinesis gives in a second, to all who poll it; a read of more makes it refuse the next ones.
+pub const KINESIS_READ_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+
+/// Bytes that a subtask of a Kinesis source has read and not given on, above which it reads no more. One read may bring 10 MiB more.
+pub const KINESIS_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Longest time that a request to Kinesis may take.
+pub const KINESIS_REQUEST_TIMEOUT_MS: u64 = 30_000;
+
+/// Most shards that one listing brings at a time; more come in pages.
+pub const KINESIS_LIST_SHARDS: i32 = 1_000;
+
+/// Most records of one request that writes to Kinesis, which sets it.
+pub const KINESIS_MAX_RECORDS_PER_WRITE: usize = 500;
+
+/// Most bytes of one request that writes to Kinesis, keys included.
+pub const KINESIS_MAX_BYTES_PER_WRITE: usize = 5 * 1024 * 1024;
+
+/// Largest record of Kinesis, its key included.
+pub const KINESIS_MAX_RECORD_BYTES: usize = 1024 * 1024;
+
+/// Bytes that a subtask of a Kinesis sink holds that the service has not taken, above which it takes no more.
+pub const KINESIS_UNSENT_BYTES: usize = 64 * 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

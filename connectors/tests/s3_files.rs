@@ -148,7 +148,7 @@ fn click(number: u64) -> Click {
     Click {
         user: format!("u-{}", number % 7),
         number,
-        spend: (number % 3 > 0).then_some(number as f64 / 4.0),
+        spend: (!number.is_multiple_of(3)).then_some(number as f64 / 4.0),
     }
 }
 

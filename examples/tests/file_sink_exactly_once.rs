@@ -35,8 +35,9 @@ impl Decoder for Numbers {
 
 fn write_input(directory: &Path) {
     for file in 0..3 {
-        let lines = (file * NUMBERS / 3..(file + 1) * NUMBERS / 3)
-            .map(|number| if number % 100 == 99 { format!("no number {number}\n") } else { format!("{number}\n") });
+        let lines = (file * NUMBERS / 3..(file + 1) * NUMBERS / 3).map(|number| {
+            if number % 100 == 99 { format!("no number {number}\n") } else { format!("{number}\n") }
+        });
         fs::write(directory.join(format!("{file}.txt")), lines.collect::<String>()).unwrap();
     }
 }
@@ -90,7 +91,9 @@ fn copy_numbers(parallelism: u32, failures: u32, policy: RollingPolicy) {
             .rebalance()
             .sink("even and odd", {
                 let sink = FileSink::rows(place(&output), Text).rolling(policy);
-                sink.bucket_by(|number: &u64, _| if number % 2 == 0 { "even".into() } else { "odd".into() })
+                sink.bucket_by(
+                    |number: &u64, _| if number.is_multiple_of(2) { "even".into() } else { "odd".into() },
+                )
             });
         Ok(())
     });

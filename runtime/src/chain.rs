@@ -311,8 +311,6 @@ impl<'a> Builder<'a> {
             checkpoint_mode: self.program.graph.checkpointing.mode,
             counters: parts.counters.clone(),
             stores: parts.stores.clone(),
-            waker: parts.waker.clone(),
-            runtime: parts.runtime.clone(),
             timer_delay_ms: TIMER_DELAY_MS,
             debloat_target: self.program.exchange.debloat_target,
             time: self.program.time,

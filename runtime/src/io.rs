@@ -108,6 +108,7 @@ impl<F: Future> Requests<F> {
     }
 
     /// The next answer that is there. Polls what is under way, so a task calls it at each turn until there is none.
+    #[expect(clippy::should_implement_trait, reason = "as that of a stream: none is not its end")]
     pub fn next(&mut self) -> Option<F::Output> {
         let _entered = self.runtime.as_ref().map(Handle::enter);
         let under_way = self.under_way.get_mut().unwrap_or_else(PoisonError::into_inner);

@@ -59,6 +59,15 @@ pub enum Part {
         /// Its id.
         id: String,
     },
+    /// A part of a source's input that one subtask must have.
+    Pinned {
+        /// Its id.
+        id: String,
+        /// Its encoding.
+        split: Vec<u8>,
+        /// Modulo the parallelism this is the subtask.
+        pin: u32,
+    },
 }
 
 /// Who gets the elements of a list.
@@ -108,7 +117,8 @@ impl Part {
 
 /// The parts for subtask `index` of `parallelism`, of those that subtasks of `all` left.
 ///
-/// Splits are dealt like cards, in the order of the subtasks that had them, so that nobody gets two more than another; transactions go to
+/// Splits are dealt like cards, in the order of the subtasks that had them, so that nobody gets two more than another, but for those that are
+/// pinned; transactions go to
 /// the number of the subtask that made them, modulo the parallelism; elements of lists are dealt like splits, or go to all; of broadcast
 /// state each takes one former subtask's.
 ///
@@ -174,11 +184,11 @@ fn deal<'a>(
                 ));
             }
             Part::Transactions { writer, .. } => writer % parallelism,
-            Part::Split { id, .. } => {
+            Part::Split { id, .. } | Part::Pinned { id, .. } => {
                 if !seen.insert(id) {
                     return Err(Failure::internal(format!("the split `{id}` is there twice")));
                 }
-                turn()
+                if let Part::Pinned { pin, .. } = part { pin % parallelism } else { turn() }
             }
         };
         if to == index {
@@ -249,6 +259,7 @@ mod tests {
             Part::Whole(_) => "whole".to_string(),
             Part::Finished { id } => format!("-{id}"),
             Part::Split { id, .. } => id.clone(),
+            Part::Pinned { id, .. } => format!("!{id}"),
             Part::List { state, how, elements, .. } => {
                 let elements: Vec<String> = elements.iter().map(|element| element[0].to_string()).collect();
                 format!(

@@ -13,10 +13,12 @@
 mod captured;
 mod clock;
 mod enumerated;
+mod savepoint;
 
 use std::sync::Arc;
 
 pub use self::enumerated::{EnumeratedHarness, EnumeratedSnapshot};
+pub use self::savepoint::through_savepoint;
 use thalweg_common::Timestamp;
 use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
 use thalweg_common::config::CheckpointMode;
@@ -156,8 +158,6 @@ impl Setup {
             checkpoint_mode: CheckpointMode::ExactlyOnce,
             counters: Counters::default(),
             stores: self.state.stores,
-            waker: TaskParker::new().waker(),
-            runtime: None,
             timer_delay_ms: 0,
             debloat_target: None,
             time: TimeSettings::default(),

@@ -102,7 +102,7 @@ pub use thalweg_common::record::Record;
 pub use thalweg_common::{record, schema};
 pub use thalweg_runtime::operators::async_io;
 pub use thalweg_runtime::{
-    batch, co_process, joins as join, operator, operator_state, process, split, windows,
+    batch, co_process, io, joins as join, operator, operator_state, process, split, windows,
 };
 pub use thalweg_state as state;
 pub use thalweg_state::State;

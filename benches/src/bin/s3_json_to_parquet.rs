@@ -6,7 +6,7 @@
 
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use bytes::Bytes;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
@@ -70,14 +70,20 @@ struct Click {
 fn click(number: u64) -> Click {
     let random = splitmix(number);
     Click {
-        event_time: format!("2025-11-10T02:{:02}:{:02}.{:06}", number / 60 % 60, number % 60, random % 1_000_000),
+        event_time: format!(
+            "2025-11-10T02:{:02}:{:02}.{:06}",
+            number / 60 % 60,
+            number % 60,
+            random % 1_000_000
+        ),
         user_id: format!("u-{}", random % 100_000),
         url: format!("/products/{}/{}", random % 977, random >> 40),
-        device: (random % 4 > 0).then(|| ["mobile", "desktop", "tablet"].map(str::to_owned)[random as usize % 3].clone()),
+        device: (!random.is_multiple_of(4))
+            .then(|| ["mobile", "desktop", "tablet"].map(str::to_owned)[random as usize % 3].clone()),
         country: ["KR", "US", "JP", "DE"].map(str::to_owned)[random as usize % 4].clone(),
         duration_ms: random % 60_000,
         spend: (random % 100_000) as f64 / 100.0,
-        is_buyer: random % 10 == 0,
+        is_buyer: random.is_multiple_of(10),
     }
 }
 
@@ -146,12 +152,13 @@ fn run_job(options: &Options, endpoint: &str, output: &str) -> Result<()> {
         .configure("execution.checkpointing.interval", format!("{} ms", options.interval_ms))
         .configure("s3.endpoint", endpoint);
     let output = output.to_owned();
-    cluster.run(move |env| {
+    let run = cluster.run(move |env| {
         env.source("clicks", FileSource::new(format!("s3://{BUCKET}/input"), Json::<Click>::new()))
             .uid("clicks")
             .sink("parquet", FileSink::bulk(output, Parquet::<Click>::new()));
         Ok(())
-    })?;
+    });
+    run.map_err(|error| Error::from_boxed(error.into()))?;
     println!("{}", own_cpu_seconds() - begin);
     Ok(())
 }

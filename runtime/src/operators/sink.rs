@@ -208,6 +208,7 @@ fn transactions<C: Record>(part: Part) -> Result<Transactions<C>, Failure> {
         Part::Whole(committable) => (0, 0, vec![committable]),
         Part::Began
         | Part::Split { .. }
+        | Part::Pinned { .. }
         | Part::Finished { .. }
         | Part::List { .. }
         | Part::Broadcast { .. } => {

@@ -71,7 +71,11 @@ impl<R: SourceReader> Reading for SplitReading<R> {
 pub(super) fn part<S: SourceSplit>(split: &S) -> Part {
     let mut bytes = Vec::new();
     split.encode(&mut bytes);
-    Part::Split { id: split.split_id(), split: bytes }
+    let id = split.split_id();
+    match split.pin() {
+        Some(pin) => Part::Pinned { id, split: bytes, pin },
+        None => Part::Split { id, split: bytes },
+    }
 }
 
 /// The splits among what is restored.
@@ -80,7 +84,7 @@ pub(super) fn restored<S: Record>(parts: Vec<Part>) -> Result<Vec<S>, Failure> {
     for part in parts {
         match part {
             Part::Began | Part::Finished { .. } => {}
-            Part::Split { id, split } => splits.push(decoded(&split, &id)?),
+            Part::Split { id, split } | Part::Pinned { id, split, .. } => splits.push(decoded(&split, &id)?),
             Part::Whole(split) => splits.push(decoded(&split, "of an earlier version")?),
             Part::Transactions { .. } | Part::List { .. } | Part::Broadcast { .. } => {
                 return Err(Failure::internal(

@@ -1,7 +1,7 @@
 //! Which reader gets which split, and when. Pure.
 //!
 //! Stands in the task of the enumerator, between what it has found and the edge to the readers. Invariants: each split that was found is dealt
-//! exactly once, in the order in which it was found; a reader never has more splits than it may, but for those that were on their way when the
+//! exactly once, in the order in which it was found; one that is pinned goes to its reader and holds up no other; a reader never has more splits than it may, but for those that were on their way when the
 //! attempt began; nothing is dealt before all readers have said what they have; a split at its end is told to the enumerator at least once, and
 //! noted to its reader only behind that.
 
@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use thalweg_common::Record;
 
-use super::message::{Assignment, EncodedSplit, Order, Word};
+use super::message::{Assignment, EncodedSplit, Found, Order, Word};
 
 /// Deals splits to readers.
 #[derive(Debug)]
 pub(crate) struct Dealer {
     /// Splits that nobody has.
-    waiting: VecDeque<EncodedSplit>,
+    waiting: VecDeque<Found>,
+    /// How many of them are pinned.
+    pinned: usize,
     /// Whether no more will be found.
     is_complete: bool,
     /// How many splits a reader may have.
@@ -40,6 +42,15 @@ struct Reader {
     word: Option<Word>,
 }
 
+impl Reader {
+    /// How many splits it has, if it has said it.
+    fn load(&self) -> Option<u64> {
+        let word = self.word.as_ref()?;
+        // What was on its way when the attempt began has other numbers, and comes before what is counted here.
+        Some(word.open.saturating_add(self.sent.saturating_sub(word.received)))
+    }
+}
+
 /// What of this is part of checkpoints. The rest the readers say again.
 #[derive(Record, Debug, Clone, PartialEq, Eq, Default)]
 #[record(crate = thalweg_common)]
@@ -50,10 +61,11 @@ pub(crate) struct Undealt {
 
 impl Dealer {
     /// Deals to so many readers, each of which may have `most` splits at a time.
-    pub(crate) fn new(readers: usize, most: u64, restored: Undealt) -> Self {
+    pub(crate) fn new(readers: usize, most: u64) -> Self {
         Self {
-            waiting: restored.waiting.into(),
-            is_complete: restored.is_complete,
+            waiting: VecDeque::new(),
+            pinned: 0,
+            is_complete: false,
             most: most.max(1),
             readers: vec![Reader::default(); readers],
             ended: BTreeMap::new(),
@@ -65,7 +77,8 @@ impl Dealer {
 
     /// What a checkpoint needs.
     pub(crate) fn undealt(&self) -> Undealt {
-        Undealt { waiting: self.waiting.iter().cloned().collect(), is_complete: self.is_complete }
+        let waiting = self.waiting.iter().map(|found| found.split.clone()).collect();
+        Undealt { waiting, is_complete: self.is_complete }
     }
 
     /// Whether no more will be found.
@@ -79,8 +92,11 @@ impl Dealer {
     }
 
     /// The enumerator has found these.
-    pub(crate) fn found(&mut self, splits: impl IntoIterator<Item = EncodedSplit>) {
-        self.waiting.extend(splits);
+    pub(crate) fn found(&mut self, splits: impl IntoIterator<Item = Found>) {
+        for found in splits {
+            self.pinned += usize::from(found.pin.is_some());
+            self.waiting.push_back(found);
+        }
     }
 
     /// The enumerator will find no more.
@@ -128,8 +144,9 @@ impl Dealer {
             self.informed += 1;
             return Some(Assignment { reader: self.informed - 1, order: Order::NoMoreSplits });
         }
-        let reader = self.idlest()?;
-        let split = self.waiting.pop_front()?;
+        let (place, reader) = self.deal()?;
+        let Found { split, pin } = self.waiting.remove(place)?;
+        self.pinned -= usize::from(pin.is_some());
         let known = self.readers.get_mut(reader as usize)?;
         known.sent += 1;
         Some(Assignment { reader, order: Order::Read { number: known.sent, split } })
@@ -140,16 +157,26 @@ impl Dealer {
         self.is_complete && self.waiting.is_empty() && self.informed as usize >= self.readers.len()
     }
 
-    /// The reader with the fewest splits, if it may have another one and all readers are known.
-    fn idlest(&self) -> Option<u32> {
-        let mut idlest = None;
-        for (reader, number) in self.readers.iter().zip(0..) {
-            let word = reader.word.as_ref()?;
-            // What was on its way when the attempt began has other numbers, and comes before what is counted here.
-            let load = word.open.saturating_add(reader.sent.saturating_sub(word.received));
-            let rank = (load, reader.sent, number);
-            idlest = idlest.map_or(Some(rank), |other: (u64, u64, u32)| Some(other.min(rank)));
+    /// The first split that can be dealt, by its place among those that wait, and the reader that gets it.
+    fn deal(&self) -> Option<(usize, u32)> {
+        let loads: Option<Vec<u64>> = self.readers.iter().map(Reader::load).collect();
+        // All readers are known.
+        let loads = loads?;
+        let ranks = loads
+            .iter()
+            .zip(&self.readers)
+            .zip(0..)
+            .map(|((load, reader), number)| (*load, reader.sent, number));
+        let idlest = ranks.min().filter(|(load, ..)| *load < self.most).map(|(.., number)| number);
+        if self.pinned == 0 {
+            return idlest.map(|reader| (0, reader));
         }
-        idlest.filter(|(load, ..)| *load < self.most).map(|(.., number)| number)
+        let readers = u32::try_from(loads.len()).unwrap_or(u32::MAX).max(1);
+        let has_room = |reader: &u32| loads.get(*reader as usize).is_some_and(|load| *load < self.most);
+        let to = |found: &Found| match found.pin {
+            Some(pin) => Some(pin % readers).filter(has_room),
+            None => idlest,
+        };
+        self.waiting.iter().enumerate().find_map(|(place, found)| Some((place, to(found)?)))
     }
 }

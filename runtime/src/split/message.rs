@@ -34,6 +34,13 @@ pub(crate) enum Order {
     NoMoreSplits,
 }
 
+/// A split that nobody has, and its [pin](super::SourceSplit::pin).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) split: EncodedSplit,
+    pub(crate) pin: Option<u32>,
+}
+
 /// A split, as it travels.
 #[derive(Record, Debug, Clone, PartialEq, Eq)]
 #[record(crate = thalweg_common)]

@@ -100,6 +100,12 @@ use crate::time::SplitReport;
 pub trait SourceSplit: Record {
     /// Tells it from all other splits of its source. The same wherever it is read, and from its beginning to its end.
     fn split_id(&self) -> String;
+
+    /// Says that one reader must have it, whatever others have to do: the one whose number is this modulo the number of readers, also behind a
+    /// restore at another parallelism. Always the same for a split. Nothing by default: any reader may have it.
+    fn pin(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// A source whose input has splits. A prototype: the topology holds one, every subtask makes its reader from a clone.

@@ -14,6 +14,7 @@ use crate::edge::{EdgeCode, KeptOpen, SendingEnd};
 use crate::erased::{AnyReceiver, AnySender};
 use crate::event::Barrier;
 use crate::exchange::{TaskParker, TaskWaker, local_channel};
+use crate::io::Io;
 use crate::operators::AnySource;
 use crate::program::{AnyLink, Calls, Head, NodeCode, Polled, SplitWires};
 use crate::record_type::ReceivingEnd;
@@ -55,6 +56,17 @@ pub struct EnumeratedSnapshot {
     pub readers: Vec<OperatorSnapshot>,
 }
 
+impl EnumeratedSnapshot {
+    /// What so many readers are given that restore it as a savepoint.
+    ///
+    /// # Errors
+    /// When splits cannot be divided.
+    pub fn through_savepoint(&self, readers: u32) -> Result<Self, Failure> {
+        let readers = super::through_savepoint(&self.readers, readers)?;
+        Ok(Self { enumerator: self.enumerator.clone(), readers })
+    }
+}
+
 impl<Out: Record> EnumeratedHarness<Out> {
     /// Opens a source with so many readers, new or from a checkpoint, perhaps one with another number of readers.
     ///
@@ -64,10 +76,26 @@ impl<Out: Record> EnumeratedHarness<Out> {
     where
         S: EnumeratedSource<Out = Out>,
     {
-        Self::open_in(Setup::default(), source, readers, restored)
+        Self::open_with(source, readers, restored, Io::default())
     }
 
-    /// The same for a source that asks the outside, by what the setup has for that.
+    /// The same, for a source that asks the outside.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open_with<S>(
+        source: S,
+        readers: u32,
+        restored: Option<&EnumeratedSnapshot>,
+        io: Io,
+    ) -> Result<Self, Failure>
+    where
+        S: EnumeratedSource<Out = Out>,
+    {
+        Self::open_in(Setup { io, ..Setup::default() }, source, readers, restored)
+    }
+
+    /// The same, with what else the setup has for a source that asks the outside.
     ///
     /// # Errors
     /// When it does not open.
@@ -210,6 +238,11 @@ impl<Out: Record> EnumeratedHarness<Out> {
     /// Takes out what a reader has emitted to a side output, where there is only one.
     pub fn side_output<T: Record>(&mut self, tag: &OutputTag<T>) -> Vec<T> {
         self.side_outputs.take(tag).into_parts().0
+    }
+
+    /// Takes out what one reader has read.
+    pub fn output_of(&mut self, reader: usize) -> Vec<Out> {
+        self.readers.get(reader).map_or_else(Vec::new, |reader| reader.captured.take().into_parts().0)
     }
 
     /// Takes out what all readers have read.

@@ -55,7 +55,7 @@ pub(super) struct Stream {
 
 enum Decompressor {
     None,
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
     Zstd(zstd::stream::write::Decoder<'static, Vec<u8>>),
 }
 
@@ -70,7 +70,7 @@ impl Stream {
     pub(super) fn new(access: Access, path: &str, start: u64, length: u64) -> Result<Self, Failure> {
         let decompressor = match Compression::of(path) {
             Compression::None => Decompressor::None,
-            Compression::Gzip => Decompressor::Gzip(MultiGzDecoder::new(Vec::new())),
+            Compression::Gzip => Decompressor::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
             Compression::Zstd => {
                 let decoder = zstd::stream::write::Decoder::new(Vec::new());
                 Decompressor::Zstd(decoder.map_err(|error| damaged(path, &error))?)

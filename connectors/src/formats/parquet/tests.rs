@@ -47,7 +47,7 @@ struct Place {
 
 fn place(seed: u64) -> Place {
     Place {
-        name: (seed % 3 > 0).then(|| format!("place {seed}")),
+        name: (!seed.is_multiple_of(3)).then(|| format!("place {seed}")),
         at: (seed as f64 / 7.0, -(seed as f64)),
         tags: (0..seed % 3).map(|tag| tag.to_string()).collect(),
     }
@@ -55,21 +55,21 @@ fn place(seed: u64) -> Place {
 
 fn record(seed: u64) -> Everything {
     Everything {
-        flag: seed % 2 == 0,
+        flag: seed.is_multiple_of(2),
         small: seed as i8,
         number: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15),
         ratio: seed as f32 / 3.0,
         text: "안녕 ".repeat(seed as usize % 4),
         letter: char::from_u32(0x41 + seed as u32 % 26).unwrap(),
         bytes: vec![seed as u8; seed as usize % 5],
-        perhaps: (seed % 4 > 0).then_some(-(seed as i32)),
-        kind: if seed % 2 == 0 { Kind::Start } else { Kind::End },
+        perhaps: (!seed.is_multiple_of(4)).then_some(-(seed as i32)),
+        kind: if seed.is_multiple_of(2) { Kind::Start } else { Kind::End },
         place: place(seed),
         perhaps_place: (seed % 3 == 1).then(|| place(seed + 1)),
         list: (0..seed % 4).map(|item| (item > 0).then(|| item.to_string())).collect(),
         nested: (0..seed % 3).map(|length| (0..length as u16).collect()).collect(),
         map: (0..seed % 3).map(|key| (key.to_string(), (key > 0).then_some(key as i64))).collect(),
-        pair: (seed as u8, (seed % 5 > 0).then_some(true)),
+        pair: (seed as u8, (!seed.is_multiple_of(5)).then_some(true)),
     }
 }
 

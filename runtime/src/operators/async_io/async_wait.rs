@@ -75,12 +75,11 @@ impl<In: Record, Out: Record> AsyncWait<In, Out> {
         context: &OperatorContext,
         next: Box<dyn Link<Out>>,
     ) -> Result<Self, Failure> {
-        let (waker, runtime) = (context.waker.clone(), context.runtime.clone());
         let mut link = Self {
             functions,
             queue: Queue::new(options.order == AsyncOrder::Ordered),
             later: VecDeque::new(),
-            requests: Requests::new(options.timeout, waker, runtime),
+            requests: Requests::new(options.timeout, &context.open.io),
             options,
             taken_up: 0,
             busy: HashMap::new(),
