@@ -91,7 +91,7 @@ impl Access {
                 read(path, file, &range).map(Some)
             }
             Self::Remote { requests, asked, .. } => {
-                while let Some((start, bytes)) = requests.next() {
+                while let Some((start, bytes)) = requests.answer() {
                     let bytes = bytes.map_err(|error| Failure::from(&error))?;
                     if let Some(slot) = asked.iter_mut().find(|slot| slot.start == start) {
                         slot.bytes = Some(bytes);

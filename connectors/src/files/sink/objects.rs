@@ -122,7 +122,7 @@ impl Objects {
 
     /// Takes up what has been answered.
     pub(super) fn take_up(&mut self) -> Result<(), Failure> {
-        while let Some(answer) = self.requests.next() {
+        while let Some(answer) = self.requests.answer() {
             self.answered(answer)?;
         }
         Ok(())
