@@ -78,7 +78,9 @@ impl<S, C: Record> SinkLink<S, C> {
         S: Sink<T, Committable = C>,
     {
         let under_way = self.sink.advance()?;
-        if let Some(time) = under_way.again_at {
+        // Behind the last barrier a task ends when it wants no turn any more: only what is under way may keep it.
+        let is_over = self.last_barrier.is_some() && under_way.records == 0;
+        if let Some(time) = under_way.again_at.filter(|_| !is_over) {
             self.alarm.flush_at(time);
         }
         Ok(under_way)

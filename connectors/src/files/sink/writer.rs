@@ -185,8 +185,10 @@ impl<T, F: PartFormat<T>> Writer<T, F> {
             }
         }
         let is_full = self.target.take_up()?;
-        let again_at = if is_full { now + LOOK_AGAIN } else { self.next_check };
-        Ok(UnderWay { records: 0, is_full, again_at: Some(again_at) })
+        // Without an open part there is nothing whose time could come.
+        let next_check = (!self.open.is_empty()).then_some(self.next_check);
+        let again_at = if is_full { Some(now + LOOK_AGAIN) } else { next_check };
+        Ok(UnderWay { records: 0, is_full, again_at })
     }
 
     pub(super) fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<FileCommittable>, Failure> {
