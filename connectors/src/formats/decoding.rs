@@ -19,7 +19,7 @@ use super::{BadRecord, BadRecords, Decoder};
 /// const UNREADABLE: OutputTag<BadRecord> = OutputTag::new("unreadable");
 ///
 /// let decode = Decoding::new(Text).bad_records(BadRecords::DeadLetter(UNREADABLE));
-/// let factory = operators::process(decode);
+/// let factory = operators::process::<Vec<u8>, _>(decode);
 /// let mut harness = OperatorHarness::<Vec<u8>, String>::open(factory.as_ref(), Setup::default()).unwrap();
 /// harness.push(vec![b"text".to_vec(), b"\xff".to_vec()]).unwrap();
 /// assert_eq!(harness.output(), ["text"]);

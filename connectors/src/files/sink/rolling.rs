@@ -12,7 +12,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use thalweg_connectors::files::RollingPolicy;
 ///
-/// let minutes = |minutes| Duration::from_secs(60 * minutes);
+/// let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
 /// let policy = RollingPolicy::default().rollover(minutes(8)).inactivity(minutes(5)).max_part_bytes(1 << 30);
 /// # let _ = policy;
 /// ```

@@ -62,7 +62,7 @@ const ROW_GROUP_BYTES: usize = 128 * 1024 * 1024;
 ///
 /// let (mut writer, mut file) = (Parquet::<Click>::new().begin()?, Vec::new());
 /// writer.write(&Click { url: "/buy".into(), spend: None }, &mut file)?;
-/// writer.finish(&mut file)?;
+/// BulkWriter::<Click>::finish(writer, &mut file)?;
 /// assert!(file.starts_with(b"PAR1") && file.ends_with(b"PAR1"));
 /// # Ok::<(), thalweg_connectors::formats::Malformed>(())
 /// ```
