@@ -1,5 +1,7 @@
 //! Text files run the checks of every connector.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::ops::Range;
 use std::path::Path;

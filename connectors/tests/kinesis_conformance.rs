@@ -1,5 +1,7 @@
 //! The Kinesis source and sink run the checks of every connector.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "kinesis/mod.rs"]
 mod kinesis;
 

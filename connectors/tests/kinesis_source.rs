@@ -1,5 +1,7 @@
 //! The Kinesis source against a model of the service: shards that split and merge under load, attempts that end, trouble of all kinds.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "kinesis/mod.rs"]
 mod kinesis;
 

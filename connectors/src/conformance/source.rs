@@ -137,7 +137,7 @@ pub fn kill_and_restore<S: SourceSubject>(subject: &S) -> Result<(), Failure> {
         };
         let before = attempt.read.len() as u64;
         attempt.read_to(before + 1 + lot(round) % 30)?;
-        if lot(round + 100) % 4 > 0 || round == 0 {
+        if round == 0 || !lot(round + 100).is_multiple_of(4) {
             last = Some(attempt.checkpoint()?);
         }
         // Read again by the next one.

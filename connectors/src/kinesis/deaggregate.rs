@@ -142,7 +142,8 @@ mod tests {
         #[test]
         fn nothing_makes_it_fail(mut data: Vec<u8>, has_magic: bool, has_digest: bool) {
             if has_digest {
-                data.extend_from_slice(&Md5::digest(&data.clone())[..]);
+                let digest = Md5::digest(&data);
+                data.extend_from_slice(&digest[..]);
             }
             if has_magic {
                 data.splice(0..0, MAGIC);

@@ -106,6 +106,9 @@ pub(super) struct Read {
     pub(super) children: Vec<Shard>,
 }
 
+/// What became of a record: its shard and number there.
+pub(super) type Written = Result<(String, String), Refusal>;
+
 /// What to write.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -344,7 +347,7 @@ impl Model {
         stream: &str,
         entries: Vec<Entry>,
         now_ms: Timestamp,
-    ) -> Result<Vec<Result<(String, String), Refusal>>, Refusal> {
+    ) -> Result<Vec<Written>, Refusal> {
         if entries.iter().any(|entry| entry.data.len() + entry.partition_key.len() > RECORD_BYTES) {
             return refuse("InvalidArgumentException", "a record is larger than 1 MiB");
         }

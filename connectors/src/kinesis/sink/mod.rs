@@ -395,7 +395,7 @@ impl<T: Send> Sink<T> for KinesisSink<T> {
                     .requests
                     .begin(|| Box::pin(async move { (number, put(&service, &stream, entries).await) }));
             }
-            match writer.requests.next() {
+            match writer.requests.answer() {
                 Some((number, answer)) => writer.take(number, answer, (&stream, &options))?,
                 None => break,
             }

@@ -9,8 +9,7 @@ use super::*;
 const MS: Duration = Duration::from_millis(1);
 
 fn options(change: impl FnOnce(&mut WriteOptions)) -> WriteOptions {
-    let mut options = WriteOptions::default();
-    options.max_batch_records = 3;
+    let mut options = WriteOptions { max_batch_records: 3, ..WriteOptions::default() };
     change(&mut options);
     options
 }
