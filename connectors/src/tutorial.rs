@@ -76,7 +76,7 @@
 //!
 //!     fn poll(&mut self, out: &mut Batch<String>, max: usize) -> Result<SourceStatus, Failure> {
 //!         // One request for each box at a time; whatever comes beyond `max` is read again with the next one.
-//!         while let Some((name, texts)) = self.requests.answer() {
+//!         while let Some((name, texts)) = self.requests.next() {
 //!             let Some(open) = self.boxes.iter_mut().find(|open| open.name == name) else { continue };
 //!             let room = max.saturating_sub(out.len()).min(texts.len());
 //!             open.position += room as u64;
@@ -174,7 +174,7 @@
 //!                     count
 //!                 }));
 //!             }
-//!             let Some(taken) = requests.answer() else { break };
+//!             let Some(taken) = requests.next() else { break };
 //!             unsent.drain(..taken);
 //!             *under_way = 0;
 //!         }

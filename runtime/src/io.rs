@@ -29,7 +29,7 @@ use crate::exchange::TaskWaker;
 /// let io = Io::on(runtime.handle().clone());
 /// let mut requests: BoxedRequests<u32> = io.requests();
 /// requests.begin(|| Box::pin(async { 7 }));
-/// assert_eq!((requests.answer(), requests.len()), (Some(7), 0));
+/// assert_eq!((requests.next(), requests.len()), (Some(7), 0));
 /// ```
 #[derive(Clone, Default)]
 pub struct Io {
@@ -99,7 +99,7 @@ pub struct Requests<F: Future> {
 }
 
 impl<F: Future> Requests<F> {
-    /// Begins a request. It is polled by [`answer`](Self::answer).
+    /// Begins a request. It is polled by [`next`](Self::next).
     pub fn begin(&mut self, request: impl FnOnce() -> F) {
         let _entered = self.runtime.as_ref().map(Handle::enter);
         let request = request();
@@ -108,7 +108,8 @@ impl<F: Future> Requests<F> {
     }
 
     /// The next answer that is there. Polls what is under way, so a task calls it at each turn until there is none.
-    pub fn answer(&mut self) -> Option<F::Output> {
+    #[expect(clippy::should_implement_trait, reason = "as that of a stream: none is not its end")]
+    pub fn next(&mut self) -> Option<F::Output> {
         let _entered = self.runtime.as_ref().map(Handle::enter);
         let under_way = self.under_way.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Poll::Ready(answer) = under_way.poll_next_unpin(&mut Context::from_waker(&self.waker)) else {

@@ -117,7 +117,7 @@ impl<T: Record> ShardReader<T> {
 
     /// Takes the answers that have come.
     fn take_answers(&mut self, now: Duration) -> Result<(), Failure> {
-        while let Some((number, answer)) = self.requests.answer() {
+        while let Some((number, answer)) = self.requests.next() {
             let Some(open) = self.shards.get_mut(&number) else { continue };
             let problem = match answer {
                 Answer::Iterator(Ok(iterator)) => {

@@ -395,7 +395,7 @@ impl<T: Send> Sink<T> for KinesisSink<T> {
                     .requests
                     .begin(|| Box::pin(async move { (number, put(&service, &stream, entries).await) }));
             }
-            match writer.requests.answer() {
+            match writer.requests.next() {
                 Some((number, answer)) => writer.take(number, answer, (&stream, &options))?,
                 None => break,
             }

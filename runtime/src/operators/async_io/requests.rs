@@ -99,7 +99,7 @@ impl<Out: Send + 'static> Requests<Out> {
     fn answered(&mut self) -> Option<(Number, Result<Vec<Out>, Failure>)> {
         loop {
             // Nothing but an error: it has timed out.
-            if let Ok(answered) = self.under_way.answer()? {
+            if let Ok(answered) = self.under_way.next()? {
                 return Some(answered);
             }
         }
