@@ -253,6 +253,20 @@ mod tests {
         lists.iter().enumerate().map(parts).collect()
     }
 
+    #[test]
+    fn a_pinned_split_goes_to_its_subtask_at_any_parallelism_also_from_a_savepoint() {
+        let pinned = |id: &str, pin| Part::Pinned { id: id.into(), split: vec![7], pin };
+        let lists: [&[Part]; 2] = [&[pinned("a", 5)], &[pinned("b", 4), split("c")]];
+        let all = written(&lists);
+        let items = |list: &[Part]| list.iter().map(|part| part.to_item().unwrap()).collect();
+        let items: BTreeMap<u32, Vec<Vec<u8>>> = (0..).zip(lists.map(items)).collect();
+        for (index, expected) in [(0, [split("c")]), (1, [pinned("b", 4)]), (2, [pinned("a", 5)])] {
+            assert_eq!(share(&all, index, 3).unwrap(), expected);
+            assert_eq!(of_items(&items, 2, index, 3).unwrap().unwrap().list, expected);
+        }
+        assert_eq!(share(&all, 0, 2).unwrap(), lists[0], "with the same parallelism all stay");
+    }
+
     fn ids(parts: &[Part]) -> String {
         let id = |part: &Part| match part {
             Part::Began => "began".to_string(),
