@@ -400,6 +400,18 @@ pub const MAX_PATTERN_WAYS: usize = 64;
 /// Nodes of partial matches below which nobody looks for those that are not needed any more.
 pub const MIN_COLLECTED_NODES: usize = 32;
 
+/// Log lines that wait to be written; more are dropped and counted, so that nobody who logs waits for who reads.
+pub const LOG_QUEUE_LINES: usize = 4_096;
+
+/// Most metrics that the functions of one operator may register: all of them travel with every report of its tasks.
+pub const MAX_USER_METRICS: usize = 200;
+
+/// Most groups around a metric of a user.
+pub const MAX_METRIC_GROUPS: usize = 16;
+
+/// Longest name of a metric or of a group of a user, as in the managed service for Apache Flink.
+pub const MAX_METRIC_NAME_CHARACTERS: usize = 116;
+
 #[cfg(test)]
 mod tests {
     use super::*;

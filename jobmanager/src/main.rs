@@ -105,7 +105,9 @@ fn main() -> ExitCode {
         return become_plan(memory_bytes, cpu_seconds, &command);
     }
     telemetry::init("jobmanager");
-    match start(cli.options) {
+    let result = start(cli.options);
+    telemetry::flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jobmanager: {error:#}");

@@ -199,6 +199,8 @@ mod tests {
             available_credit_bytes: 5,
             current_input_watermark: None,
             current_output_watermark: Some(6),
+            operators: Vec::new(),
+            name: String::new(),
         }
     }
 
@@ -275,6 +277,8 @@ mod tests {
             available_credit_bytes: 80,
             current_input_watermark: None,
             current_output_watermark: Some(90),
+            operators: Vec::new(),
+            name: String::new(),
         };
         let later = v1::TaskCounters {
             records_in: 11,
@@ -290,7 +294,7 @@ mod tests {
             available_credit_bytes: 83,
             current_input_watermark: Some(i64::MIN + 1),
             current_output_watermark: Some(i64::MAX),
-            ..earlier
+            ..earlier.clone()
         };
         let sent = v1::SubtaskDetails { counters: Some(later), earlier: Some(earlier), ..Default::default() };
         let received = v1::SubtaskDetails::decode(&sent.encode_to_vec()[..]).expect("it is what was sent");

@@ -21,6 +21,7 @@ pub mod in_flight;
 pub mod joins;
 mod keyed_process;
 pub mod link;
+pub mod metrics;
 pub mod offline;
 pub mod operator;
 pub mod operator_state;

@@ -13,10 +13,11 @@ use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId};
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 
-pub use crate::task::counters::OperatorMetrics;
+pub use crate::metrics::OperatorMetrics;
 pub use thalweg_state::TimeDomain;
 
 use crate::batch::Batch;
+use crate::metrics::MetricGroup;
 
 pub(crate) use crate::keyed_process::Moment;
 pub use crate::keyed_process::{Context, Key, KeyedProcess};
@@ -49,6 +50,12 @@ pub struct OpenContext {
 }
 
 impl OpenContext {
+    /// The outermost group of the metrics that user code registers for this subtask of the operator, as Flink's
+    /// `RuntimeContext::getMetricGroup`.
+    pub fn metric_group(&self) -> MetricGroup {
+        self.metrics.group()
+    }
+
     /// The subtask's share of a list that all subtasks see alike: item `n` is that of subtask `n % parallelism`.
     pub fn share_of<I: IntoIterator>(&self, all: I) -> impl Iterator<Item = I::Item> + use<I> {
         all.into_iter().skip(self.subtask_index as usize).step_by(self.parallelism.max(1) as usize)

@@ -13,6 +13,7 @@
 mod captured;
 mod clock;
 mod enumerated;
+mod metrics;
 
 use std::sync::Arc;
 
@@ -357,12 +358,6 @@ impl<In, Out> OperatorHarness<In, Out> {
     /// Takes out what it has emitted to a side output, with timestamps if there are any.
     pub fn side_output<T: Record>(&mut self, tag: &OutputTag<T>) -> Batch<T> {
         self.side_outputs.take(tag)
-    }
-
-    /// How many late records it has dropped since the last call.
-    pub fn take_late_records(&mut self) -> u64 {
-        let dropped = self.metrics.late_records_dropped();
-        dropped - std::mem::replace(&mut self.late_records_taken, dropped)
     }
 
     /// The events that it has passed on.

@@ -63,6 +63,9 @@
 //! An operator may have several outputs ([`DataStream::side_output`]) and read several streams: of one type by [`DataStream::union`], of two
 //! by [`DataStream::connect`], or with one that all subtasks get, by [`DataStream::connect_broadcast`]. Streams that are keyed alike are
 //! joined by [`KeyedStream::interval_join`] and [`KeyedStream::regular_join`].
+//!
+//! A function registers counters, gauges and other metrics of its own in the [group](metrics::MetricGroup) of its
+//! [context](operator::OpenContext::metric_group).
 
 // Derived code names this crate by its public path, also from inside it.
 extern crate self as thalweg;
@@ -102,7 +105,7 @@ pub use thalweg_common::record::Record;
 pub use thalweg_common::{record, schema};
 pub use thalweg_runtime::operators::async_io;
 pub use thalweg_runtime::{
-    batch, co_process, joins as join, operator, operator_state, process, split, windows,
+    batch, co_process, joins as join, metrics, operator, operator_state, process, split, windows,
 };
 pub use thalweg_state as state;
 pub use thalweg_state::State;
@@ -118,6 +121,7 @@ pub mod prelude {
     pub use thalweg_runtime::broadcast::{BroadcastProcess, KeyedBroadcastProcess};
     pub use thalweg_runtime::co_process::{CoProcess, KeyedCoProcess};
     pub use thalweg_runtime::joins::{Change, JoinContext, ProcessJoin};
+    pub use thalweg_runtime::metrics::{Counter, Gauge, Histogram, Meter, MetricGroup};
     pub use thalweg_runtime::operator::{
         Aggregate, Context, KeyedProcess, MergeAggregate, OpenContext, OrFailure, TimeDomain,
     };

@@ -15,6 +15,7 @@ use std::fmt::Display;
 
 use thalweg_common::config::Configuration;
 
+pub use thalweg_proto::model::{JobDetails, MetricValue, UserMetric};
 pub use thalweg_runtime::testing::{OperatorHarness, Setup};
 
 use crate::environment::Environment;
@@ -81,13 +82,37 @@ impl LocalCluster {
     /// # Errors
     /// A wrong setting, a mistake in the topology, with its file and line, or the failure of the job.
     pub fn run<R>(self, topology: impl FnOnce(&mut Environment) -> Result<R>) -> Result<R> {
+        self.run_described(topology).map(|(result, _)| result)
+    }
+
+    /// The same with what `thalweg describe --output json` shows of the job behind its end: its tasks and operators with all they have
+    /// counted, metrics of its own among them.
+    ///
+    /// ```
+    /// use thalweg::testing::LocalCluster;
+    ///
+    /// let (_, job) = LocalCluster::new().run_described(|env| {
+    ///     env.from_iter([1_u64, 2, 3]).filter(|number| number % 2 == 1).collect();
+    ///     Ok(())
+    /// })?;
+    /// let operators = &job.vertices[0].subtasks[0].counters.operators;
+    /// assert_eq!((operators[1].records_in, operators[1].records_out), (3, 2));
+    /// # Ok::<(), thalweg::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_described<R>(
+        self,
+        topology: impl FnOnce(&mut Environment) -> Result<R>,
+    ) -> Result<(R, JobDetails)> {
         if let Some(error) = self.first_error {
             return Err(error);
         }
         let mut environment = Environment::new(&self.arguments, true);
         let result = topology(&mut environment)?;
         let program = environment.build(&self.configuration, JOB_NAME)?;
-        execute(program, self.arguments, &self.configuration)?;
-        Ok(result)
+        let details = execute(program, self.arguments, &self.configuration)?;
+        Ok((result, details))
     }
 }

@@ -91,7 +91,9 @@ fn main() -> ExitCode {
         return become_worker(parent, &command);
     }
     telemetry::init("taskmanager");
-    match run(cli.options) {
+    let result = run(cli.options);
+    telemetry::flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("taskmanager: {error:#}");
@@ -194,6 +196,15 @@ impl Options {
         });
         options.worker_configuration = of_workers.collect();
         options.managed_bytes = managed_memory_bytes(&configuration);
+        let max_bytes = configuration.memory_size(&keys::LOG_MAX_SIZE);
+        let old_files =
+            configuration.integer(&keys::LOG_MAX_FILES).and_then(|files| u32::try_from(files).ok());
+        options.log_limits.max_bytes = max_bytes.unwrap_or(options.log_limits.max_bytes);
+        options.log_limits.old_files = old_files.unwrap_or(options.log_limits.old_files);
+        #[cfg(feature = "prometheus")]
+        {
+            options.prometheus = text(&keys::PROMETHEUS_HOST).zip(text(&keys::PROMETHEUS_PORT));
+        }
         let local = list(text(&keys::LOCAL_STATE_DIRECTORIES));
         if !local.is_empty() {
             options.local_state_directories = local.into_iter().map(PathBuf::from).collect();

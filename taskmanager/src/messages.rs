@@ -167,7 +167,7 @@ pub(crate) enum Report {
     /// All tasks of this attempt and of all before it have ended in these regions, or in all if there are none.
     Stopped { attempt: Attempt, regions: BTreeSet<RegionId> },
     /// What its tasks have done so far.
-    Counters { attempt: Attempt, tasks: BTreeMap<SubtaskId, v1::TaskCounters> },
+    Counters { attempt: Attempt, job_name: String, tasks: BTreeMap<SubtaskId, v1::TaskCounters> },
     /// It cannot go on and exits.
     Failed(Failure),
 }
@@ -199,7 +199,7 @@ impl TryFrom<v1::WorkerMessage> for Report {
                     .into_iter()
                     .map(|task| Ok((subtask("counters.tasks.subtask", task.subtask)?, task)))
                     .collect::<Result<_, Malformed>>()?;
-                Self::Counters { attempt: counters.attempt, tasks }
+                Self::Counters { attempt: counters.attempt, job_name: counters.job_name, tasks }
             }
             FromWorker::Failed(relay) => Self::Failed(failure("failed", Some(relay))?),
         })

@@ -132,7 +132,8 @@ async fn counters_travel_with_heartbeats() {
         output_queue_length: 44,
         ..Default::default()
     };
-    let counters = v1::JobCounters { job_id: JOB.to_wire(), attempt: 1, tasks: vec![task] };
+    let counters =
+        v1::JobCounters { job_id: JOB.to_wire(), attempt: 1, tasks: vec![task], ..Default::default() };
     attached.say(Said::Counters(counters)).await;
     loop {
         if let Some(News::Heartbeat(heartbeat)) = session.any().await

@@ -204,6 +204,8 @@ mod tests {
             available_credit_bytes: 0,
             current_input_watermark: None,
             current_output_watermark: None,
+            operators: Vec::new(),
+            name: String::new(),
         };
         SubtaskDetails {
             metrics: TaskMetrics::between(None, &counters),

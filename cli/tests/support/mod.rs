@@ -191,7 +191,7 @@ pub fn details(id: u128) -> v1::JobDetails {
         busy_ns: 0,
         back_pressured_ns: 0,
         idle_ns: second_ns,
-        ..counters
+        ..counters.clone()
     };
     v1::JobDetails {
         summary: Some(summary(id, "word_count", JobStatus::Running)),

@@ -272,6 +272,8 @@ pub struct JobRecord {
     pub history: VecDeque<StatusChange>,
     /// How many there were.
     pub status_changes: u64,
+    /// How often all of its tasks were started again.
+    pub full_restarts: u64,
 }
 
 impl JobRecord {
@@ -313,10 +315,12 @@ impl JobRecord {
 
     /// Starts an attempt of these subtasks.
     pub(super) fn start(&mut self, attempt: Attempt, placement: Placement, restored: Option<CheckpointId>) {
-        self.attempt = attempt;
-        self.restored = restored;
         // The graph may be another one since the last attempt.
         let subtasks: BTreeSet<_> = self.graph.subtasks().collect();
+        let is_restart = self.attempt > 0 && placement.len() == subtasks.len();
+        self.full_restarts += u64::from(is_restart);
+        self.attempt = attempt;
+        self.restored = restored;
         self.placement.retain(|subtask, _| subtasks.contains(subtask));
         self.attempts.retain(|subtask, _| subtasks.contains(subtask));
         self.attempts.extend(placement.keys().map(|subtask| (*subtask, attempt)));

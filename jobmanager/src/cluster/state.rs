@@ -315,5 +315,6 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         failures: std::collections::VecDeque::new(),
         history: std::collections::VecDeque::new(),
         status_changes: 0,
+        full_restarts: 0,
     }
 }

@@ -268,7 +268,8 @@ impl JobCore {
             }
             for (subtask, _) in &tasks {
                 let task = self.spec.task_name(*subtask, attempt);
-                out.push(Action::Log(format!("Deploying {task} to {task_manager}")));
+                // Queries count these lines by what stands behind the last blank: nothing may follow.
+                out.push(Action::Log(format!("Deploying {task} to flink-taskmanager-{task_manager}")));
             }
             let message = Message::DeployTasks(Deployment {
                 attempt,

@@ -224,6 +224,10 @@ impl JobCore {
             core.restarting = core.spec.regions.all();
         }
         let mut out: Vec<_> = core.shared.unknown().map(Action::ReadShared).collect();
+        if origin == Origin::Submitted {
+            let line = rescale::parallelism_line(&core.spec.name, &core.spec.layout());
+            out.extend(line.map(Action::Log));
+        }
         match origin {
             Origin::Submitted => core.wait_for_slots(now, &mut out),
             Origin::Adopted => core.adopt(now, &mut out),
@@ -411,6 +415,13 @@ impl JobCore {
         let in_progress =
             in_progress.map(|pending| Statistics::of(pending, self.execution.attempt, Standing::InProgress));
         self.history.iter().cloned().chain(in_progress).collect()
+    }
+
+    /// How long a subtask has waited for barriers at most, in the last checkpoint that completed, as far as this leader knows.
+    #[must_use]
+    pub fn last_alignment_ms(&self) -> Option<u64> {
+        let completed = self.history.iter().filter(|one| one.standing == Standing::Completed);
+        completed.last()?.parts.values().map(|part| part.phases.alignment_us / 1_000).max()
     }
 
     /// Moves the job to another state: log line and proposal.

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 pub(crate) use requests::News;
-pub(crate) use views::{LiveJob, LogPiece, TaskManagerView};
+pub(crate) use views::{LiveJob, LiveTask, LogPiece, TaskManagerView};
 
 use crate::checkpoint::Statistics;
 use crate::cluster::{JobRecord, Layout};

@@ -248,6 +248,7 @@ impl Term {
             draining: false,
             connected_since_ms: now.wall_ms,
             last_heartbeat_ms: now.wall_ms,
+            process: None,
             last_heard_ms: now.elapsed_ms,
             outbound,
         };
@@ -310,9 +311,10 @@ impl Term {
         }
         match wire::read(message) {
             Err(malformed) => error!("Refused a message of task manager {name}: {malformed}."),
-            Ok(Said::Heartbeat(jobs)) => {
+            Ok(Said::Heartbeat(v1::Heartbeat { jobs, process })) => {
                 if let Some(task_manager) = self.connections.get_mut(&name) {
                     task_manager.last_heartbeat_ms = now.wall_ms;
+                    task_manager.process = process.map(Into::into).or(task_manager.process);
                 }
                 self.count(jobs);
                 self.send(
@@ -320,6 +322,10 @@ impl Term {
                     wire::envelope(self.number, ToTaskManager::HeartbeatAnswer(v1::HeartbeatAnswer {})),
                 );
                 self.settle();
+            }
+            Ok(Said::TaskChanged { counters, job_id, attempt, news }) => {
+                self.count(counters.into_iter().collect());
+                self.feed(job_id, Input::Reported { task_manager: name, attempt, news });
             }
             Ok(Said::News { job_id, attempt, news }) => {
                 if !self.jobs.contains_key(&job_id) {

@@ -15,9 +15,11 @@ use crate::job::{Deployment, JobSpec, Message, News, Report, Worker};
 /// What a task manager says.
 pub(super) enum Said {
     /// It lives.
-    Heartbeat(Vec<v1::JobCounters>),
+    Heartbeat(v1::Heartbeat),
     /// Something about a job's attempt.
     News { job_id: JobId, attempt: Attempt, news: News },
+    /// A task is in another state; perhaps what it has counted comes with it.
+    TaskChanged { counters: Option<v1::JobCounters>, job_id: JobId, attempt: Attempt, news: News },
     /// Logs that were asked for.
     Logs(v1::Logs),
     /// It was told to stop.
@@ -31,7 +33,7 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
     };
     match required("message", message.message)? {
         FromTaskManager::Register(_) => Err(Malformed::new("register", "came twice")),
-        FromTaskManager::Heartbeat(heartbeat) => Ok(Said::Heartbeat(heartbeat.jobs)),
+        FromTaskManager::Heartbeat(heartbeat) => Ok(Said::Heartbeat(heartbeat)),
         FromTaskManager::WorkerReady(ready) => {
             let worker = worker(&ready.worker_id, ready.data_address)?;
             news(ready.job_id, ready.attempt, News::WorkerReady(worker))
@@ -47,7 +49,14 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
                 status: task_status("task_status_changed.status", changed.status)?,
                 failure: changed.failure.map(TryInto::try_into).transpose()?,
             };
-            news(changed.job_id, changed.attempt, task)
+            let job_id = JobId::from_wire("job_id", &changed.job_id)?;
+            let counters = changed.counters.map(|counters| v1::JobCounters {
+                job_id: changed.job_id,
+                attempt: changed.attempt,
+                tasks: vec![*counters],
+                job_name: String::new(),
+            });
+            Ok(Said::TaskChanged { counters, job_id, attempt: changed.attempt, news: task })
         }
         FromTaskManager::CheckpointAcknowledged(acknowledged) => {
             let acknowledgement = News::Acknowledged {

@@ -66,7 +66,7 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
         (_, Some(status)) => status,
         (_, None) => TaskStatus::Created,
     };
-    let mut counters = known.map(|task| task.counters).unwrap_or_default();
+    let mut counters = known.map(|task| task.counters.clone()).unwrap_or_default();
     counters.subtask = Some(subtask.into());
     counters.set_status(status.into());
     let placed = job.placement.get(&subtask).map(|slot| &slot.task_manager);
@@ -74,7 +74,7 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
     let started_by = job.attempts.get(&subtask).copied();
     v1::SubtaskDetails {
         counters: Some(counters),
-        earlier: known.and_then(|task| task.earlier),
+        earlier: known.and_then(|task| task.earlier.clone()),
         task_manager: task_manager.map(ToString::to_string).unwrap_or_default(),
         attempt: known.map(|task| task.attempt).or(started_by).unwrap_or(job.attempt),
     }

@@ -69,6 +69,15 @@ impl JobServer {
         job.ok_or_else(|| Status::not_found(Refusal::UnknownJob { job_id }.to_string()))
     }
 
+    /// Everything about a job.
+    pub(crate) async fn describe(&self, job_id: JobId) -> Result<v1::JobDetails, Status> {
+        let leader = &self.inner.leader;
+        let live = leader.ask(|reply| Mail::View { job_id: Some(job_id), reply }).await;
+        let live = live.map_err(NotLeading::into_status)?;
+        let job = self.record(job_id)?;
+        Ok(describe::details(&job, live.get(&job_id)))
+    }
+
     /// Cancels a job: returns when that is in the log.
     pub(crate) async fn cancel(&self, job_id: JobId) -> Result<(), Status> {
         self.check_leading()?;
@@ -192,14 +201,7 @@ impl JobService for JobServer {
         request: Request<v1::DescribeJobRequest>,
     ) -> Result<Response<v1::JobDetails>, Status> {
         let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
-        let live = self
-            .inner
-            .leader
-            .ask(|reply| Mail::View { job_id: Some(job_id), reply })
-            .await
-            .map_err(NotLeading::into_status)?;
-        let job = self.record(job_id)?;
-        Ok(Response::new(describe::details(&job, live.get(&job_id))))
+        self.describe(job_id).await.map(Response::new)
     }
 
     async fn list_checkpoints(

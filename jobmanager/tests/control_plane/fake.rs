@@ -261,6 +261,7 @@ impl FakeTaskManager {
             subtask: Some(v1::SubtaskId { vertex, index }),
             status: status.into(),
             failure,
+            counters: None,
         }))
         .await;
     }

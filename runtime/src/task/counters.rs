@@ -1,14 +1,17 @@
 //! What one task has done so far: atomics, written once per batch by the task and read once a second by the worker.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thalweg_common::Timestamp;
 use thalweg_common::clock::Stopwatch;
+use thalweg_proto::model::OperatorCounters;
 
 use super::times::{Activity, Times};
 use crate::exchange::Traffic;
+use crate::metrics::OperatorMetrics;
 use crate::time::NO_WATERMARK;
 
 /// The counters of one task. Clones count together.
@@ -21,8 +24,6 @@ pub(crate) struct Counters {
 struct Shared {
     /// Records which a source has read; other tasks count in their gate.
     records_read: AtomicU64,
-    /// Records which windows and patterns have dropped because they came too late.
-    late_records_dropped: Arc<AtomicU64>,
     times: Times,
     input_watermark: Watermark,
     output_watermark: Watermark,
@@ -54,10 +55,12 @@ struct Parts {
     state: Vec<Gauge>,
     /// Of an enumerator: splits that no reader has.
     unassigned_splits: Option<Gauge>,
+    /// Its operators, by their place in the chain.
+    operators: BTreeMap<u32, OperatorMetrics>,
 }
 
 /// What the counters showed at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Counted {
     pub(crate) records_in: u64,
     pub(crate) records_out: u64,
@@ -84,6 +87,8 @@ pub(crate) struct Counted {
     pub(crate) input_watermark: Option<Timestamp>,
     /// The last one that left its chain, or came to its sink.
     pub(crate) output_watermark: Option<Timestamp>,
+    /// In the order of the chain.
+    pub(crate) operators: Vec<OperatorCounters>,
 }
 
 impl Counters {
@@ -127,9 +132,10 @@ impl Counters {
         self.parts().outputs.push(traffic);
     }
 
-    /// What its operators count.
-    pub(crate) fn operator_metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_records_dropped: Arc::clone(&self.shared.late_records_dropped) }
+    /// What the operator in this place of the chain counts.
+    pub(crate) fn operator_metrics(&self, position: u32, name: &str) -> OperatorMetrics {
+        let mut parts = self.parts();
+        parts.operators.entry(position).or_insert_with(|| OperatorMetrics::named(name)).clone()
     }
 
     /// A gauge for the state of one more operator.
@@ -151,10 +157,17 @@ impl Counters {
             side.iter().map(|traffic| of(traffic)).sum()
         };
         let records_read = self.shared.records_read.load(Ordering::Relaxed);
+        let records_in = sum(&parts.inputs, Traffic::records).saturating_add(records_read);
+        let input_watermark = self.shared.input_watermark.read();
+        let mut operators: Vec<_> =
+            parts.operators.iter().map(|(position, metrics)| metrics.read(*position)).collect();
+        if let Some(first) = operators.first_mut().filter(|operator| operator.position == 0) {
+            (first.records_in, first.current_input_watermark) = (records_in, input_watermark);
+        }
         Counted {
-            records_in: sum(&parts.inputs, Traffic::records).saturating_add(records_read),
+            records_in,
             records_out: sum(&parts.outputs, Traffic::records),
-            late_records_dropped: self.shared.late_records_dropped.load(Ordering::Relaxed),
+            late_records_dropped: operators.iter().map(|operator| operator.late_records_dropped).sum(),
             bytes_in: sum(&parts.inputs, Traffic::bytes),
             bytes_out: sum(&parts.outputs, Traffic::bytes),
             unassigned_splits: parts.unassigned_splits.as_ref().map(Gauge::get),
@@ -164,32 +177,15 @@ impl Counters {
             input_queue_length: sum(&parts.inputs, Traffic::queue_length),
             output_queue_length: sum(&parts.outputs, Traffic::queue_length),
             available_credit_bytes: sum(&parts.outputs, Traffic::credit),
-            input_watermark: self.shared.input_watermark.read(),
+            input_watermark,
             output_watermark: self.shared.output_watermark.read(),
             state_bytes: parts.state.iter().map(Gauge::get).sum(),
+            operators,
         }
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.shared.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the operators of a task count. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub struct OperatorMetrics {
-    late_records_dropped: Arc<AtomicU64>,
-}
-
-impl OperatorMetrics {
-    /// Counts a record that was dropped because it came too late: `numLateRecordsDropped`.
-    pub fn count_late_record(&self) {
-        self.late_records_dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many such records the task has dropped since it began.
-    pub fn late_records_dropped(&self) -> u64 {
-        self.late_records_dropped.load(Ordering::Relaxed)
     }
 }
 

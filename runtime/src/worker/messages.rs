@@ -166,6 +166,7 @@ pub(crate) fn status_changed(
     origin: Origin,
     status: TaskStatus,
     failure: Option<Failure>,
+    counters: Option<v1::TaskCounters>,
 ) -> v1::WorkerMessage {
     message(worker_message::Message::TaskStatusChanged(v1::TaskStatusChanged {
         job_id: origin.job_id.to_wire(),
@@ -173,6 +174,7 @@ pub(crate) fn status_changed(
         subtask: Some(origin.subtask.into()),
         status: v1::TaskStatus::from(status).into(),
         failure: failure.map(Into::into),
+        counters: counters.map(Box::new),
     }))
 }
 
@@ -209,10 +211,23 @@ pub(crate) fn failed(failure: Failure) -> v1::WorkerMessage {
 /// What all tasks of an attempt have done so far.
 pub(crate) fn counters(
     job_id: JobId,
+    job_name: &str,
     attempt: Attempt,
-    tasks: impl Iterator<Item = (SubtaskId, TaskStatus, Counted)>,
+    tasks: Vec<v1::TaskCounters>,
 ) -> v1::WorkerMessage {
-    let tasks = tasks.map(|(subtask, status, counted)| v1::TaskCounters {
+    let (job_id, job_name) = (job_id.to_wire(), job_name.to_string());
+    message(worker_message::Message::Counters(v1::JobCounters { job_id, attempt, tasks, job_name }))
+}
+
+/// What one of them has done, which is a subtask of the vertex `name`.
+pub(crate) fn task_counters(
+    subtask: SubtaskId,
+    name: &str,
+    status: TaskStatus,
+    counted: Counted,
+) -> v1::TaskCounters {
+    v1::TaskCounters {
+        name: name.to_string(),
         subtask: Some(subtask.into()),
         status: v1::TaskStatus::from(status).into(),
         records_in: counted.records_in,
@@ -230,9 +245,8 @@ pub(crate) fn counters(
         available_credit_bytes: counted.available_credit_bytes,
         current_input_watermark: counted.input_watermark,
         current_output_watermark: counted.output_watermark,
-    });
-    let job_id = job_id.to_wire();
-    message(worker_message::Message::Counters(v1::JobCounters { job_id, attempt, tasks: tasks.collect() }))
+        operators: counted.operators.into_iter().map(Into::into).collect(),
+    }
 }
 
 pub(crate) fn message(message: worker_message::Message) -> v1::WorkerMessage {
@@ -242,11 +256,13 @@ pub(crate) fn message(message: worker_message::Message) -> v1::WorkerMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thalweg_proto::model::TaskCounters;
+    use thalweg_proto::model::{MetricValue, OperatorCounters, TaskCounters, UserMetric};
 
     #[test]
     fn counters_are_told_as_they_were_read() {
         let subtask = SubtaskId { vertex: 3, index: 4 };
+        let metric = UserMetric { scope: Vec::new(), name: "words".into(), value: MetricValue::Counter(12) };
+        let operator = OperatorCounters { records_in: 12, metrics: vec![metric], ..Default::default() };
         let counted = Counted {
             records_in: 1,
             records_out: 2,
@@ -263,10 +279,15 @@ mod tests {
             available_credit_bytes: 10,
             input_watermark: Some(-11),
             output_watermark: None,
+            operators: vec![operator.clone()],
         };
-        let sent = counters(JobId(7), 2, std::iter::once((subtask, TaskStatus::Running, counted)));
+        let counted = task_counters(subtask, "words", TaskStatus::Running, counted);
+        let sent = counters(JobId(7), "job", 2, vec![counted]);
         let Some(worker_message::Message::Counters(told)) = sent.message else { panic!("{sent:?}") };
-        assert_eq!((told.job_id, told.attempt), (JobId(7).to_wire(), 2));
+        assert_eq!(
+            (told.job_id.clone(), told.attempt, told.job_name.as_str()),
+            (JobId(7).to_wire(), 2, "job")
+        );
         let expected = TaskCounters {
             subtask,
             status: TaskStatus::Running,
@@ -285,7 +306,10 @@ mod tests {
             available_credit_bytes: 10,
             current_input_watermark: Some(-11),
             current_output_watermark: None,
+            operators: vec![operator],
+            name: "words".into(),
         };
-        assert_eq!(TaskCounters::try_from(told.tasks[0]), Ok(expected));
+        let [told] = &told.tasks[..] else { panic!("{told:?}") };
+        assert_eq!(TaskCounters::try_from(told.clone()), Ok(expected));
     }
 }

@@ -260,7 +260,10 @@ impl Worker {
             Some(failure) => error!("task {subtask} ({}) failed: {failure}", self.vertex_name(subtask)),
             None => debug!("task {subtask} ({}) is {status}", self.vertex_name(subtask)),
         }
-        self.send(messages::status_changed(self.origin(subtask), status, failure)).await;
+        // The job may end before the next time that counters are due.
+        let is_done = status == TaskStatus::Drained || status.is_terminal();
+        let counters = self.counters(subtask, status).filter(|_| is_done);
+        self.send(messages::status_changed(self.origin(subtask), status, failure, counters)).await;
     }
 
     /// The tasks of a task's region.
@@ -331,14 +334,19 @@ impl Worker {
     fn report_counters(&self) {
         let mut attempts = BTreeMap::<_, Vec<_>>::new();
         for (attempt, subtask, status) in self.core.statuses() {
-            if let Some(task) = self.task(subtask) {
-                attempts.entry(attempt).or_default().push((subtask, status, task.counters.read()));
-            }
+            attempts.entry(attempt).or_default().extend(self.counters(subtask, status));
         }
         for (attempt, tasks) in attempts {
             // A task manager that does not keep up gets the next ones.
-            self.outgoing.try_send(messages::counters(self.job_id, attempt, tasks.into_iter()));
+            let job_name = &self.deployer.program.graph.name;
+            self.outgoing.try_send(messages::counters(self.job_id, job_name, attempt, tasks));
         }
+    }
+
+    /// What a task has counted, if it is here.
+    fn counters(&self, subtask: SubtaskId, status: TaskStatus) -> Option<thalweg_proto::v1::TaskCounters> {
+        let counted = self.task(subtask)?.counters.read();
+        Some(messages::task_counters(subtask, self.vertex_name(subtask), status, counted))
     }
 
     /// Asks all tasks to end and waits a little. Their reports are read meanwhile, so that none waits in vain.

@@ -21,6 +21,7 @@ use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_jobmanager::{JobEvent, JobManager, JobManagerHandle, JobManagerOptions};
+use thalweg_proto::model::JobDetails;
 use thalweg_runtime::program::Program;
 use thalweg_runtime::worker::{self, WorkerOptions};
 use thalweg_taskmanager::launcher::{WorkerHandle, WorkerLauncher, WorkerSpec};
@@ -68,11 +69,13 @@ pub(super) fn run(
     for warning in &program.graph.warnings {
         eprintln!("Warning: {warning}");
     }
-    block_on(|scope| async move {
+    let result = block_on(|scope| async move {
         let (sender, interrupted) = watch::channel(0);
         scope.spawn_fallible("interrupts", count_interrupts(sender, scope.token()));
-        run_job(program, &arguments.job, &arguments.configuration, interrupted, &scope).await
-    })
+        run_job(program, &arguments.job, &arguments.configuration, interrupted, &scope).await.map(drop)
+    });
+    telemetry::flush();
+    result
 }
 
 /// Tells of each Ctrl-C or SIGTERM until the job has ended. The second one does not wait for that.
@@ -87,6 +90,7 @@ async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) 
             else => return Ok(()),
         }
         if *sender.borrow() > 0 {
+            telemetry::flush();
             std::process::exit(EXIT_INTERRUPTED);
         }
         sender.send_modify(|interrupts| *interrupts += 1);
@@ -94,8 +98,12 @@ async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) 
     }
 }
 
-/// Runs a program until its job has ended.
-pub(crate) fn execute(program: Program, arguments: Vec<String>, configuration: &Configuration) -> Result<()> {
+/// Runs a program until its job has ended, and tells what became of it.
+pub(crate) fn execute(
+    program: Program,
+    arguments: Vec<String>,
+    configuration: &Configuration,
+) -> Result<JobDetails> {
     block_on(|scope| async move {
         let (_never, interrupted) = watch::channel(0);
         run_job(program, &arguments, configuration, interrupted, &scope).await
@@ -103,7 +111,7 @@ pub(crate) fn execute(program: Program, arguments: Vec<String>, configuration: &
 }
 
 /// Runs `work` on a runtime of its own and ends everything that it started.
-fn block_on<W: Future<Output = Result<()>>>(work: impl FnOnce(TaskScope) -> W) -> Result<()> {
+fn block_on<T, W: Future<Output = Result<T>>>(work: impl FnOnce(TaskScope) -> W) -> Result<T> {
     if tokio::runtime::Handle::try_current().is_ok() {
         return Err(Error::new(
             "a job cannot run inside an async runtime, which it would block; call it from a plain `fn main` or `#[test]`",
@@ -133,7 +141,7 @@ async fn run_job(
     configuration: &Configuration,
     interrupted: watch::Receiver<u32>,
     scope: &TaskScope,
-) -> Result<()> {
+) -> Result<JobDetails> {
     let directory = tempfile::Builder::new().prefix("thalweg-local-").tempdir().map_err(|error| {
         Error::from(error)
             .context("cannot create a temporary directory; set TMPDIR to one that can be written")
@@ -161,7 +169,8 @@ async fn run_job(
     if tokio::time::timeout(SHUTDOWN_GRACE, task_manager.stop()).await.is_err() {
         warn!("the worker does not end; user code that does not return is left behind");
     }
-    result
+    result?;
+    Ok(job_manager.describe(job_id).await?)
 }
 
 async fn start_job_manager(

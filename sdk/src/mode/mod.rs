@@ -118,6 +118,7 @@ fn program_name() -> String {
 
 /// Ends the process with a message.
 fn exit(code: i32, error: &Error) -> ! {
+    thalweg_common::telemetry::flush();
     eprintln!("Error: {error:?}");
     std::process::exit(code)
 }

@@ -212,6 +212,11 @@ impl Persistent {
         Ok(())
     }
 
+    /// How often its task has waited here, and how long.
+    pub(crate) fn stalls(&self) -> (u64, Duration) {
+        self.gate.stalls()
+    }
+
     /// Waits until a frozen epoch is a step further behind the cache.
     fn wait<K: StateKey>(&mut self, tables: &mut Tables<K>) -> Result<(), StoreError> {
         let steps = self.gate.steps();

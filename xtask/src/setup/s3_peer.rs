@@ -19,6 +19,9 @@ use crate::exit::MachineLacks;
 const PACKAGE: &str = "ministack";
 const VERSION: &str = "1.5.33";
 
+/// Without it the peer does not read the protocol in which CloudWatch is spoken to.
+const ADDITION: &str = "cbor2==6.2.1";
+
 /// Tells tests where the program is.
 const VARIABLE: &str = "THALWEG_S3_PEER";
 
@@ -37,11 +40,20 @@ pub fn ensure(environment: &mut BuildEnvironment) -> Result<()> {
     let program = directory.join("bin").join(PACKAGE);
     // Written last: without it somebody was interrupted.
     let complete = directory.join("complete");
-    if !complete.is_file() {
+    if !is_complete(&complete) {
         install(&directory, &complete).map_err(|error| MachineLacks(advice(&directory, &error)))?;
     }
     environment.set(VARIABLE, program);
     Ok(())
+}
+
+/// Whether everything is there; an older setup may have left something out.
+fn is_complete(complete: &Path) -> bool {
+    fs::read_to_string(complete).is_ok_and(|text| text == marker())
+}
+
+fn marker() -> String {
+    format!("{VERSION} {ADDITION}")
 }
 
 fn advice(directory: &Path, error: &anyhow::Error) -> String {
@@ -49,7 +61,7 @@ fn advice(directory: &Path, error: &anyhow::Error) -> String {
     format!(
         "the S3 peer of the tests ({PACKAGE} {VERSION}) could not be installed ({error:#}). It needs python3 with venv and pip \
          (Debian: apt-get install -y python3-venv) and access to a Python package index. Or install it by hand, \
-         python3 -m venv {directory} && {directory}/bin/pip install {PACKAGE}=={VERSION}, and set {VARIABLE} to \
+         python3 -m venv {directory} && {directory}/bin/pip install {PACKAGE}=={VERSION} {ADDITION}, and set {VARIABLE} to \
          {directory}/bin/{PACKAGE}"
     )
 }
@@ -60,7 +72,7 @@ fn install(directory: &Path, complete: &Path) -> Result<()> {
     let lock = File::create(parent.join(format!("{PACKAGE}-{VERSION}.lock")))
         .context("cannot create the lock file")?;
     lock.lock().context("cannot wait for another installation")?;
-    if complete.is_file() {
+    if is_complete(complete) {
         return Ok(()); // Whoever held the lock has installed it.
     }
     if !is_program("python3") {
@@ -72,17 +84,18 @@ fn install(directory: &Path, complete: &Path) -> Result<()> {
         directory.display()
     );
     // An interrupted installation is begun anew. Scripts name their interpreter by its path, so nothing can be moved later.
-    if directory.exists() {
+    if !complete.is_file() && directory.exists() {
         fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
     let requirement = format!("{PACKAGE}=={VERSION}");
-    run(Command::new(directory.join("bin/pip")).args(["install", "--quiet", "--no-input", &requirement]))?;
+    let install = ["install", "--quiet", "--no-input", &requirement, ADDITION];
+    run(Command::new(directory.join("bin/pip")).args(install))?;
     let program = directory.join("bin").join(PACKAGE);
     if !program.is_file() {
         bail!("it was installed, but there is no {}", program.display());
     }
-    fs::write(complete, VERSION).with_context(|| format!("cannot write {}", complete.display()))?;
+    fs::write(complete, marker()).with_context(|| format!("cannot write {}", complete.display()))?;
     eprintln!("    {PACKAGE} installed in {}", seconds(stopwatch.elapsed()));
     Ok(())
 }
@@ -110,7 +123,7 @@ mod tests {
             "{advice}"
         );
         assert!(
-            advice.contains("/cache/peers/ministack-1.5.33/bin/pip install ministack==1.5.33"),
+            advice.contains("/cache/peers/ministack-1.5.33/bin/pip install ministack==1.5.33 cbor2==6.2.1"),
             "{advice}"
         );
         assert!(advice.contains("THALWEG_S3_PEER"), "{advice}");

@@ -96,8 +96,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             told &= snapshot.operator_state.iter().any(|state| state == ENDED);
         }
         let state_bytes = context.state_gauge();
-        state_bytes.set(store.size_bytes());
-        Ok(Self {
+        let body = Self {
             store,
             keys: Vec::with_capacity(KEYS_AHEAD),
             stores: context.stores.clone(),
@@ -110,7 +109,18 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             timer_delay_ms: context.timer_delay_ms,
             stops_with: None,
             outputs: Outputs::new(next, std::mem::take(&mut context.side_outputs)),
-        })
+        };
+        body.measure();
+        Ok(body)
+    }
+
+    /// Shows how large the state is, and what it takes of the memory.
+    fn measure(&self) {
+        self.state_bytes.set(self.store.size_bytes());
+        if self.stores.is_on_disk() {
+            let (stalls, stalled) = self.store.stalls();
+            self.open.metrics.set_store(self.store.cache_bytes(), stalls, stalled);
+        }
     }
 
     /// Calls `on_record` with each record at its key. A watermark that is held must have been [let pass](Self::let_pass).
@@ -141,7 +151,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             }
         }
         self.keys = keys;
-        self.state_bytes.set(self.store.size_bytes());
+        self.measure();
         self.outputs.hand_on()
     }
 
@@ -245,7 +255,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
                 result.map_err(|failure| failure.context(&self.open.operator_name))?;
             }
             self.outputs.hand_on()?;
-            self.state_bytes.set(self.store.size_bytes());
+            self.measure();
         }
         Ok(Flushed::All)
     }
@@ -290,7 +300,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             self.outputs.hand_on()?;
             if is_last {
                 self.end = End::Told;
-                self.state_bytes.set(self.store.size_bytes());
+                self.measure();
                 self.outputs.finish()?;
             }
         }
@@ -324,7 +334,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
         if barrier.is_final {
             self.stops_with = Some(barrier.id);
         }
-        self.state_bytes.set(self.store.size_bytes());
+        self.measure();
         self.outputs.snapshot(barrier, snapshot)
     }
 
