@@ -5,7 +5,7 @@ use thalweg_proto::model::{
     CheckpointSummary, FailureRecord, JobDetails, StatusChange, SubtaskDetails, VertexDetails,
 };
 
-use super::{Session, load, time};
+use super::{Session, load, own, time};
 use crate::exit::Exit;
 use crate::human::{ago, bytes, count, date_time, duration, indented, one_line, span_ms};
 use crate::table::{Align, Table, properties};
@@ -104,7 +104,7 @@ fn vertex(vertex: &VertexDetails) -> String {
     if vertex.subtasks.is_empty() {
         return heading;
     }
-    heading + &table.render() + &load::table(vertex) + &time::table(vertex)
+    heading + &table.render() + &load::table(vertex) + &time::table(vertex) + &own::table(vertex)
 }
 
 fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
@@ -179,7 +179,9 @@ mod tests {
     use thalweg_common::id::{JobId, SubtaskId};
     use thalweg_common::status::{JobStatus, TaskStatus};
     use thalweg_proto::metrics::TaskMetrics;
-    use thalweg_proto::model::{CompletedCheckpoint, JobSummary, TaskCounters};
+    use thalweg_proto::model::{
+        CompletedCheckpoint, JobSummary, MetricScope, MetricValue, OperatorCounters, TaskCounters, UserMetric,
+    };
 
     use super::*;
 
@@ -330,6 +332,24 @@ History
           1  2022-03-23 10:20:09.281 UTC  end of input
 ";
         assert_eq!(time::table(&details.vertices[0]), expected);
+    }
+
+    #[test]
+    fn metrics_of_functions_are_shown_where_there_are_some() {
+        let mut details = details();
+        assert_eq!(own::table(&details.vertices[0]), "");
+        let metric = |name: &str, value| {
+            let scope = vec![MetricScope { name: "Tokenizer".into(), value: None }];
+            UserMetric { scope, name: name.into(), value }
+        };
+        let metrics = vec![metric("Words", MetricValue::Counter(6)), metric("Lag", MetricValue::Gauge(0.5))];
+        let operator = OperatorCounters { name: "split".into(), metrics, ..OperatorCounters::default() };
+        details.vertices[0].subtasks[1].counters.operators = vec![operator];
+        let expected = "    SUBTASK  OPERATOR  METRIC           VALUE
+          1  split     Tokenizer.Words  6
+          1  split     Tokenizer.Lag    0.5
+";
+        assert_eq!(own::table(&details.vertices[0]), expected);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod follow;
 mod list;
 mod load;
 mod logs;
+mod own;
 mod rescale;
 mod savepoint;
 mod state;

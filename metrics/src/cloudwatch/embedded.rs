@@ -15,10 +15,13 @@ const MAX_METRICS: usize = 100;
 /// Values of one metric of a line.
 const MAX_VALUES: usize = 100;
 
+/// A metric, and as many of its values as a line may have.
+type Part<'a> = (&'a Datum, &'a [f64]);
+
 /// The lines of a report, without their ends.
 #[must_use]
 pub fn lines(namespace: &str, data: &[Datum]) -> Vec<String> {
-    let mut by_dimensions: BTreeMap<(&Dimensions, i64), Vec<(&Datum, &[f64])>> = BTreeMap::new();
+    let mut by_dimensions: BTreeMap<(&Dimensions, i64), Vec<Part<'_>>> = BTreeMap::new();
     for datum in data {
         let of_line = by_dimensions.entry((&datum.dimensions, datum.timestamp_ms)).or_default();
         of_line.extend(datum.values.chunks(MAX_VALUES).map(|values| (datum, values)));
@@ -29,9 +32,8 @@ pub fn lines(namespace: &str, data: &[Datum]) -> Vec<String> {
         while !left.is_empty() {
             let mut names = std::collections::BTreeSet::new();
             // The same metric twice, because it has many values, needs a line more.
-            let fits = |(datum, _): &mut (&Datum, &[f64])| {
-                names.len() < MAX_METRICS && names.insert(datum.name.clone())
-            };
+            let fits =
+                |(datum, _): &mut Part<'_>| names.len() < MAX_METRICS && names.insert(datum.name.clone());
             let of_line: Vec<_> = left.extract_if(.., fits).collect();
             lines.push(line(namespace, dimensions, timestamp_ms, &of_line));
         }
@@ -39,7 +41,7 @@ pub fn lines(namespace: &str, data: &[Datum]) -> Vec<String> {
     lines
 }
 
-fn line(namespace: &str, dimensions: &Dimensions, timestamp_ms: i64, metrics: &[(&Datum, &[f64])]) -> String {
+fn line(namespace: &str, dimensions: &Dimensions, timestamp_ms: i64, metrics: &[Part<'_>]) -> String {
     let names: Vec<&str> = dimensions.iter().map(|(name, _)| name.as_str()).collect();
     let described: Vec<Value> =
         metrics.iter().map(|(datum, _)| json!({"Name": datum.name, "Unit": datum.unit.name()})).collect();

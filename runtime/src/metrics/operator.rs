@@ -200,3 +200,32 @@ impl OperatorMetrics {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(all(test, feature = "rocksdb"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::operators;
+    use crate::testing::{OperatorHarness, Setup};
+
+    #[test]
+    fn a_store_on_disk_tells_its_managed_memory() {
+        const MANAGED_BYTES: u64 = 64 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let sum =
+            operators::reduce(|pair: &(u64, u64)| pair.0, |a: (u64, u64), b: (u64, u64)| (a.0, a.1 + b.1));
+        let setup = Setup::default().on_disk(directory.path(), MANAGED_BYTES);
+        let mut harness = OperatorHarness::<(u64, u64), (u64, u64)>::open(sum.as_ref(), setup).unwrap();
+        let before = harness.counters();
+        assert!(before.managed_memory_total_bytes.abs_diff(MANAGED_BYTES) <= 2, "{before:?}");
+        harness.push((0..10_000).map(|key| (key, 1)).collect()).unwrap();
+        let after = harness.counters();
+        let used = after.managed_memory_used_bytes;
+        assert!(used > before.managed_memory_used_bytes + 100_000 && used < MANAGED_BYTES, "{after:?}");
+        assert_eq!(after.memory_stalls, 0);
+
+        let in_memory =
+            OperatorHarness::<(u64, u64), (u64, u64)>::open(sum.as_ref(), Setup::default()).unwrap();
+        assert_eq!(in_memory.counters().managed_memory_total_bytes, 0);
+    }
+}

@@ -1,6 +1,6 @@
 //! What a tested operator has counted.
 
-use thalweg_proto::model::{MetricValue, UserMetric};
+use thalweg_proto::model::{MetricValue, OperatorCounters, UserMetric};
 
 use super::OperatorHarness;
 
@@ -22,6 +22,11 @@ impl<In, Out> OperatorHarness<In, Out> {
             MetricValue::Meter(events) => events as f64,
             MetricValue::Histogram(statistics) => statistics.count as f64,
         })
+    }
+
+    /// What it has counted, as its worker would tell it. What came to it and what left it only its chain knows.
+    pub fn counters(&self) -> OperatorCounters {
+        self.metrics.read(0)
     }
 
     /// All metrics that it has registered itself.
