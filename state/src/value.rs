@@ -225,6 +225,9 @@ impl<T: Record> Column for ValueColumn<T> {
 
     fn prefetch(&self, number: usize) {
         prefetch(&self.values, number);
+        if let Some(marks) = &self.marks {
+            prefetch(marks, number);
+        }
     }
 
     fn entries(&self) -> usize {
