@@ -11,7 +11,7 @@ use thalweg_runtime::program::{Node, OperatorFactory};
 
 use crate::environment::{EdgeMaker, Environment};
 use crate::graph::{NodeSpec, Place};
-use crate::keyed::{KeyedStream, declared_states, hash_edge};
+use crate::keyed::{KeyOf, KeyedStream, declared_states, hash_edge};
 use crate::stream::{DataStream, unkeyed};
 
 /// Two streams, of records of type `A` and of type `B`, that one operator reads; made by [`DataStream::connect`]. Other than
@@ -126,8 +126,8 @@ where
     K: Key,
     A: Record,
     B: Record,
-    F: Fn(&A) -> K + Clone + Send + Sync + 'static,
-    G: Fn(&B) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<A, K>,
+    G: KeyOf<B, K>,
 {
     pub(crate) fn new(first: KeyedStream<K, A, F>, second: KeyedStream<K, B, G>) -> Self {
         Self { first, second }

@@ -29,6 +29,11 @@ use crate::joins::{IntervalJoined, RegularJoined};
 use crate::stream::DataStream;
 use crate::two_stages::TwoStages;
 
+/// A function that gives the key of a record, as [`DataStream::key_by`] takes it.
+pub trait KeyOf<T, K>: Fn(&T) -> K + Clone + Send + Sync + 'static {}
+
+impl<T, K, F: Fn(&T) -> K + Clone + Send + Sync + 'static> KeyOf<T, K> for F {}
+
 /// A stream of records of type `T`, partitioned by keys of type `K`; made by [`DataStream::key_by`].
 ///
 /// Its operators remember something of each key. Give each a [`uid`](DataStream::uid), by which a changed job finds
@@ -57,7 +62,7 @@ impl<K, T, F> KeyedStream<K, T, F>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
 {
     pub(crate) fn new(stream: DataStream<T>, key: F) -> Self {
         Self { stream, key, combines: true, keys: PhantomData }
@@ -202,9 +207,8 @@ where
     #[track_caller]
     pub fn async_io<U: Record>(&self, operator: AsyncIo<T, U>) -> DataStream<U> {
         let operator = operator.by_key(self.key.clone());
-        let mut spec = NodeSpec::new("async", "Async I/O", Place::caller());
-        spec.states = vec![operator.state()];
-        self.stream.attach(spec, operator.factory(), hash_edge(&self.key))
+        let spec = NodeSpec::new("async", "Async I/O", Place::caller());
+        self.stream.asynchronous(spec, operator, hash_edge(&self.key))
     }
 
     /// Runs a function with state on the records of each key: Flink's `KeyedProcessFunction`. What it emits to side outputs is read
@@ -276,7 +280,7 @@ where
     pub fn connect<U, G>(&self, other: &KeyedStream<K, U, G>) -> KeyedConnectedStreams<K, T, U, F, G>
     where
         U: Record,
-        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+        G: KeyOf<U, K>,
     {
         KeyedConnectedStreams::new(self.clone(), other.clone())
     }
@@ -325,7 +329,7 @@ where
     ) -> IntervalJoined<K, T, U, F, G>
     where
         U: Record,
-        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+        G: KeyOf<U, K>,
     {
         IntervalJoined::new(self.connect(right), lower_ms, upper_ms)
     }
@@ -359,7 +363,7 @@ where
     ) -> RegularJoined<K, T, U, F, G>
     where
         U: Record,
-        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+        G: KeyOf<U, K>,
     {
         RegularJoined::new(self.connect(right), retained)
     }
@@ -402,9 +406,7 @@ pub(crate) fn declared_states<K: Key>(
 }
 
 /// Makes the code of edges that send records to their keys.
-pub(crate) fn hash_edge<T: Record, K: Key>(
-    key: &(impl Fn(&T) -> K + Clone + Send + Sync + 'static),
-) -> impl Fn() -> EdgeMaker {
+pub(crate) fn hash_edge<T: Record, K: Key>(key: &impl KeyOf<T, K>) -> impl Fn() -> EdgeMaker {
     || {
         let key = key.clone();
         Box::new(move |_| EdgeCode::hash(key))

@@ -62,7 +62,7 @@
 //!
 //! An operator may have several outputs ([`DataStream::side_output`]) and read several streams: of one type by [`DataStream::union`], of two
 //! by [`DataStream::connect`], or with one that all subtasks get, by [`DataStream::connect_broadcast`]. Streams that are keyed alike are
-//! joined by [`KeyedStream::interval_join`] and [`KeyedStream::regular_join`].
+//! joined by [`KeyedStream::interval_join`] and [`KeyedStream::regular_join`], a stream with a table outside by [`DataStream::lookup_join`].
 
 // Derived code names this crate by its public path, also from inside it.
 extern crate self as thalweg;
@@ -78,6 +78,7 @@ mod error;
 mod graph;
 mod joins;
 mod keyed;
+mod lookup;
 mod mode;
 mod settings;
 mod stream;
@@ -93,7 +94,8 @@ pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use joins::{IntervalJoined, RegularJoined};
-pub use keyed::KeyedStream;
+pub use keyed::{KeyOf, KeyedStream};
+pub use lookup::LookupJoined;
 pub use mode::run;
 pub use stream::{DataStream, StreamSink};
 pub use thalweg_common::Record;
@@ -123,7 +125,7 @@ pub mod prelude {
     };
     pub use thalweg_runtime::operator_state::{BroadcastState, OperatorStates};
     pub use thalweg_runtime::operators::Collected;
-    pub use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions, AsyncRetry};
+    pub use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions, AsyncRetry, Lookup, LookupCache};
     pub use thalweg_runtime::process::{Process, ProcessContext};
     pub use thalweg_runtime::side_output::OutputTag;
     pub use thalweg_runtime::time::{

@@ -240,9 +240,8 @@ impl<T: Record> DataStream<T> {
     /// [`AsyncIo`](crate::async_io::AsyncIo).
     #[track_caller]
     pub fn async_io<U: Record>(&self, operator: AsyncIo<T, U>) -> DataStream<U> {
-        let mut spec = NodeSpec::new("async", "Async I/O", Place::caller());
-        spec.states = vec![operator.state()];
-        self.attach(spec, operator.factory(), || Box::new(unkeyed::<T>))
+        let spec = NodeSpec::new("async", "Async I/O", Place::caller());
+        self.asynchronous(spec, operator, || Box::new(unkeyed::<T>))
     }
 
     /// Partitions the stream by a key: records with the same key are processed by the same subtask, in their order. Only
@@ -357,6 +356,17 @@ impl<T: Record> DataStream<T> {
         factory: std::sync::Arc<dyn OperatorFactory>,
     ) -> DataStream<U> {
         self.attach(NodeSpec::new(kind, name, Place::caller()), factory, || Box::new(unkeyed::<T>))
+    }
+
+    /// Adds an asynchronous operator behind this stream.
+    pub(crate) fn asynchronous<U: Record>(
+        &self,
+        mut spec: NodeSpec,
+        operator: AsyncIo<T, U>,
+        edge: impl Fn() -> EdgeMaker,
+    ) -> DataStream<U> {
+        spec.states = vec![operator.state()];
+        self.attach(spec, operator.factory(), edge)
     }
 
     /// Adds an operator behind this stream; `edge` makes the code of the edge from each input.

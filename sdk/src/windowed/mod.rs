@@ -60,7 +60,7 @@ pub use aggregation::WindowAggregation;
 pub use custom::{CustomWindowedStream, Keeping, KeepsAll, WithEvictor};
 
 use crate::graph::Place;
-use crate::keyed::KeyedStream;
+use crate::keyed::{KeyOf, KeyedStream};
 use crate::stream::DataStream;
 
 /// Windows of one size, one behind the other, aligned to the epoch.
@@ -106,7 +106,7 @@ impl<K, T, F> KeyedStream<K, T, F>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
 {
     /// Cuts the records of each key into windows: [`tumbling`], [`sliding`], [`cumulate`], [`session`], [`dynamic_session`],
     /// [`global`], or any [`WindowAssigner`].
@@ -179,7 +179,7 @@ impl<K, T, F, W> WindowedStream<K, T, F, W>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
     W: WindowAssigner<T>,
 {
     #[track_caller]
@@ -195,7 +195,7 @@ impl<K, T, F, W, Shows> WindowedStream<K, T, F, W, Shows>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
     W: WindowAssigner<T>,
 {
     /// Keeps windows over event time for this long behind their end. Until then every late record fires its windows again, with all
