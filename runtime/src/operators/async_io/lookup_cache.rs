@@ -4,11 +4,10 @@
 //! more keys than it may have; what is too old is never given out; when it is full a clock goes round and takes out the next key that was
 //! not asked for since it last came by.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
-
-use hashbrown::HashMap;
 
 /// How a lookup join keeps what it has found: the *partial* cache of Flink's connectors, with their options. As long as rows are in it the
 /// table is not asked, so that changes of the table are seen that much later.
