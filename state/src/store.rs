@@ -202,7 +202,9 @@ impl<K: StateKey> KeyedStore<K> {
     /// When they cannot be read.
     pub fn keys(&self) -> Result<Vec<K>, StoreError> {
         let cached = self.tables.keys().cloned();
-        let Some(behind) = &self.behind else { return Ok(cached.collect()) };
+        let Some(behind) = self.behind.as_ref().filter(|behind| !behind.is_complete()) else {
+            return Ok(cached.collect());
+        };
         let mut keys: HashSet<K, foldhash::fast::RandomState> = cached.collect();
         let states = self.description.descriptors.iter().enumerate();
         for (state, descriptor) in states.filter(|(_, descriptor)| descriptor.kind != StateKind::Timers) {

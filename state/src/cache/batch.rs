@@ -180,9 +180,9 @@ impl EntryBatch {
         let key = |entry: &Entry| &bytes[entry.start..][..entry.key_bytes as usize];
         let begins =
             entries.iter().zip(0_u32..).map(|(entry, index)| (entry.state, prefix(key(entry)), index));
-        let mut order: Vec<(u32, u64, u32)> = begins.collect();
+        let mut order: Vec<(u32, u128, u32)> = begins.collect();
         order.sort_unstable_by(|left, right| {
-            let rest = |place: &(u32, u64, u32)| key(&entries[place.2 as usize]);
+            let rest = |place: &(u32, u128, u32)| key(&entries[place.2 as usize]);
             (left.0, left.1).cmp(&(right.0, right.1)).then_with(|| rest(left).cmp(rest(right)))
         });
         self.entries = order.into_iter().map(|(.., index)| entries[index as usize]).collect();
@@ -198,11 +198,11 @@ impl EntryBatch {
 }
 
 /// The first bytes of a key as a number with the same order, as far as it goes.
-fn prefix(key: &[u8]) -> u64 {
-    let mut first = [0; 8];
+fn prefix(key: &[u8]) -> u128 {
+    let mut first = [0; 16];
     let length = key.len().min(first.len());
     first[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(first)
+    u128::from_be_bytes(first)
 }
 
 /// One key or value is no larger than the frame that it came in, far below this.

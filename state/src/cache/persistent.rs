@@ -82,6 +82,11 @@ impl Persistent {
         }
     }
 
+    /// Whether every key that has state has a row.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
     /// Entries come in from elsewhere.
     pub(crate) fn ingest(&mut self, batch: EntryBatch) -> Result<(), StoreError> {
         self.is_complete = false;
