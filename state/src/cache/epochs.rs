@@ -284,7 +284,7 @@ impl Epochs {
                     self.encode_row(key, row, rows);
                 }
             } else if let Some(hash) = self.frozen.hashes.get(next).copied() {
-                if next % ROWS_AHEAD == 0 {
+                if next.is_multiple_of(ROWS_AHEAD) {
                     let ahead = self.frozen.hashes[next..].iter().take(ROWS_AHEAD);
                     ahead.clone().for_each(|hash| table.prefetch(*hash));
                     ahead.for_each(|hash| table.for_hash(*hash, |_, row| rows.prefetch(row)));
