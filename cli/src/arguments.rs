@@ -69,7 +69,8 @@ pub(crate) enum Command {
 Examples:
   thalweg submit target/release/word_count --parallelism 4 -- --input /data/text
   thalweg submit ./word_count --detach -D execution.checkpointing.interval=10s
-  thalweg submit ./word_count --from-savepoint s3://bucket/savepoints/savepoint-00c0ff-12")]
+  thalweg submit ./word_count --from-savepoint s3://bucket/savepoints/savepoint-00c0ff-12
+  thalweg submit ./word_count --from-savepoint /checkpoints/JOB/chk-12 --restore-mode claim")]
     Submit(SubmitArguments),
 
     /// List all jobs that the cluster remembers, the newest first.

@@ -218,6 +218,7 @@ impl JobManagerHandle {
             configuration,
             graph,
             base: None,
+            warnings: Vec::new(),
         };
         Ok(self.submitter.accept(job).await?.job_id)
     }

@@ -256,6 +256,10 @@ pub struct TaskCounters {
     pub state_bytes: u64,
     /// Of an enumerator: splits that were found and no reader has.
     pub unassigned_splits: Option<u64>,
+    /// Bytes of a checkpoint that it read from copies on its machine before it began.
+    pub restored_local_bytes: u64,
+    /// The same from the checkpoint's storage.
+    pub restored_remote_bytes: u64,
     /// Time in which it had something to do. The three times add up to the time since it began to run.
     pub busy_ns: u64,
     /// Time in which there was nothing to read.
@@ -288,6 +292,8 @@ impl TryFrom<v1::TaskCounters> for TaskCounters {
             late_records_dropped: counters.late_records_dropped,
             state_bytes: counters.state_bytes,
             unassigned_splits: counters.unassigned_splits,
+            restored_local_bytes: counters.restored_local_bytes,
+            restored_remote_bytes: counters.restored_remote_bytes,
             busy_ns: counters.busy_ns,
             idle_ns: counters.idle_ns,
             back_pressured_ns: counters.back_pressured_ns,

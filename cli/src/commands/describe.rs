@@ -2,7 +2,7 @@
 //! its history. The sections are pure functions of the cluster's answer and the present time.
 
 use thalweg_proto::model::{
-    CheckpointSummary, FailureRecord, JobDetails, StatusChange, SubtaskDetails, VertexDetails,
+    FailureRecord, JobDetails, StatusChange, SubtaskDetails, TaskCounters, VertexDetails,
 };
 
 use super::{Session, load, time};
@@ -23,7 +23,7 @@ fn text(details: &JobDetails, now_ms: i64) -> String {
         job(details, now_ms),
         section("Warnings", &lines(&details.warnings)),
         section("Vertices", &details.vertices.iter().map(vertex).collect::<Vec<_>>().join("\n")),
-        section("Checkpoints", &checkpoints(&details.checkpoints, now_ms)),
+        section("Checkpoints", &checkpoints(details, now_ms)),
         section("Failures", &details.failures.iter().rev().map(failure).collect::<String>()),
         section("History", &history(&details.history)),
     ];
@@ -104,10 +104,28 @@ fn vertex(vertex: &VertexDetails) -> String {
     if vertex.subtasks.is_empty() {
         return heading;
     }
-    heading + &table.render() + &load::table(vertex) + &time::table(vertex)
+    let restored = origins(&vertex.subtasks.iter().collect::<Vec<_>>());
+    let restored = restored.map_or_else(String::new, |origins| format!("    restored {origins}\n"));
+    heading + &table.render() + &load::table(vertex) + &time::table(vertex) + &restored
 }
 
-fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
+/// Where what these tasks restored came from; nothing if they have read no files of a checkpoint.
+fn origins(subtasks: &[&SubtaskDetails]) -> Option<String> {
+    let sum = |of: fn(&TaskCounters) -> u64| subtasks.iter().map(|one| of(&one.counters)).sum::<u64>();
+    let local = sum(|counters| counters.restored_local_bytes);
+    let remote = sum(|counters| counters.restored_remote_bytes);
+    let text = || {
+        format!(
+            "{} from copies on its machines and {} from the checkpoint's storage",
+            bytes(local),
+            bytes(remote)
+        )
+    };
+    (local + remote > 0).then(text)
+}
+
+fn checkpoints(details: &JobDetails, now_ms: i64) -> String {
+    let checkpoints = &details.checkpoints;
     let mut text = format!(
         "  {} completed, {} failed{}\n",
         count(checkpoints.completed),
@@ -125,7 +143,11 @@ fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
         ));
     }
     if let Some(restored) = checkpoints.restored_id {
-        text.push_str(&format!("  the present attempt was restored from checkpoint {restored}\n"));
+        let subtasks = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+        // The others were not restarted.
+        let present: Vec<_> = subtasks.filter(|one| one.attempt == details.summary.attempt).collect();
+        let origins = origins(&present).map_or_else(String::new, |origins| format!(": {origins}"));
+        text.push_str(&format!("  the present attempt was restored from checkpoint {restored}{origins}\n"));
     }
     text
 }
@@ -179,7 +201,7 @@ mod tests {
     use thalweg_common::id::{JobId, SubtaskId};
     use thalweg_common::status::{JobStatus, TaskStatus};
     use thalweg_proto::metrics::TaskMetrics;
-    use thalweg_proto::model::{CompletedCheckpoint, JobSummary, TaskCounters};
+    use thalweg_proto::model::{CheckpointSummary, CompletedCheckpoint, JobSummary};
 
     use super::*;
 
@@ -196,6 +218,8 @@ mod tests {
             late_records_dropped: 0,
             state_bytes: 1_536,
             unassigned_splits: None,
+            restored_local_bytes: 0,
+            restored_remote_bytes: 0,
             busy_ns: 3_800_000_000,
             idle_ns: 0,
             back_pressured_ns: 6_200_000_000,
@@ -328,6 +352,22 @@ History
           1  2022-03-23 10:20:09.281 UTC  end of input
 ";
         assert_eq!(time::table(&details.vertices[0]), expected);
+    }
+
+    #[test]
+    fn the_last_restart_tells_where_its_state_came_from() {
+        let mut details = details();
+        for (subtask, (attempt, local, remote)) in
+            details.vertices[0].subtasks.iter_mut().zip([(2, 3_072, 1_024), (1, 50, 0)])
+        {
+            subtask.attempt = attempt;
+            subtask.counters.restored_local_bytes = local;
+            subtask.counters.restored_remote_bytes = remote;
+        }
+        let text = text(&details, NOW);
+        let total = "restored from checkpoint 3: 3.0 KiB from copies on its machines and 1.0 KiB from the checkpoint's storage\n";
+        assert!(text.contains(total), "{text}");
+        assert!(text.contains("    restored 3.0 KiB from copies on its machines and 1.0 KiB from"), "{text}");
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl JobCore {
     /// What was suspected or found damaged before is read as a whole: by its listing alone it may look sound.
     pub(super) fn read_metadata(&self, checkpoint_id: CheckpointId) -> Action {
         let as_a_whole = self.was_unreadable(checkpoint_id) || self.suspicious == Some(checkpoint_id);
-        Action::ReadMetadata { attempt: self.execution.attempt, checkpoint_id, as_a_whole }
+        let (attempt, base) = (self.execution.attempt, self.restored_base().cloned());
+        Action::ReadMetadata { attempt, checkpoint_id, base, as_a_whole }
     }
 
     /// Whether the log says of a checkpoint that it could not be read.
@@ -275,7 +276,7 @@ impl JobCore {
                 tasks,
                 locations: Arc::clone(&locations),
                 restored: self.execution.restored,
-                savepoint: self.restored_base().cloned(),
+                base: self.restored_base().cloned(),
             });
             out.push(Action::Send { task_manager: task_manager.clone(), message });
         }

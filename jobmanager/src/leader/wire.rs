@@ -9,7 +9,8 @@ use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
 use thalweg_proto::v1::task_manager_message::Message as FromTaskManager;
 
-use crate::cluster::Binary;
+use crate::checkpoint::metadata;
+use crate::cluster::{BaseKind, Binary};
 use crate::job::{Deployment, JobSpec, Message, News, Report, Worker};
 
 /// What a task manager says.
@@ -175,7 +176,14 @@ fn deploy_tasks(spec: &JobSpec, deployment: Deployment) -> v1::DeployTasks {
         worker_id: worker.id.to_wire(),
         data_address: worker.data_address.clone(),
     };
+    let of = |kind| deployment.base.as_ref().filter(|base| base.kind == kind);
+    let savepoint = of(BaseKind::Savepoint).map(|base| v1::RestoredSavepoint {
+        path: base.path.clone(),
+        allow_non_restored_state: base.allow_non_restored_state,
+    });
+    let foreign = of(BaseKind::Checkpoint).and_then(|base| metadata::place(&base.path));
     v1::DeployTasks {
+        restore_directory: foreign.map(|(directory, _)| directory.to_string()).unwrap_or_default(),
         job_id: spec.job_id.to_wire(),
         attempt: deployment.attempt,
         plan_fingerprint: spec.fingerprint,
@@ -191,9 +199,6 @@ fn deploy_tasks(spec: &JobSpec, deployment: Deployment) -> v1::DeployTasks {
         locations: deployment.locations.iter().map(location).collect(),
         checkpoint_directory: spec.checkpoint_directory.clone().unwrap_or_default(),
         restored_checkpoint_id: deployment.restored.unwrap_or(0),
-        savepoint: deployment.savepoint.map(|base| v1::RestoredSavepoint {
-            path: base.path,
-            allow_non_restored_state: base.allow_non_restored_state,
-        }),
+        savepoint,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use thalweg_common::Timestamp;
 use thalweg_common::clock::Stopwatch;
 
+use super::copies::Origins;
 use super::times::{Activity, Times};
 use crate::exchange::Traffic;
 use crate::time::NO_WATERMARK;
@@ -23,6 +24,9 @@ struct Shared {
     records_read: AtomicU64,
     /// Records which windows and patterns have dropped because they came too late.
     late_records_dropped: Arc<AtomicU64>,
+    /// What was read of a checkpoint, from copies and from the storage.
+    restored_local_bytes: AtomicU64,
+    restored_remote_bytes: AtomicU64,
     times: Times,
     input_watermark: Watermark,
     output_watermark: Watermark,
@@ -67,6 +71,10 @@ pub(crate) struct Counted {
     pub(crate) state_bytes: u64,
     /// Of an enumerator: splits that no reader has.
     pub(crate) unassigned_splits: Option<u64>,
+    /// Bytes of a checkpoint that it read from copies on its machine before it began.
+    pub(crate) restored_local_bytes: u64,
+    /// The same from the checkpoint's storage.
+    pub(crate) restored_remote_bytes: u64,
     /// Time in which it had something to do: it ran, or waited for its turn to run. The three times add up to the time since
     /// the task began to run.
     pub(crate) busy_ns: u64,
@@ -90,6 +98,12 @@ impl Counters {
     /// Adds records that a source has read.
     pub(crate) fn add_records_read(&self, records: usize) {
         self.shared.records_read.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// The task has fetched what it restores.
+    pub(crate) fn set_restored(&self, origins: Origins) {
+        self.shared.restored_local_bytes.store(origins.copied_bytes, Ordering::Relaxed);
+        self.shared.restored_remote_bytes.store(origins.fetched_bytes, Ordering::Relaxed);
     }
 
     /// A watermark has come through the gate.
@@ -158,6 +172,8 @@ impl Counters {
             bytes_in: sum(&parts.inputs, Traffic::bytes),
             bytes_out: sum(&parts.outputs, Traffic::bytes),
             unassigned_splits: parts.unassigned_splits.as_ref().map(Gauge::get),
+            restored_local_bytes: self.shared.restored_local_bytes.load(Ordering::Relaxed),
+            restored_remote_bytes: self.shared.restored_remote_bytes.load(Ordering::Relaxed),
             busy_ns: spent.busy_ns,
             idle_ns: spent.idle_ns,
             back_pressured_ns: spent.back_pressured_ns,

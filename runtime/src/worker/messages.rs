@@ -57,6 +57,8 @@ pub(crate) struct Deployment {
     pub(crate) remote: Arc<BTreeMap<SubtaskId, String>>,
     /// Where the job's checkpoints are, if it takes any.
     pub(crate) checkpoint_directory: Option<String>,
+    /// Where the files of the snapshots are, if another job's checkpoint is restored.
+    pub(crate) restore_directory: Option<String>,
     /// The savepoint that is restored, in place of snapshots.
     pub(crate) savepoint: Option<RestoredSavepoint>,
 }
@@ -130,6 +132,7 @@ impl Deployment {
         }
         let checkpoint_directory =
             Some(deploy.checkpoint_directory).filter(|directory| !directory.is_empty());
+        let restore_directory = Some(deploy.restore_directory).filter(|directory| !directory.is_empty());
         let savepoint = deploy.savepoint.map(|savepoint| RestoredSavepoint {
             path: savepoint.path,
             allow_non_restored_state: savepoint.allow_non_restored_state,
@@ -141,6 +144,7 @@ impl Deployment {
             tasks,
             remote: Arc::clone(&remote),
             checkpoint_directory: checkpoint_directory.clone(),
+            restore_directory: restore_directory.clone(),
             savepoint: savepoint.clone(),
         };
         Ok(tasks.into_iter().map(of_region).collect())
@@ -222,6 +226,8 @@ pub(crate) fn counters(
         late_records_dropped: counted.late_records_dropped,
         state_bytes: counted.state_bytes,
         unassigned_splits: counted.unassigned_splits,
+        restored_local_bytes: counted.restored_local_bytes,
+        restored_remote_bytes: counted.restored_remote_bytes,
         busy_ns: counted.busy_ns,
         idle_ns: counted.idle_ns,
         back_pressured_ns: counted.back_pressured_ns,
@@ -255,6 +261,8 @@ mod tests {
             late_records_dropped: 11,
             state_bytes: 5,
             unassigned_splits: Some(11),
+            restored_local_bytes: 12,
+            restored_remote_bytes: 13,
             busy_ns: 6,
             idle_ns: 7,
             back_pressured_ns: u64::MAX,
@@ -277,6 +285,8 @@ mod tests {
             late_records_dropped: 11,
             state_bytes: 5,
             unassigned_splits: Some(11),
+            restored_local_bytes: 12,
+            restored_remote_bytes: 13,
             busy_ns: 6,
             idle_ns: 7,
             back_pressured_ns: u64::MAX,
