@@ -73,7 +73,7 @@ fn metadata(stored: Stored, states: Vec<StateDescriptor>) -> CheckpointMetadata 
         checkpoint_id: CHECKPOINT,
         attempt: 2,
         is_final: false,
-        shape: Shape { fingerprint: 0, states: 0, vertices: Vec::new() },
+        shape: Shape { fingerprint: 0, states: 0, topology: 0, vertices: Vec::new() },
         in_flight_bytes: 0,
         triggered_ms: 1_000,
         snapshots: [(OWNER.subtask, stored.handle)].into(),

@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn events_in_another_order_are_exact_where_no_order_was_promised() {
-        for order in [|_: &mut Vec<u64>| {}, |own: &mut Vec<u64>| own.reverse(), |own| own.rotate_left(7)] {
+        let orders: [fn(&mut Vec<u64>); 3] = [|_| {}, |own| own.reverse(), |own| own.rotate_left(7)];
+        for order in orders {
             let lines = output_of(order);
             assert_eq!(verdict_of(false, &lines), (0, 0, 0));
         }
