@@ -52,12 +52,21 @@ pub(crate) struct Loyalty {
     looked_ms: Option<u64>,
     /// Until then messages may be on their way that came while the node stood still.
     stood_still_until_ms: u64,
+    /// When a leader had been heard of before that. Without a message since then no other standstill counts, or a machine that is busy all the
+    /// time would never elect anybody.
+    excused: Option<Option<u64>>,
 }
 
 impl Loyalty {
     pub(crate) fn new(heartbeat_ms: u64, election_min_ms: u64) -> Self {
         let pulse_ms = (heartbeat_ms / 2).max(1);
-        Self { pulse_ms, patience_ms: election_min_ms, looked_ms: None, stood_still_until_ms: 0 }
+        Self {
+            pulse_ms,
+            patience_ms: election_min_ms,
+            looked_ms: None,
+            stood_still_until_ms: 0,
+            excused: None,
+        }
     }
 
     /// Whether the node may stand now, if a leader was heard of then.
@@ -65,7 +74,8 @@ impl Loyalty {
         let late_by_ms =
             self.looked_ms.map_or(0, |looked_ms| now_ms.saturating_sub(looked_ms + self.pulse_ms));
         self.looked_ms = Some(now_ms);
-        if late_by_ms > self.patience_ms {
+        if late_by_ms > self.patience_ms && self.excused != Some(heard_ms) {
+            self.excused = Some(heard_ms);
             self.stood_still_until_ms = now_ms.saturating_add(self.patience_ms);
         }
         let is_silent = heard_ms.is_none_or(|heard_ms| now_ms.saturating_sub(heard_ms) >= self.patience_ms);
@@ -123,6 +133,15 @@ mod tests {
         let mut loyalty = Loyalty::new(50, 150);
         let times: Vec<_> = [50, 2_000, 2_100, 2_149, 2_150].map(|now_ms| (now_ms, Some(45))).into();
         assert_eq!(looks(&mut loyalty, &times), [false, false, false, false, true]);
+        // Who stands still again and again, and has heard of nobody meanwhile, is not held up any more.
+        let times = [1_000, 2_000, 3_000, 4_000].map(|now_ms| (now_ms, Some(45)));
+        assert_eq!(looks(&mut Loyalty::new(50, 150), &times), [true, false, true, true]);
+        let times = [(1_000, Some(990)), (2_000, Some(990)), (2_100, Some(2_050)), (3_000, Some(2_050))];
+        assert_eq!(
+            looks(&mut Loyalty::new(50, 150), &times),
+            [false; 4],
+            "it has heard of a leader meanwhile"
+        );
         // A look that is a little late is none.
         let mut loyalty = Loyalty::new(50, 150);
         assert_eq!(looks(&mut loyalty, &[(10, None), (180, None)]), [true, true]);
