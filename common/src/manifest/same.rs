@@ -1,6 +1,6 @@
 //! What a checkpoint cannot be restored with: its state is read as it was written, so each operator that goes on must declare it as it did.
 //!
-//! Beside [`check`](super::check), which says what a savepoint can be restored with. Operators may come and go in both. Pure.
+//! Beside `check`, which says what a savepoint can be restored with. Operators may come and go in both. Pure.
 
 use super::check::{compare_states, has_splits_now};
 use super::report::StateVerdict;
