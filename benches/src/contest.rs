@@ -76,60 +76,99 @@ pub fn run_job_with(
     Ok(tallies.total())
 }
 
+/// A way to run a job, and the name under which it is reported then.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    name: String,
+    checkpoint_interval: Option<Duration>,
+    store: &'static str,
+    baseline: Option<f64>,
+}
+
+impl Variant {
+    /// With state in memory and without checkpoints.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), checkpoint_interval: None, store: "hashmap", baseline: None }
+    }
+
+    /// With an exactly-once checkpoint this often.
+    #[must_use]
+    pub fn exactly_once(self, interval: Duration) -> Self {
+        Self { checkpoint_interval: Some(interval), ..self }
+    }
+
+    /// With its state in RocksDB, and the memory for it that a job has whose user sets none.
+    #[must_use]
+    pub fn in_rocksdb(self) -> Self {
+        Self { store: "rocksdb", ..self }
+    }
+
+    /// Beside this many events per CPU second in place of the loop.
+    #[must_use]
+    pub fn against(self, baseline: f64) -> Self {
+        Self { baseline: Some(baseline), ..self }
+    }
+
+    fn run(&self, topology: impl FnOnce(&Environment) -> Tallies) -> Result<Tally> {
+        let cluster = LocalCluster::new().configure("state.backend.type", self.store);
+        run_job_with(cluster, 1, self.checkpoint_interval, topology)
+    }
+}
+
 /// What a job and its loop have to do.
 #[derive(Debug, Clone)]
 pub struct Case<'a> {
-    /// The name under which the job without checkpoints is reported.
-    pub without_checkpoints: String,
-    /// The name under which the job with exactly-once checkpoints is reported.
-    pub exactly_once: String,
-    /// How often those are taken.
-    pub checkpoint_interval: Duration,
-    /// How many events both read.
-    pub events: u64,
+    /// What the job does, for errors.
+    pub work: &'a str,
     /// The group of cases, for reports.
     pub bench: &'static str,
+    /// How the job is run.
+    pub variants: Vec<Variant>,
+    /// How many events both read.
+    pub events: u64,
+    /// What of a result is the same in every run: all of it, most of the time.
+    pub comparable: fn(Tally) -> Tally,
     /// Whether to report JSON.
     pub json: bool,
     /// How often both run.
     pub runs: usize,
-    /// What the job does, for errors.
-    pub work: &'a str,
 }
 
 impl Case<'_> {
-    /// Runs the loop, the job without checkpoints and the job with them, in turn, and reports both jobs beside the loop.
+    /// Runs the loop and all variants of the job in turn, and reports the jobs beside the loop.
     ///
     /// # Errors
     /// When a job fails, or comes to another result than the loop.
     pub fn run(&self, plain: impl Fn() -> Tally, topology: impl Fn(&Environment) -> Tallies) -> Result<()> {
-        let (mut plain_costs, mut costs) = (Vec::new(), [Vec::new(), Vec::new()]);
+        let (mut plain_costs, mut costs) = (Vec::new(), vec![Vec::new(); self.variants.len()]);
         for _ in 0..self.runs.max(1) {
             let (expected, cost) = measured(|| Ok(std::hint::black_box(plain())))?;
             plain_costs.push(cost);
-            for (interval, costs) in [None, Some(self.checkpoint_interval)].into_iter().zip(&mut costs) {
-                let job = || run_job(1, interval, &topology);
-                let (tally, cost) = measured(job).with_context(|| format!("the job {} failed", self.work))?;
+            for (variant, costs) in self.variants.iter().zip(&mut costs) {
+                let failed = || format!("the job {} failed", variant.name);
+                let (tally, cost) = measured(|| variant.run(&topology)).with_context(failed)?;
                 self.check(tally, expected)?;
                 costs.push(cost);
             }
         }
-        for (name, costs) in [&self.without_checkpoints, &self.exactly_once].into_iter().zip(&costs) {
-            self.report(name, costs, &plain_costs)?;
+        let plain = Measurement::median(self.bench, "", "", &self.rates(&plain_costs)).value;
+        for (variant, costs) in self.variants.iter().zip(&costs) {
+            self.report(variant, costs, plain)?;
         }
         Ok(())
     }
 
+    fn rates(&self, costs: &[Cost]) -> Vec<f64> {
+        costs.iter().map(|cost| self.events as f64 / cost.cpu_seconds).collect()
+    }
+
     /// Events per CPU second of a job beside the loop's, and the peak of its memory. That has no baseline: the loop runs in
     /// the same process, where the allocator keeps what jobs before it have used.
-    fn report(&self, name: &str, job: &[Cost], plain: &[Cost]) -> Result<()> {
-        let rates = |costs: &[Cost]| {
-            costs.iter().map(|cost| self.events as f64 / cost.cpu_seconds).collect::<Vec<_>>()
-        };
-        let baseline = Measurement::median(self.bench, "", "", &rates(plain)).value;
-        let rate = Measurement::median(self.bench, name, "events/cpu s", &rates(job));
-        rate.against(baseline).print(self.json)?;
-        let peaks: Vec<f64> = job.iter().filter_map(|cost| cost.peak_mib).collect();
+    fn report(&self, variant: &Variant, costs: &[Cost], plain: f64) -> Result<()> {
+        let name = &variant.name;
+        let rate = Measurement::median(self.bench, name, "events/cpu s", &self.rates(costs));
+        rate.against(variant.baseline.unwrap_or(plain)).print(self.json)?;
+        let peaks: Vec<f64> = costs.iter().filter_map(|cost| cost.peak_mib).collect();
         if peaks.is_empty() {
             return Ok(());
         }
@@ -142,7 +181,7 @@ impl Case<'_> {
     /// When it has not.
     pub fn check(&self, tally: Tally, expected: Tally) -> Result<()> {
         ensure!(
-            tally == expected,
+            (self.comparable)(tally) == (self.comparable)(expected),
             "the job {} gives {tally:?}, the plain loop over the same events {expected:?}; one of both is wrong",
             self.work
         );
@@ -155,15 +194,16 @@ mod tests {
     use super::*;
 
     fn case() -> Case<'static> {
+        let exactly_once = Variant::new("numbers_exactly_once").exactly_once(Duration::from_millis(20));
+        let rocksdb = Variant::new("numbers_rocksdb").in_rocksdb().against(1e6);
         Case {
-            without_checkpoints: "numbers".into(),
-            exactly_once: "numbers_exactly_once".into(),
-            checkpoint_interval: Duration::from_millis(20),
-            events: 100,
+            work: "numbers",
             bench: "test",
+            variants: vec![Variant::new("numbers"), exactly_once, rocksdb],
+            events: 100,
+            comparable: |tally| tally,
             json: true,
             runs: 1,
-            work: "numbers",
         }
     }
 
@@ -181,5 +221,7 @@ mod tests {
             let error = case().run(|| wrong, numbers).expect_err("the results differ");
             assert!(error.to_string().contains("the job numbers gives Tally { count: 100"), "{error}");
         }
+        let only_sums = Case { comparable: |tally| Tally { count: 0, ..tally }, ..case() };
+        only_sums.run(|| Tally { count: 99, ..right }, numbers).expect("the sums are the same");
     }
 }

@@ -43,6 +43,18 @@ fn backpressure_reports_memory_sibling_and_checkpoints() -> Result<()> {
 }
 
 #[test]
+fn windows_reports_sliding_beside_tumbling_windows() -> Result<()> {
+    let cases = ["sliding_60s_1s", "sliding_60s_1s_highest", "sliding_60s_1s_sparse_keys"];
+    reports(env!("CARGO_BIN_EXE_windows"), &["--events", "200000"], &cases)
+}
+
+#[test]
+fn nexmark_reports_queries_in_memory_and_in_rocksdb() -> Result<()> {
+    let cases = ["generator_ns", "q18", "q18_exactly_once", "q18_rocksdb_exactly_once"];
+    reports(env!("CARGO_BIN_EXE_nexmark"), &["--events", "20000", "--queries", "q18"], &cases)
+}
+
+#[test]
 fn timers_reports_rates_checkpoints_and_memory() -> Result<()> {
     let cases = [
         "registered_per_cpu_second",
@@ -67,4 +79,10 @@ fn checkpoint_reports_pauses_durations_and_bytes() -> Result<()> {
     let size = ["--state-mb", "5", "--managed-memory", "8 mb", "--rate", "20000"];
     let arguments = [&size[..], &["--checkpoints", "3", "--interval-ms", "100"]].concat();
     reports(env!("CARGO_BIN_EXE_checkpoint"), &arguments, &cases)
+}
+
+#[test]
+fn s3_json_to_parquet_reports_the_job_and_a_plain_loop() -> Result<()> {
+    let arguments = ["--megabytes", "2", "--interval-ms", "100"];
+    reports(env!("CARGO_BIN_EXE_s3_json_to_parquet"), &arguments, &["job", "plain_loop"])
 }

@@ -17,7 +17,8 @@ const GENERATOR: Generator = Generator { base_time_ms: 1_600_000_000_000, delay_
 async fn queries_on_two_workers_agree_with_their_loops() -> Result<()> {
     let options = ClusterOptions { task_managers: 2, slots: 1, ..ClusterOptions::default() };
     let cluster = Cluster::start(options).await?;
-    for query in Query::ALL {
+    // The windows of Q12 are ten seconds of the clock; it has a test of its own, with shorter ones.
+    for query in Query::ALL.into_iter().filter(|query| *query != Query::Q12) {
         let output = cluster.folder().join(query.name());
         let output_text = output.to_str().context("a folder whose name is UTF-8")?;
         let (events, delay_ns) = (EVENTS.to_string(), GENERATOR.delay_ns.to_string());
@@ -27,7 +28,8 @@ async fn queries_on_two_workers_agree_with_their_loops() -> Result<()> {
         let job = cluster.submit(binary("nexmark_job")?, &arguments, &configuration).await?;
         cluster.reaches(job, JobStatus::Finished).await?;
         let (found, expected) = (Tally::of_directory(&output)?, query.plain(GENERATOR, EVENTS));
-        assert_eq!(query.in_any_order(found), query.in_any_order(expected), "{query}");
+        let comparable = query.comparable(2);
+        assert_eq!(comparable(found), comparable(expected), "{query}");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -11,6 +12,7 @@ use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::status::JobStatus;
 use thalweg_proto::client::{JobClient, SubmitOptions};
 use thalweg_proto::model::JobDetails;
+use tokio::sync::OnceCell;
 
 use crate::process::{Process, binary};
 use crate::wait;
@@ -57,6 +59,8 @@ pub struct Cluster {
     job_managers: BTreeMap<u64, Process>,
     task_managers: BTreeMap<u32, Process>,
     addresses: BTreeMap<u64, String>,
+    /// One for all questions: to connect costs more than to ask.
+    client: OnceCell<Arc<JobClient>>,
     started: u32,
     folder: TempDir,
 }
@@ -74,6 +78,7 @@ impl Cluster {
             job_managers: BTreeMap::new(),
             task_managers: BTreeMap::new(),
             addresses,
+            client: OnceCell::new(),
             started: 0,
             folder: TempDir::new()?,
             options,
@@ -108,9 +113,12 @@ impl Cluster {
     /// A client that follows the leader.
     ///
     /// # Errors
-    /// When an address is not one.
-    pub async fn client(&self) -> Result<JobClient> {
-        Ok(JobClient::connect(self.addresses()).await?)
+    /// When an address is not one, or no job manager can be reached.
+    pub async fn client(&self) -> Result<Arc<JobClient>> {
+        let connected = self
+            .client
+            .get_or_try_init(async || anyhow::Ok(Arc::new(JobClient::connect(self.addresses()).await?)));
+        Ok(Arc::clone(connected.await?))
     }
 
     /// Starts job manager `id`, for the first time or again.

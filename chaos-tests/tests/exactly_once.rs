@@ -1,5 +1,6 @@
 //! A minute of everything together: state larger than memory on RocksDB, checkpoints on an S3 that fails, kills of workers, task
-//! managers and leading job managers, and an oracle. `cargo xtask chaos exactly-once` is the same for as long as one likes.
+//! managers and leading job managers, by the seed also barriers that overtake, other parallelisms and a source with an enumerator, and an
+//! oracle. `cargo xtask chaos exactly-once` is the same for as long as one likes.
 //!
 //! `THALWEG_CHAOS_SEED` and `THALWEG_CHAOS_SECONDS` choose another schedule and a longer time.
 
@@ -30,6 +31,7 @@ async fn kills_and_a_failing_store_lose_and_double_nothing() -> Result<()> {
     assert_eq!(report.kills, by_target(options.kills()), "{report}");
     // The test has tested what it is for.
     assert!(report.attempts > 1 && report.checkpoints > 5, "{report}");
+    assert!(report.rescalings.done > 0 || !report.variation.rescales, "{report}");
     assert!(report.s3_faults.values().sum::<u64>() > 0, "{report}");
     assert!(report.state_bytes >= options.least_state_bytes(), "{report}");
     assert!(report.state_bytes >= 4 * report.memory_bytes, "{report}");

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use thalweg_chaos_tests::cluster::{Cluster, ClusterOptions};
 use thalweg_chaos_tests::oracle::{self, Difference};
 use thalweg_chaos_tests::wait;
@@ -210,5 +212,28 @@ async fn a_job_runs_on_while_the_leader_dies_and_is_adopted_by_the_next() -> Res
     wait::until_true("more output under the next leader", || progress(&output) > before + 1000).await?;
     let summary = cluster.describe(job).await?.summary;
     assert_eq!((summary.status, summary.attempt), (JobStatus::Running, 1), "the job was not restarted");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_manager_that_stood_still_does_not_depose_the_leader() -> Result<()> {
+    // As on a machine that is busy: longer than any follower waits for its leader.
+    const STANDSTILL: Duration = Duration::from_millis(2_000);
+    let options = ClusterOptions { job_managers: 3, task_managers: 0, ..ClusterOptions::default() }
+        .set("high-availability.heartbeat-interval", "100 ms")
+        .set("high-availability.election-timeout.min", "400 ms")
+        .set("high-availability.election-timeout.max", "800 ms");
+    let mut cluster = Cluster::start(options).await?;
+    let leader = cluster.leader().await?;
+    let client = cluster.client().await?;
+    let before = client.job_managers().await?;
+    for follower in (1..=3).filter(|id| *id != leader) {
+        let process = cluster.job_manager(follower)?.id();
+        process.signal(Signal::STOP)?;
+        tokio::time::sleep(STANDSTILL).await; // not a wait: so long it stands still
+        process.signal(Signal::CONT)?;
+        tokio::time::sleep(STANDSTILL / 2).await; // not a wait: time in which it would stand for election
+        assert_eq!(client.job_managers().await?, before, "job manager {follower} has stood for election");
+    }
     Ok(())
 }

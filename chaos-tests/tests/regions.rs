@@ -11,7 +11,7 @@ use thalweg_common::id::JobId;
 use thalweg_common::status::JobStatus;
 use thalweg_proto::model::{JobDetails, SubtaskDetails};
 
-const NUMBERS: u64 = 24_000;
+const NUMBERS: u64 = 16_000;
 const KEYS: u64 = 97;
 
 /// So long the pipeline that failed stands still at least.

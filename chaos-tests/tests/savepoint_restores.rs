@@ -1,123 +1,19 @@
 //! What becomes of savepoints of real jobs: restored at another parallelism, in another store and in another version, owned or not,
 //! with the key groups of their state; and the last savepoint of a job that is drained. Every update is in the output exactly once.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use thalweg_chaos_tests::cluster::{Cluster, ClusterOptions};
-use thalweg_chaos_tests::oracle::{self, Difference};
+use thalweg_chaos_tests::oracle;
 use thalweg_chaos_tests::process::binary;
+use thalweg_chaos_tests::versions::{AT_2, Bench, KEYS, NUMBERS, ROCKSDB, from, path_in};
 use thalweg_chaos_tests::wait;
-use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::status::JobStatus;
-use thalweg_proto::client::{Begin, SubmitOptions};
-
-const NUMBERS: u64 = 12_000;
-const KEYS: u64 = 97;
-const RATE: &str = "6000";
-
-/// A setting.
-type Setting<'a> = (&'a str, &'a str);
-
-const ROCKSDB: Setting<'static> = ("state.backend.type", "rocksdb");
-const AT_2: Setting<'static> = ("parallelism.default", "2");
-
-struct Bench {
-    cluster: Cluster,
-    output: PathBuf,
-    savepoints: PathBuf,
-}
-
-/// How the `thalweg` command ended.
-#[derive(Debug)]
-struct Ended {
-    succeeded: bool,
-    stdout: String,
-    stderr: String,
-}
-
-impl Bench {
-    async fn start() -> Result<Self> {
-        let cluster = Cluster::start(ClusterOptions { slots: 8, ..ClusterOptions::default() }).await?;
-        let (output, savepoints) = (cluster.folder().join("output"), cluster.folder().join("savepoints"));
-        Ok(Self { cluster, output, savepoints })
-    }
-
-    async fn submit(&self, settings: &[Setting<'_>], arguments: &[&str], begin: Begin) -> Result<JobId> {
-        let mut all = BTreeMap::from([("execution.checkpointing.interval", "100 ms")]);
-        all.extend(settings.iter().copied());
-        let output = self.output.display().to_string();
-        let given = ["--output", &output, "--rate", RATE].into_iter().chain(arguments.iter().copied());
-        let options = SubmitOptions {
-            binary: binary("savepoint_job")?,
-            arguments: given.map(str::to_string).collect(),
-            configuration: all.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-            submission_id: SubmissionId::random()?,
-        };
-        Ok(self.cluster.client().await?.submit_with(options, begin, |_| ()).await?.job_id)
-    }
-
-    /// The job to its first third.
-    async fn begun(&self, settings: &[Setting<'_>]) -> Result<JobId> {
-        let job = self.submit(settings, &["--count", &NUMBERS.to_string()], Begin::Fresh).await?;
-        self.progress(NUMBERS / 3).await?;
-        Ok(job)
-    }
-
-    async fn progress(&self, lines: u64) -> Result<()> {
-        let written = || oracle::committed_lines(&self.output).map_or(0, |lines| lines.values().sum::<u64>());
-        wait::until_true("output", || written() >= lines).await
-    }
-
-    /// The `thalweg` command at this cluster.
-    fn command(&self, arguments: &[&str]) -> Result<Ended> {
-        let mut command = Command::new(binary("thalweg")?);
-        command.args(["--jobmanager", &self.cluster.addresses().join(",")]).args(arguments);
-        let output = command.output()?;
-        let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
-        Ok(Ended { succeeded: output.status.success(), stdout, stderr })
-    }
-
-    /// Stops a job by the command, and answers the path of its savepoint.
-    fn stop(&self, job: JobId, flags: &[&str]) -> Result<String> {
-        let (job, directory) = (job.to_string(), self.savepoints.display().to_string());
-        let mut arguments = vec!["stop", &job, "--savepoint", "--dir", &directory];
-        arguments.extend(flags);
-        let ended = self.command(&arguments)?;
-        ensure!(ended.succeeded && ended.stdout.contains(&format!("Job {job} is FINISHED")), "{ended:?}");
-        path_in(&ended)
-    }
-
-    /// Every update is there once.
-    fn assert_exact(&self) -> Result<()> {
-        let keys: Vec<String> = (0..NUMBERS).map(|number| (number % KEYS).to_string()).collect();
-        let expected = oracle::running_counts(keys.iter().map(String::as_str));
-        let difference = oracle::compare(&expected, &oracle::committed_lines(&self.output)?);
-        ensure!(difference == Difference::default(), "{difference:?}");
-        Ok(())
-    }
-
-    fn files(&self) -> Result<BTreeSet<PathBuf>> {
-        fs::read_dir(&self.output)?.map(|entry| Ok(entry?.path())).collect()
-    }
-}
-
-/// The path that a savepoint's success tells.
-fn path_in(ended: &Ended) -> Result<String> {
-    let words: Vec<_> = ended.stdout.split_whitespace().collect();
-    let path = words.windows(2).find(|pair| pair[0] == "Savepoint").map(|pair| pair[1].to_string());
-    path.with_context(|| format!("no savepoint in {ended:?}"))
-}
+use thalweg_proto::client::Begin;
 
 fn is_savepoint(path: &str) -> bool {
     Path::new(path.trim_start_matches("file://")).join("_metadata").is_file()
-}
-
-fn from(path: &str) -> Begin {
-    Begin::Savepoint { path: path.to_string(), allow_non_restored_state: false, claim: false }
 }
 
 fn assert_says(text: &str, words: &[&str]) {

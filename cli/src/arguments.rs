@@ -3,6 +3,7 @@
 //! Stands at the very beginning. Invariant: what clap accepts is well-formed (addresses, sizes, spans); what only the
 //! configuration's table of keys knows is checked by [`SubmitArguments::configuration`], still before the cluster is asked.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use thalweg_common::config::{ConfigError, Configuration, keys, parse_duration, parse_memory_size};
 use thalweg_proto::transport::check_address;
 
+use crate::config_arguments::ConfigArguments;
 use crate::output::Format;
 use crate::savepoint_arguments::{RestoreArguments, SavepointArguments, StopArguments, UpgradeArguments};
 use crate::state_arguments::StateArguments;
@@ -69,7 +71,8 @@ pub(crate) enum Command {
 Examples:
   thalweg submit target/release/word_count --parallelism 4 -- --input /data/text
   thalweg submit ./word_count --detach -D execution.checkpointing.interval=10s
-  thalweg submit ./word_count --from-savepoint s3://bucket/savepoints/savepoint-00c0ff-12")]
+  thalweg submit ./word_count --from-savepoint s3://bucket/savepoints/savepoint-00c0ff-12
+  thalweg submit ./word_count --from-savepoint /checkpoints/JOB/chk-12 --restore-mode claim")]
     Submit(SubmitArguments),
 
     /// List all jobs that the cluster remembers, the newest first.
@@ -79,6 +82,24 @@ Examples:
     /// Show everything about a job: tasks, checkpoints, failures, history.
     #[command(after_help = "Example:\n  thalweg describe word_count")]
     Describe(JobArgument),
+
+    /// Show the plan of a job: of one that runs, or of an executable before it is submitted.
+    ///
+    /// Each vertex with the operators that are chained in it, how records come to it, its watermark strategies and windows, its state, and
+    /// where the author declared them. With --json: the job graph. An executable is run in plan mode, which builds its topology only.
+    #[command(after_help = "\
+Examples:
+  thalweg explain word_count
+  thalweg explain ./target/release/word_count -D parallelism.default=4 -- --input /data/text")]
+    Explain(ExplainArguments),
+
+    /// Say why windows and timers of a running job have not fired.
+    ///
+    /// Asks all tasks how they keep time at this moment: for each operator with timers its watermark, the earliest timer and how much event
+    /// time is missing until it fires; and who holds that back, upstream to the split of a source. A window that ends at T fires when the
+    /// watermark is at T - 1 ms. With --json: the watermark of each input channel and of each split, too.
+    #[command(after_help = "Examples:\n  thalweg why word_count\n  thalweg why word_count --json")]
+    Why(JobArgument),
 
     /// Show a job's checkpoints: what can be restored, and what the last ones took.
     ///
@@ -146,6 +167,13 @@ Examples:
     #[command(after_help = "Examples:\n  thalweg cluster\n  thalweg cluster add 4 10.0.0.4:6123")]
     Cluster(ClusterArguments),
 
+    /// Show settings as a job manager or task manager reads them, and what a setting does. Asks no cluster.
+    #[command(after_help = "\
+Examples:
+  thalweg config show --config /etc/thalweg/config.yaml
+  thalweg config explain execution.checkpointing.interval")]
+    Config(ConfigArguments),
+
     /// Look into savepoints, compare, check and build them. Asks no cluster.
     #[command(after_help = "Examples:
   thalweg state inspect file:///savepoints/savepoint-00c0ff-12
@@ -207,6 +235,35 @@ pub(crate) struct JobArgument {
     /// The job: its id, the first digits of it, or its name.
     #[arg(value_name = "JOB")]
     pub(crate) reference: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// The job (its id, the first digits of it, or its name), or the path of a job's executable.
+    #[arg(value_name = "JOB|BINARY")]
+    pub(crate) target: String,
+
+    /// A setting that wins over the one in the program of an executable. May be given more than once.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+
+    /// What the executable is given.
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+impl ExplainArguments {
+    /// The settings, checked.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value does not have the key's form.
+    pub(crate) fn configuration(&self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let mut configuration = Configuration::new();
+        for setting in &self.settings {
+            configuration.set_assignment(setting)?;
+        }
+        Ok(configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect())
+    }
 }
 
 #[derive(Debug, Args)]

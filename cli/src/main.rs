@@ -6,6 +6,7 @@
 
 mod arguments;
 mod commands;
+mod config_arguments;
 mod exit;
 mod human;
 mod notice;

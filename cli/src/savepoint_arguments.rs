@@ -60,7 +60,7 @@ pub(crate) struct StopArguments {
     pub(crate) drain: bool,
 }
 
-/// Who owns the savepoint that a job begins with.
+/// Who owns the savepoint or checkpoint that a job begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RestoreMode {
     /// Whoever made it: the cluster never deletes it.
@@ -71,15 +71,16 @@ pub(crate) enum RestoreMode {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArguments {
-    /// Begin with the state of this savepoint. What becomes of it is checked before anything starts.
+    /// Begin with the state of this savepoint, or of this checkpoint that another job left (`.../JOB/chk-12`). What becomes of it is checked
+    /// before anything starts. State of a savepoint is migrated; that of a checkpoint must be declared as it was.
     #[arg(long, value_name = "PATH")]
     pub(crate) from_savepoint: Option<String>,
 
-    /// Drop state of the savepoint that the job does not declare, instead of refusing it.
+    /// Drop state that the job does not declare, instead of refusing it.
     #[arg(long, requires = "from_savepoint")]
     pub(crate) allow_non_restored_state: bool,
 
-    /// Who owns the savepoint from now on.
+    /// Who owns it from now on.
     #[arg(long, value_enum, default_value = "no-claim", requires = "from_savepoint")]
     pub(crate) restore_mode: RestoreMode,
 }

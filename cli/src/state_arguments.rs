@@ -44,25 +44,29 @@ Examples:
     )]
     Diff(DiffArguments),
 
-    /// Check whether a version of a job can be restored from a savepoint.
+    /// Check whether a version of a job can begin with a savepoint or checkpoint.
     ///
-    /// Exits with 1 if it cannot, and says what to change.
+    /// Exits with 1 if it cannot, and says what to change. State of a savepoint is migrated; that of a checkpoint is restored as it was
+    /// written.
     #[command(after_help = "\
-Example:
+Examples:
   THALWEG_MODE=plan ./word_count > plan.txt
-  thalweg state check /savepoints/savepoint-00c0ff-12 --job plan.txt")]
+  thalweg state check /savepoints/savepoint-00c0ff-12 --job plan.txt
+  thalweg state check /checkpoints/JOB/chk-12 --job plan.txt")]
     Check(CheckArguments),
 
-    /// Build a savepoint from lines of JSON, by itself or on top of another one.
+    /// Build a savepoint from lines of JSON, by itself or on top of another one or of a checkpoint.
     ///
     /// Lines are those that `thalweg state export` prints; `group` may be missing, and \"delete\":true in place of the value takes an
     /// entry away. They are held in memory until the savepoint is written. On top of a savepoint, entries with the same keys are
-    /// replaced, and with --job everything becomes that of a newer version of the job, with its max parallelism.
+    /// replaced, and with --job everything becomes that of a newer version of the job, with its max parallelism. Without lines the state
+    /// stays as it is: so a checkpoint becomes a savepoint, which any version of the job can begin with.
     #[command(after_help = "\
 Examples:
   THALWEG_MODE=plan ./word_count > plan.txt
   thalweg state write /savepoints/bootstrap --job plan.txt --entries entries.jsonl
-  thalweg state write /savepoints/repaired --on /savepoints/savepoint-00c0ff-12 --entries - < fixes.jsonl")]
+  thalweg state write /savepoints/repaired --on /savepoints/savepoint-00c0ff-12 --entries - < fixes.jsonl
+  thalweg state write /savepoints/of-a-checkpoint --on /checkpoints/JOB/chk-12")]
     Write(WriteArguments),
 }
 
@@ -109,7 +113,7 @@ pub(crate) struct DiffArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArguments {
-    /// The savepoint's directory.
+    /// The savepoint's or checkpoint's directory.
     pub(crate) savepoint: String,
 
     /// The plan of the job, as its executable prints it with THALWEG_MODE=plan, or a state manifest.
@@ -127,11 +131,11 @@ pub(crate) struct WriteArguments {
     pub(crate) directory: String,
 
     /// The lines; `-` stands for stdin.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) entries: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "on")]
+    pub(crate) entries: Option<PathBuf>,
 
-    /// The savepoint to start from.
-    #[arg(long, value_name = "SAVEPOINT", required_unless_present = "job")]
+    /// The savepoint or checkpoint to start from.
+    #[arg(long, value_name = "DIRECTORY", required_unless_present = "job")]
     pub(crate) on: Option<String>,
 
     /// The plan of the job, as its executable prints it with THALWEG_MODE=plan, or a state manifest.

@@ -4,6 +4,8 @@
 #[path = "commands/savepoints.rs"]
 mod savepoints;
 mod support;
+#[path = "commands/time.rs"]
+mod time;
 
 use serde_json::{Value, json};
 use thalweg_common::id::JobId;

@@ -26,6 +26,7 @@ fn plan(fields: &[Field]) -> String {
         input_tag: None,
         states: vec![total],
         key_schema: Some(String::schema()),
+        time: None,
     };
     let vertex = Vertex {
         name: "Count".into(),

@@ -3,15 +3,18 @@
 //! The one place that knows bincode, so that it can be replaced. The format is bincode 2 with fixed-width little-endian
 //! integers, the same bytes that a [`Record`](crate::record::Record) has. Records themselves do not pass through here.
 
-use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The largest value in bytes: damaged bytes that announce more are refused before anything is reserved for them.
+/// The largest value in fewer bytes than that: damaged bytes that announce more are refused before anything is reserved for them.
 const MAX_VALUE_BYTES: usize = 1 << 30;
 
-const FORMAT: Configuration<LittleEndian, Fixint, Limit<MAX_VALUE_BYTES>> =
-    bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_VALUE_BYTES>();
+/// The largest value of all, such as the snapshot of a task whose state is in memory.
+const MAX_LARGE_VALUE_BYTES: usize = 1 << 40;
+
+const FORMAT: Configuration<LittleEndian, Fixint, NoLimit> =
+    bincode::config::standard().with_fixed_int_encoding();
 
 /// Bytes that are not a valid value, or a value that has no binary form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,8 +78,21 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// # Errors
 /// When the bytes do not start with the encoding of a `T`.
 pub fn take<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, FORMAT).map_err(|error| {
-        CodecError::Decode { type_name: std::any::type_name::<T>(), reason: error.to_string() }
+    take_within::<T, MAX_VALUE_BYTES, MAX_LARGE_VALUE_BYTES>(bytes)
+}
+
+/// The same with the two limits: what has fewer bytes than the first one does not announce more.
+fn take_within<T: DeserializeOwned, const LIMIT: usize, const LARGE: usize>(
+    bytes: &mut &[u8],
+) -> Result<T, CodecError> {
+    let decoded = if bytes.len() < LIMIT {
+        bincode::serde::decode_from_slice(bytes, FORMAT.with_limit::<LIMIT>())
+    } else {
+        bincode::serde::decode_from_slice(bytes, FORMAT.with_limit::<LARGE>())
+    };
+    let (value, used) = decoded.map_err(|error| CodecError::Decode {
+        type_name: std::any::type_name::<T>(),
+        reason: error.to_string(),
     })?;
     *bytes = bytes.get(used..).unwrap_or_default();
     Ok(value)
@@ -93,6 +109,18 @@ mod tests {
             BTreeMap::from([("a".into(), vec![1, 2]), ("b".into(), vec![])]);
         let bytes = to_bytes(&value).expect("encodes");
         assert_eq!(from_bytes::<BTreeMap<String, Vec<u32>>>(&bytes), Ok(value));
+    }
+
+    #[test]
+    fn what_is_larger_than_a_limit_comes_back_and_what_only_says_so_does_not() {
+        let take = |mut bytes: &[u8]| take_within::<Vec<u64>, 1000, 100_000>(&mut bytes);
+        for numbers in [10, 1_000] {
+            let value: Vec<u64> = (0..numbers).collect();
+            let mut bytes = to_bytes(&value).expect("encodes");
+            assert_eq!(take(&bytes), Ok(value));
+            bytes[4] = 1; // 2^32 more of them
+            assert!(take(&bytes).is_err(), "{numbers}");
+        }
     }
 
     #[test]

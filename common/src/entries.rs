@@ -5,6 +5,7 @@
 
 use crate::Timestamp;
 use crate::graph::{StateDescriptor, StateKind};
+use crate::record::Record as _;
 use crate::schema::{Change, Compatibility, MigrateError, Migration, Problem, Schema, compare};
 use crate::ttl::{STAMP_BYTES, value_of};
 
@@ -108,6 +109,8 @@ struct Rewrite {
     key: Migration,
     map_key: Option<Migration>,
     stamp: Stamp,
+    /// Whether each element of the value has a stamp of its own, behind that of all. Then `value` is for one.
+    is_list: bool,
     value: Migration,
 }
 
@@ -159,14 +162,16 @@ impl StateMigration {
             return Ok(identity);
         }
         let key = Migration::new(key_schema, key_schema).map_err(unreadable)?;
+        let walk = |old: &Schema, new: &Schema| Migration::new(old, new).map_err(unreadable);
+        let is_list = stamp != Stamp::Keep && found.kind == StateKind::List;
         let (map_key, value) = match (parts(found.kind, &old), parts(found.kind, &new)) {
             ((Some(old_key), old_value), (Some(new_key), new_value)) => {
-                let walk = |old: &Schema, new: &Schema| Migration::new(old, new).map_err(unreadable);
                 (Some(walk(old_key, new_key)?), walk(old_value, new_value)?)
             }
+            ((_, Schema::List(old)), (_, Schema::List(new))) if is_list => (None, walk(old, new)?),
             _ => (None, whole),
         };
-        Ok(Self { rewrite: Some(Rewrite { key, map_key, stamp, value }), ..identity })
+        Ok(Self { rewrite: Some(Rewrite { key, map_key, stamp, is_list, value }), ..identity })
     }
 
     /// The same at this time: the life of values that did not expire before begins now.
@@ -186,7 +191,7 @@ impl StateMigration {
     /// # Errors
     /// When the bytes are no entries of the state that was found.
     pub fn migrate(&self, mut entries: &[u8], out: &mut Vec<u8>) -> Result<(), MigrateError> {
-        let Some(Rewrite { key, map_key, stamp, value }) = &self.rewrite else {
+        let Some(Rewrite { key, map_key, stamp, is_list, value }) = &self.rewrite else {
             out.extend_from_slice(entries);
             return Ok(());
         };
@@ -195,15 +200,36 @@ impl StateMigration {
             if let Some(map_key) = map_key {
                 map_key.migrate(&mut entries, out)?;
             }
-            match stamp {
-                Stamp::Keep => {}
-                Stamp::Add => out.extend_from_slice(&self.now_ms.to_le_bytes()),
-                Stamp::Remove => {
-                    let cut = || MigrateError::new("a value ends within the time from which it lives");
-                    entries = entries.get(STAMP_BYTES..).ok_or_else(cut)?;
-                }
+            self.migrate_stamp(*stamp, &mut entries, out)?;
+            if !is_list {
+                value.migrate(&mut entries, out)?;
+                continue;
             }
-            value.migrate(&mut entries, out)?;
+            let length =
+                u64::decode(&mut entries).map_err(|_| MigrateError::new("a list ends within its length"))?;
+            length.encode(out);
+            for _ in 0..length {
+                self.migrate_stamp(*stamp, &mut entries, out)?;
+                value.migrate(&mut entries, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The time in front of a value, or of an element of a list.
+    fn migrate_stamp(
+        &self,
+        stamp: Stamp,
+        entries: &mut &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), MigrateError> {
+        match stamp {
+            Stamp::Keep => {}
+            Stamp::Add => out.extend_from_slice(&self.now_ms.to_le_bytes()),
+            Stamp::Remove => {
+                let cut = || MigrateError::new("a value ends within the time from which it lives");
+                *entries = entries.get(STAMP_BYTES..).ok_or_else(cut)?;
+            }
         }
         Ok(())
     }
@@ -234,7 +260,13 @@ pub(crate) fn compare_states(found: &StateDescriptor, declared: &StateDescriptor
 
 /// Whether the type of a state's values says what its time to live does.
 pub(crate) fn fits_ttl(state: &StateDescriptor) -> bool {
-    state.ttl.is_none() || value_of(parts(state.kind, &state.schema).1).is_some()
+    let value = value_of(parts(state.kind, &state.schema).1);
+    match (state.ttl, state.kind, value) {
+        (None, ..) => true,
+        (_, StateKind::List, Some(Schema::List(element))) => value_of(element).is_some(),
+        (_, StateKind::List, _) | (.., None) => false,
+        _ => true,
+    }
 }
 
 /// The types behind the key of an entry.
@@ -253,6 +285,10 @@ fn schemas(found: &StateDescriptor, declared: &StateDescriptor) -> (Schema, Sche
         match (state.kind, &state.schema) {
             (_, schema) if is_kept || state.ttl.is_none() => schema.clone(),
             (StateKind::Map, Schema::Map(key, value)) => Schema::Map(key.clone(), Box::new(bare(value))),
+            (StateKind::List, schema) => match bare(schema) {
+                Schema::List(element) => Schema::List(Box::new(bare(&element))),
+                other => other,
+            },
             (_, schema) => bare(schema),
         }
     };

@@ -22,6 +22,9 @@ pub use regions::Regions;
 /// The version of the graph's form and of the protocol between a job's binary and the cluster.
 pub const PROTOCOL_VERSION: u32 = 1;
 
+/// What the line with the graph starts with that a job's executable prints in plan mode. Other lines are the author's own.
+pub const PLAN_PREFIX: &str = "THALWEG-PLAN ";
+
 /// The name of a job whose author gave it none; the cluster replaces it by the binary's name.
 pub const UNNAMED_JOB: &str = "Thalweg Streaming Job";
 
@@ -84,9 +87,39 @@ pub struct Operator {
     /// The type of its keys, if it has keyed state.
     #[serde(default)]
     pub key_schema: Option<Schema>,
+    /// How it keeps time, if that is what it does or it has windows.
+    #[serde(default)]
+    pub time: Option<TimeDescriptor>,
+}
+
+/// How an operator keeps time: what people are told of it, and what the cluster has to know.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TimeDescriptor {
+    /// Its watermark strategy or its windows, in words.
+    pub words: String,
+    /// The time without records behind which a watermark strategy counts as idle, if it does.
+    pub idleness_ms: Option<u64>,
+    /// With whom the source before it is aligned.
+    pub alignment: Option<AlignmentDescriptor>,
+}
+
+/// The group of sources that read at about the same time of events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlignmentDescriptor {
+    /// Its name in the job.
+    pub group: String,
+    /// How far this source may be ahead of the one that is furthest behind.
+    pub max_drift_ms: u64,
+    /// How often that is looked at.
+    pub update_interval_ms: u64,
 }
 
 impl Operator {
+    /// Whether watermarks are made here, so that those from before it end.
+    pub fn makes_watermarks(&self) -> bool {
+        self.kind == "watermarks"
+    }
+
     /// Whether another number of subtasks can go on with all that it remembers.
     pub fn has_parts(&self) -> bool {
         self.states.iter().all(|state| state.kind.has_parts())

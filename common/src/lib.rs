@@ -5,6 +5,8 @@
 // The derive macros name this crate by its public path, also from inside it.
 extern crate self as thalweg_common;
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod clock;
 pub mod codec;
 pub mod config;

@@ -353,6 +353,19 @@ pub const MAX_WAITING_SPLITS: usize = 10_000;
 /// Most files that one source reads.
 pub const MAX_INPUT_FILES: usize = 1_000_000;
 
+/// Bytes that a file source asks S3 for at once. Of a disk it reads a sixteenth of that.
+pub const FILE_SOURCE_CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Chunks of a file that are on their way from S3 to a subtask at the same time.
+pub const FILE_SOURCE_CHUNKS_AHEAD: usize = 3;
+
+/// Pieces of files that a subtask of a file sink has on their way to S3; with more of them its task waits. Each takes as much memory as a part of
+/// an object.
+pub const FILE_SINK_PIECES_UNDER_WAY: u64 = 4;
+
+/// Buckets that a subtask of a file sink has open at the same time; with more of them the one that was quiet for longest is closed.
+pub const MAX_OPEN_BUCKETS: usize = 1_000;
+
 /// Deepest nesting of directories below an input directory.
 pub const MAX_DIRECTORY_DEPTH: usize = 64;
 
@@ -374,6 +387,9 @@ pub const RETAINED_LOG_LINES: usize = 10_000;
 /// Largest configuration file.
 pub const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
 
+/// How deeply the keys of a configuration file may be nested: more than any key has parts.
+pub const MAX_CONFIG_DEPTH: usize = 16;
+
 // ---- Sinks and sources -------------------------------------------------------------------------------------------
 
 /// How often a sink's commit is repeated that fails and may succeed later; then the task fails, and recovery repeats it.
@@ -389,6 +405,17 @@ pub const MAX_COMMIT_BACKOFF_MS: u64 = 10_000;
 /// when the job is restored.
 pub const NUMBER_SPLITS: usize = 16;
 
+// ---- Watermark alignment -----------------------------------------------------------------------------------------
+
+/// Shortest time between two looks at a group of aligned sources.
+pub const MIN_ALIGNMENT_INTERVAL_MS: u64 = 10;
+
+/// How long sources go by what the leader said last of their group: so long a cluster may need for another leader.
+pub const ALIGNMENT_LEASE_MS: u64 = 5_000;
+
+/// The same in update intervals, if these are longer.
+pub const ALIGNMENT_LEASE_INTERVALS: u32 = 3;
+
 // ---- Patterns of events ------------------------------------------------------------------------------------------
 
 /// Most events that a pattern tells apart: one for each of its patterns, and for each time that it must or may occur.
@@ -399,6 +426,50 @@ pub const MAX_PATTERN_WAYS: usize = 64;
 
 /// Nodes of partial matches below which nobody looks for those that are not needed any more.
 pub const MIN_COLLECTED_NODES: usize = 32;
+
+/// Log lines that wait to be written; more are dropped and counted, so that nobody who logs waits for who reads.
+pub const LOG_QUEUE_LINES: usize = 4_096;
+
+/// Most metrics that the functions of one operator may register: all of them travel with every report of its tasks.
+pub const MAX_USER_METRICS: usize = 200;
+
+/// Most groups around a metric of a user.
+pub const MAX_METRIC_GROUPS: usize = 16;
+
+/// Longest name of a metric or of a group of a user, as in the managed service for Apache Flink.
+pub const MAX_METRIC_NAME_CHARACTERS: usize = 116;
+
+/// Turns in which the tasks of a job that a test drives by hand must have come to rest.
+pub const MANUAL_JOB_TURNS: u64 = 100_000;
+
+// ---- Connectors ----------------------------------------------------------------------------------------------------
+
+/// Most records of one read of a shard of Kinesis, which sets it.
+pub const KINESIS_MAX_RECORDS_PER_READ: u32 = 10_000;
+
+/// What a shard of Kinesis gives in a second, to all who poll it; a read of more makes it refuse the next ones.
+pub const KINESIS_READ_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+
+/// Bytes that a subtask of a Kinesis source has read and not given on, above which it reads no more. One read may bring 10 MiB more.
+pub const KINESIS_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Longest time that a request to Kinesis may take.
+pub const KINESIS_REQUEST_TIMEOUT_MS: u64 = 30_000;
+
+/// Most shards that one listing brings at a time; more come in pages.
+pub const KINESIS_LIST_SHARDS: i32 = 1_000;
+
+/// Most records of one request that writes to Kinesis, which sets it.
+pub const KINESIS_MAX_RECORDS_PER_WRITE: usize = 500;
+
+/// Most bytes of one request that writes to Kinesis, keys included.
+pub const KINESIS_MAX_BYTES_PER_WRITE: usize = 5 * 1024 * 1024;
+
+/// Largest record of Kinesis, its key included.
+pub const KINESIS_MAX_RECORD_BYTES: usize = 1024 * 1024;
+
+/// Bytes that a subtask of a Kinesis sink holds that the service has not taken, above which it takes no more.
+pub const KINESIS_UNSENT_BYTES: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@
 
 mod check;
 mod report;
+mod same;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +24,7 @@ pub use check::check;
 pub use report::{
     KeptMaxParallelism, OperatorProblem, OperatorReport, Report, StateReport, StateVerdict, Verdict,
 };
+pub use same::differences;
 
 /// The states of all operators of a job.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

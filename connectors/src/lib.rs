@@ -4,8 +4,20 @@
 //! A connector keeps the promises of checkpoints: a source's position is part of every snapshot, and a transactional
 //! sink shows its output only when the checkpoint that contains it is complete.
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "files")]
 pub mod files;
+pub mod formats;
+#[cfg(feature = "kinesis")]
+pub mod kinesis;
+#[cfg(feature = "aws")]
+pub(crate) mod properties;
+pub mod tutorial;
 
 #[cfg(feature = "files")]
-pub use files::{TextFileSink, TextFileSource};
+pub use files::{FileSink, FileSource, TextFileSink, TextFileSource};
+#[cfg(feature = "kinesis")]
+pub use kinesis::{KinesisSink, KinesisSource};

@@ -9,7 +9,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use thalweg_common::failure::Failure;
 use thalweg_connectors::files::TextFileSource;
-use thalweg_runtime::testing::{EnumeratedHarness, EnumeratedSnapshot};
+use thalweg_runtime::event::{Event, WatermarkStatus};
+use thalweg_runtime::operators;
+use thalweg_runtime::testing::{EnumeratedHarness, EnumeratedSnapshot, Setup};
+use thalweg_runtime::time::{MAX_WATERMARK, WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 
 /// The source with so many readers, from its beginning.
 fn open(source: &TextFileSource, readers: u32) -> EnumeratedHarness<String> {
@@ -252,4 +255,87 @@ fn watching_and_repeating_contradict_each_other() {
     let source = TextFileSource::lines(".").watching(Duration::from_secs(1)).repeat(2);
     let failure = EnumeratedHarness::open(source, 1, None).err().unwrap();
     assert!(failure.message.contains("remove watching() or repeat()"), "{failure}");
+}
+
+/// Says the first timestamp that it has seen, so that it shows how many there are of it.
+#[derive(Clone, Default)]
+struct First(Option<i64>);
+
+impl WatermarkGenerator<String> for First {
+    fn on_event(&mut self, _: &String, timestamp: i64, _: &mut WatermarkOutput) {
+        self.0.get_or_insert(timestamp);
+    }
+
+    fn on_periodic_emit(&mut self, output: &mut WatermarkOutput) {
+        self.0.into_iter().for_each(|first| output.emit_watermark(first));
+    }
+}
+
+/// The source, a number in each line, which is when it happened.
+fn open_timed(source: &TextFileSource, readers: u32) -> EnumeratedHarness<String> {
+    let time = |line: &String| line.parse().unwrap();
+    let strategy = WatermarkStrategy::for_generator(First::default()).timestamps(time);
+    let watermarks = operators::watermarks::<String, _, _>(strategy);
+    EnumeratedHarness::open_before(Setup::default(), source.clone(), readers, None, Some(watermarks.as_ref()))
+        .unwrap()
+}
+
+/// Lets everybody do what there is to do, and the interval of watermarks pass.
+fn pass(harness: &mut EnumeratedHarness<String>, readers: usize) {
+    harness.settle().unwrap();
+    (0..readers).for_each(|reader| harness.flush(reader).unwrap());
+    harness.advance(Duration::from_millis(200));
+    (0..readers).for_each(|reader| harness.flush(reader).unwrap());
+}
+
+#[test]
+fn each_range_has_time_of_its_own_from_when_its_turn_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    // More than is read at once.
+    let long: String = (100..1_600).map(|time| format!("{time}\n")).collect();
+    for (name, lines) in [("a", long.as_str()), ("b", "50\n60\n"), ("c", "400\n500\n")] {
+        write_new(directory.path(), name, lines);
+    }
+    let mut harness = open_timed(&TextFileSource::lines(directory.path()), 1);
+    while harness.output().is_empty() {
+        harness.enumerate().unwrap();
+        harness.read(0).unwrap();
+    }
+    harness.advance(Duration::from_millis(200));
+    harness.flush(0).unwrap();
+    assert_eq!(harness.events(0), [Event::Watermark(100)]);
+    pass(&mut harness, 1);
+    let told = harness.events(0);
+    let watermarks: Vec<_> = told.iter().filter(|event| matches!(event, Event::Watermark(_))).collect();
+    let expected = [100, 400, MAX_WATERMARK].map(Event::Watermark);
+    assert!(
+        watermarks.into_iter().eq(&expected),
+        "a range that waits holds nobody back, no watermark falls: {told:?}"
+    );
+    assert_eq!(told.last(), Some(&Event::EndOfInput));
+}
+
+#[test]
+fn a_reader_without_a_range_is_idle_only_when_there_is_nothing_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    write_new(directory.path(), "a", "100\n");
+    let source = TextFileSource::lines(directory.path()).watching(Duration::from_secs(1));
+    let mut harness = open_timed(&source, 2);
+    for reader in 0..2 {
+        harness.read(reader).unwrap();
+    }
+    (0..2).for_each(|reader| harness.flush(reader).unwrap());
+    assert_eq!((harness.events(0), harness.events(1)), (vec![], vec![]), "nobody has looked yet");
+    pass(&mut harness, 2);
+    let idle = Event::Status(WatermarkStatus::Idle);
+    assert_eq!(harness.events(1), [idle]);
+    assert_eq!(harness.events(0), [Event::Watermark(100), idle], "the file was read to its end");
+
+    write_new(directory.path(), "b", "300\n");
+    harness.advance(Duration::from_secs(1));
+    pass(&mut harness, 2);
+    let active = Event::Status(WatermarkStatus::Active);
+    let of_either: Vec<_> = (0..2).flat_map(|reader| harness.events(reader)).collect();
+    assert_eq!(of_either.iter().filter(|event| **event == active).count(), 1, "one got the file");
+    assert!(of_either.contains(&Event::Watermark(300)), "{of_either:?}");
 }

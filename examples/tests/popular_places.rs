@@ -8,7 +8,7 @@ mod job;
 
 use job::{Place, Popular, RideEvent, popular_places};
 use thalweg::prelude::*;
-use thalweg::testing::LocalCluster;
+use thalweg::testing::{JobHarness, JobSetup, LocalCluster, scripted};
 
 /// Each line with its cell and the middle of that.
 const RIDES: [(&str, u32, f32, f32); 17] = [
@@ -119,6 +119,26 @@ const RIDES: [(&str, u32, f32, f32); 17] = [
 /// 2013-01-01 00:00 UTC.
 const MIDNIGHT: Timestamp = 1_356_998_400_000;
 const MINUTE: Timestamp = 60_000;
+
+/// The first of the rides, and the same with its beginning, or its end, in Boston.
+#[test]
+fn acceptance_ds_21_only_rides_with_both_ends_in_the_city_are_kept() {
+    let inside = RIDES[0].0;
+    let [from, to] =
+        ["-73.98866,40.722633", "-73.99004,40.729404"].map(|place| inside.replace(place, "-71.06,42.36"));
+    assert!(from != inside && to != inside);
+    let topology = |env: &mut Environment| {
+        popular_places(&env.source("rides", scripted::<String>()), 1).print().name("popular");
+        Ok(())
+    };
+    let mut job = JobHarness::open(topology, JobSetup::default()).unwrap();
+    job.feed("rides", [from, inside.to_string(), to]).unwrap();
+    job.end_input().unwrap();
+    let found = job.output::<Popular>("popular").unwrap();
+    let place = Place::middle_of(RIDES[0].1);
+    let window = |end| Popular { place, window_end: MIDNIGHT + end * MINUTE, is_start: true, rides: 1 };
+    assert_eq!(found, [window(25), window(30), window(35)]);
+}
 
 #[test]
 fn acceptance_ds_22_lines_are_in_their_cells() {

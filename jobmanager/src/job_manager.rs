@@ -15,6 +15,7 @@ use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::GRPC_MAX_MESSAGE_BYTES;
 use thalweg_common::storage::{Storage, StorageError, StorageFactory, StorageSettings};
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use thalweg_proto::model::JobDetails;
 use thalweg_proto::transport::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 use thalweg_proto::v1::blob_service_server::BlobServiceServer;
 use thalweg_proto::v1::job_service_server::JobServiceServer;
@@ -26,6 +27,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::consensus::{Consensus, NodeId};
 use crate::leader::{Context, Leader, Settings};
+use crate::metrics::Reporters;
 use crate::service::{JobServer, JobWatch, SubmitError, Submitter, Submitting, TaskManagerServer};
 use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Planner, Replicator};
 
@@ -64,6 +66,9 @@ pub enum StartError {
     /// The settings of a storage cannot be used.
     #[error("a setting is wrong: {0}")]
     Settings(#[from] ConfigError),
+    /// Metrics cannot be reported as the settings say.
+    #[error("metrics cannot be reported: {0}")]
+    Metrics(String),
 }
 
 /// Why an embedded job was not accepted or cancelled.
@@ -124,6 +129,14 @@ impl JobManager {
         };
         let blob_server = BlobServer::new(blobs.clone(), consensus.state().clone(), Arc::clone(&clock));
         let leader = Leader::start(context, &scope);
+        let reporters = Reporters {
+            consensus: Arc::clone(&consensus),
+            leader: leader.clone(),
+            clock: Arc::clone(&clock),
+            #[cfg(feature = "prometheus")]
+            data_directory: data_directory.clone(),
+        };
+        reporters.start(&configuration, &scope).await?;
         let submitter = Arc::new(Submitter {
             consensus: Arc::clone(&consensus),
             clock,
@@ -218,6 +231,7 @@ impl JobManagerHandle {
             configuration,
             graph,
             base: None,
+            warnings: Vec::new(),
         };
         Ok(self.submitter.accept(job).await?.job_id)
     }
@@ -231,6 +245,16 @@ impl JobManagerHandle {
             .cancel(job_id)
             .await
             .map_err(|status| EmbeddedError { reason: status.message().to_string() })
+    }
+
+    /// What is known of a job, while it runs and behind its end.
+    ///
+    /// # Errors
+    /// When there is no such job or this job manager does not lead.
+    pub async fn describe(&self, job_id: JobId) -> Result<JobDetails, EmbeddedError> {
+        let described = self.jobs.describe(job_id).await;
+        let described = described.map_err(|status| EmbeddedError { reason: status.message().to_string() })?;
+        JobDetails::try_from(described).map_err(|malformed| EmbeddedError { reason: malformed.to_string() })
     }
 
     /// Follows a job.

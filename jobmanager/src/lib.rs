@@ -10,6 +10,7 @@ pub mod consensus;
 mod job;
 mod job_manager;
 mod leader;
+mod metrics;
 mod scheduler;
 mod service;
 mod submission;

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use thalweg_common::clock::SystemClock;
-use thalweg_common::config::{ConfigKey, Configuration, keys};
+use thalweg_common::config::{ConfigKey, Configuration, Settings, keys};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::raft::{RaftLog, RaftOptions};
@@ -54,7 +54,7 @@ struct Options {
     /// Its number in the cluster, from 1, never used by another one [setting: jobmanager.id] [default: 1]
     #[arg(long, value_name = "N")]
     id: Option<NodeId>,
-    /// Where it listens; port 0 takes a free one [default: 127.0.0.1 and jobmanager.rpc.port]
+    /// Where it listens; port 0 takes a free one [settings: jobmanager.bind-host, jobmanager.rpc.port] [default: 127.0.0.1:6123]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// Where its log, job binaries and checkpoints are kept [setting: jobmanager.data-dir]
@@ -63,13 +63,13 @@ struct Options {
     /// Where others reach it, if not where it listens
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// All job managers of a new cluster, the same list for each of them; without it this one is a cluster of its own
+    /// All job managers of a new cluster, the same list for each of them; without it this one is a cluster of its own [setting: jobmanager.peers]
     #[arg(long, value_name = "N=HOST:PORT,...", value_delimiter = ',', value_parser = parse_peer)]
     peers: Vec<(NodeId, String)>,
     /// Join a running cluster: wait until its leader is told to add this one
     #[arg(long, conflicts_with = "peers")]
     join: bool,
-    /// A file of settings, `key: value` in each line; flags win
+    /// A file of settings in YAML; flags win [default: config.yaml in $THALWEG_CONF_DIR, if that is set]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A single setting, which wins over the file
@@ -105,7 +105,9 @@ fn main() -> ExitCode {
         return become_plan(memory_bytes, cpu_seconds, &command);
     }
     telemetry::init("jobmanager");
-    match start(cli.options) {
+    let result = start(cli.options);
+    telemetry::flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jobmanager: {error:#}");
@@ -132,7 +134,10 @@ fn start(options: Options) -> anyhow::Result<()> {
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
-    let configuration = options.configuration()?;
+    let settings = Settings::load(options.config.as_deref(), &options.settings)?;
+    settings.log();
+    let configuration = settings.into_configuration();
+    let options = options.with(&configuration)?;
     let id = options.id(&configuration)?;
     let listener = options.bind(&configuration).await?;
     let address = options.address(id, &listener)?;
@@ -179,16 +184,15 @@ async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 impl Options {
-    /// Settings of the file, then of the flags.
-    fn configuration(&self) -> anyhow::Result<Configuration> {
-        let mut configuration = match &self.config {
-            Some(path) => Configuration::from_file(path)?,
-            None => Configuration::new(),
-        };
-        for assignment in &self.settings {
-            configuration.set_assignment(assignment).with_context(|| format!("-D {assignment}"))?;
+    /// What no flag says, from the settings.
+    fn with(mut self, configuration: &Configuration) -> anyhow::Result<Self> {
+        if self.peers.is_empty() && !self.join {
+            let listed = configuration.text(&keys::JOB_MANAGER_PEERS).unwrap_or_default();
+            let listed = listed.split(',').map(str::trim).filter(|peer| !peer.is_empty());
+            let peers: Result<_, _> = listed.map(parse_peer).collect();
+            self.peers = peers.map_err(|cure| anyhow!("`{}`: {cure}", keys::JOB_MANAGER_PEERS.name))?;
         }
-        Ok(configuration)
+        Ok(self)
     }
 
     fn id(&self, configuration: &Configuration) -> anyhow::Result<NodeId> {
@@ -206,8 +210,13 @@ impl Options {
     }
 
     async fn bind(&self, configuration: &Configuration) -> anyhow::Result<TcpListener> {
-        let port = configuration.integer(&keys::JOB_MANAGER_PORT).unwrap_or(6123);
-        let address = self.listen.clone().unwrap_or_else(|| format!("127.0.0.1:{port}"));
+        let address = match &self.listen {
+            Some(listen) => listen.clone(),
+            None => {
+                let host = configuration.text(&keys::JOB_MANAGER_BIND_HOST).unwrap_or_default();
+                format!("{host}:{}", configuration.integer(&keys::JOB_MANAGER_PORT).unwrap_or_default())
+            }
+        };
         TcpListener::bind(&address).await.with_context(|| {
             format!("cannot listen at {address}; is another process there? choose another --listen")
         })

@@ -32,6 +32,7 @@ pub(crate) fn vertex(name: &str, parallelism: u32, group: &str) -> Vertex {
             input_tag: None,
             states: vec![],
             key_schema: None,
+            time: None,
         }],
     }
 }

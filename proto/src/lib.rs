@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod model;
 pub mod route;
 pub mod transport;
+pub mod why;
 
 /// Generated from `thalweg/v1/*.proto`.
 #[allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::doc_markdown)]

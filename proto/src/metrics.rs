@@ -48,6 +48,9 @@ pub struct TaskMetrics {
     /// The last watermark that it emitted. Absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_output_watermark: Option<i64>,
+    /// Of a source that is aligned with others: how many milliseconds it is ahead of the least watermark of its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark_alignment_drift: Option<i64>,
     /// How fast. Absent for a task that has not run in the meantime, or has ended.
     #[serde(flatten)]
     pub rates: Option<TaskRates>,
@@ -129,6 +132,7 @@ impl TaskMetrics {
             available_credit_bytes: later.available_credit_bytes,
             current_input_watermark: later.current_input_watermark,
             current_output_watermark: later.current_output_watermark,
+            watermark_alignment_drift: later.watermark_alignment_drift_ms,
             rates: TaskRates::between(earlier, later).filter(|_| !later.status.is_terminal()),
         }
     }
@@ -191,6 +195,8 @@ mod tests {
             late_records_dropped: 0,
             state_bytes: 0,
             unassigned_splits: None,
+            restored_local_bytes: 0,
+            restored_remote_bytes: 0,
             busy_ns: busy_ms * NS_PER_MS,
             idle_ns: idle_ms * NS_PER_MS,
             back_pressured_ns: back_pressured_ms * NS_PER_MS,
@@ -199,6 +205,9 @@ mod tests {
             available_credit_bytes: 5,
             current_input_watermark: None,
             current_output_watermark: Some(6),
+            watermark_alignment_drift_ms: None,
+            operators: Vec::new(),
+            name: String::new(),
         }
     }
 
@@ -267,6 +276,8 @@ mod tests {
             late_records_dropped: 1,
             state_bytes: 50,
             unassigned_splits: None,
+            restored_local_bytes: 0,
+            restored_remote_bytes: 0,
             busy_ns: 1_000_000_000,
             idle_ns: 1_000_000_000,
             back_pressured_ns: 1_000_000_000,
@@ -275,6 +286,9 @@ mod tests {
             available_credit_bytes: 80,
             current_input_watermark: None,
             current_output_watermark: Some(90),
+            watermark_alignment_drift_ms: None,
+            operators: Vec::new(),
+            name: String::new(),
         };
         let later = v1::TaskCounters {
             records_in: 11,
@@ -290,7 +304,8 @@ mod tests {
             available_credit_bytes: 83,
             current_input_watermark: Some(i64::MIN + 1),
             current_output_watermark: Some(i64::MAX),
-            ..earlier
+            watermark_alignment_drift_ms: Some(95),
+            ..earlier.clone()
         };
         let sent = v1::SubtaskDetails { counters: Some(later), earlier: Some(earlier), ..Default::default() };
         let received = v1::SubtaskDetails::decode(&sent.encode_to_vec()[..]).expect("it is what was sent");
@@ -307,6 +322,7 @@ mod tests {
             available_credit_bytes: 83,
             current_input_watermark: Some(i64::MIN + 1),
             current_output_watermark: Some(i64::MAX),
+            watermark_alignment_drift: Some(95),
             rates: Some(TaskRates {
                 num_records_in_per_second: 1.0,
                 num_records_out_per_second: 2.0,

@@ -4,7 +4,10 @@
 //! prints: field names are stable, ids are text, times are milliseconds since the epoch.
 
 mod checkpoints;
+mod counters;
+mod regions;
 mod savepoints;
+pub mod time;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,18 +15,23 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId, Term, VertexId};
+use thalweg_common::graph::JobGraph;
+use thalweg_common::id::{Attempt, CheckpointId, JobId, Term, VertexId};
 use thalweg_common::manifest::Report;
-use thalweg_common::status::{JobStatus, TaskStatus};
+use thalweg_common::status::JobStatus;
 
 use crate::blob::BlobHash;
-use crate::convert::{Malformed, WireId, failure, job_status, required, subtask, task_status};
+use crate::convert::{Malformed, WireId, failure, job_status, required};
 use crate::metrics::TaskMetrics;
 use crate::v1;
 
 pub use checkpoints::{
     CheckpointStatistics, CheckpointStatus, Checkpoints, RetainedCheckpoint, SubtaskCheckpoint,
 };
+pub use counters::{
+    HistogramStatistics, MetricScope, MetricValue, OperatorCounters, ProcessMetrics, TaskCounters, UserMetric,
+};
+pub use regions::RegionDetails;
 pub use savepoints::{SavepointMode, SavepointProgress, SavepointSummary};
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -141,6 +149,11 @@ pub struct JobDetails {
     pub warnings: Vec<String>,
     /// The size of its binary.
     pub size_bytes: u64,
+    /// What is restarted together when a task fails.
+    pub regions: Vec<RegionDetails>,
+    /// Its plan, if the cluster tells it.
+    #[serde(skip)]
+    pub graph: Option<JobGraph>,
 }
 
 fn as_optional_text<T: fmt::Display, S: Serializer>(
@@ -162,6 +175,8 @@ impl TryFrom<v1::JobDetails> for JobDetails {
         } else {
             Some(BlobHash::from_wire("details.sha256", &details.sha256)?)
         };
+        let graph = Some(details.graph).filter(|graph| !graph.is_empty());
+        let graph = graph.map(|graph| time::plan("details.graph", &graph)).transpose()?;
         Ok(Self {
             summary: required("details.summary", details.summary)?.try_into()?,
             vertices: all(details.vertices)?,
@@ -173,6 +188,8 @@ impl TryFrom<v1::JobDetails> for JobDetails {
             configuration: details.configuration,
             warnings: details.warnings,
             size_bytes: details.size_bytes,
+            regions: graph.as_ref().map(regions::of).unwrap_or_default(),
+            graph,
         })
     }
 }
@@ -231,71 +248,6 @@ impl TryFrom<v1::SubtaskDetails> for SubtaskDetails {
             counters,
             task_manager: details.task_manager,
             attempt: details.attempt,
-        })
-    }
-}
-
-/// What one execution of a subtask has done so far.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TaskCounters {
-    /// The subtask.
-    pub subtask: SubtaskId,
-    /// Its state.
-    pub status: TaskStatus,
-    /// Records that came over channels or from the source.
-    pub records_in: u64,
-    /// Records that went out.
-    pub records_out: u64,
-    /// Bytes that came over remote channels.
-    pub bytes_in: u64,
-    /// Bytes that went out over remote channels.
-    pub bytes_out: u64,
-    /// Records that were dropped because they came too late.
-    pub late_records_dropped: u64,
-    /// Size of its state.
-    pub state_bytes: u64,
-    /// Of an enumerator: splits that were found and no reader has.
-    pub unassigned_splits: Option<u64>,
-    /// Time in which it had something to do. The three times add up to the time since it began to run.
-    pub busy_ns: u64,
-    /// Time in which there was nothing to read.
-    pub idle_ns: u64,
-    /// Time in which an output was full.
-    pub back_pressured_ns: u64,
-    /// Batches that wait to be read.
-    pub input_queue_length: u64,
-    /// Batches that wait because their channel is full.
-    pub output_queue_length: u64,
-    /// Bytes that the receivers of its remote channels together have room for.
-    pub available_credit_bytes: u64,
-    /// The last watermark that came to it, in milliseconds since the epoch. Absent before the first, and for a source.
-    pub current_input_watermark: Option<i64>,
-    /// The last watermark that it emitted. Absent before the first.
-    pub current_output_watermark: Option<i64>,
-}
-
-impl TryFrom<v1::TaskCounters> for TaskCounters {
-    type Error = Malformed;
-
-    fn try_from(counters: v1::TaskCounters) -> Result<Self, Malformed> {
-        Ok(Self {
-            subtask: subtask("counters.subtask", counters.subtask)?,
-            status: task_status("counters.status", counters.status)?,
-            records_in: counters.records_in,
-            records_out: counters.records_out,
-            bytes_in: counters.bytes_in,
-            bytes_out: counters.bytes_out,
-            late_records_dropped: counters.late_records_dropped,
-            state_bytes: counters.state_bytes,
-            unassigned_splits: counters.unassigned_splits,
-            busy_ns: counters.busy_ns,
-            idle_ns: counters.idle_ns,
-            back_pressured_ns: counters.back_pressured_ns,
-            input_queue_length: counters.input_queue_length,
-            output_queue_length: counters.output_queue_length,
-            available_credit_bytes: counters.available_credit_bytes,
-            current_input_watermark: counters.current_input_watermark,
-            current_output_watermark: counters.current_output_watermark,
         })
     }
 }

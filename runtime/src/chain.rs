@@ -17,8 +17,10 @@ use crate::edge::{KeptOpen, SendingEnd};
 use crate::erased::{AnyLink, AnyReceiver, AnySender, mismatch};
 use crate::exchange::{Note, TaskWaker};
 use crate::in_flight::{self, Overtakes, Restored};
-use crate::operator::OpenContext;
-use crate::program::{EdgeCode, Head, Node, NodeCode, OperatorContext, Program, SplitWires};
+use crate::io::Io;
+use crate::metrics::Flow;
+use crate::operator::{OpenContext, OperatorMetrics};
+use crate::program::{Calls, EdgeCode, Head, Node, NodeCode, OperatorContext, Program, SplitWires};
 use crate::record_type::{ReceivingEnd, RecordType};
 use crate::side_output::SideOutputs;
 use crate::snapshot::{OperatorSnapshot, TaskSnapshot};
@@ -73,6 +75,7 @@ pub(crate) fn build(program: &Program, parts: &mut ChainParts) -> Result<Box<dyn
         in_flight: &mut in_flight,
         splits: SharedSplits::default(),
         notes: Vec::new(),
+        flows: BTreeMap::new(),
     };
     for position in (1..vertex.operators.len()).rev() {
         builder.build_link(position)?;
@@ -87,7 +90,7 @@ struct Builder<'a> {
     vertex: &'a Vertex,
     parts: &'a mut ChainParts,
     /// Operators that are built and not connected yet, by the position of the operator that feeds them and the tag of its output.
-    links: BTreeMap<(u32, Option<String>), Vec<AnyLink>>,
+    links: BTreeMap<OutputId, Vec<AnyLink>>,
     overtakes: Option<Overtakes>,
     /// Records on their way, to be restored.
     in_flight: &'a mut Restored,
@@ -95,7 +98,12 @@ struct Builder<'a> {
     splits: SharedSplits,
     /// What the readers of an enumerator say.
     notes: Vec<Note>,
+    /// What flows from each output of each operator.
+    flows: BTreeMap<OutputId, Arc<Flow>>,
 }
+
+/// The position of an operator, and the tag of its output.
+type OutputId = (u32, Option<String>);
 
 impl<'a> Builder<'a> {
     /// Builds an operator behind the head.
@@ -123,7 +131,9 @@ impl<'a> Builder<'a> {
                 let next = self
                     .next(0, operator, node)?
                     .ok_or_else(|| damaged(format!("the source `{}` has no output", operator.name)))?;
-                let mut context = self.context(operator);
+                let side_outputs = self.side_outputs(0, operator, node)?;
+                let mut context = self.context(0, operator);
+                context.side_outputs = side_outputs;
                 context.wires.notes = std::mem::take(&mut self.notes);
                 if let Some((_, edge)) = input {
                     if edge.partitioning != Partitioning::Splits || inputs.len() > 1 {
@@ -175,7 +185,7 @@ impl<'a> Builder<'a> {
         };
         let next = self.next(position, operator, node)?;
         let side_outputs = self.side_outputs(position, operator, node)?;
-        let mut context = self.context(operator);
+        let mut context = self.context(position, operator);
         context.side_outputs = side_outputs;
         let link = factory.build(&mut context, next)?;
         if context.side_outputs.is_empty() {
@@ -194,7 +204,10 @@ impl<'a> Builder<'a> {
     ) -> Result<Option<AnyLink>, Failure> {
         let links = self.links_behind(position, None, operator, node.output.as_ref())?;
         match &node.output {
-            Some(output) => output.operations().fan_out(links).map(Some),
+            Some(output) => {
+                let flow = self.flow((position as u32, None));
+                output.operations().fan_out(links, flow).map(Some)
+            }
             None if links.is_empty() => Ok(None),
             None => Err(damaged(format!(
                 "`{}` has no output and something is connected behind it",
@@ -214,7 +227,8 @@ impl<'a> Builder<'a> {
         for (tag, record_type) in &node.side_outputs {
             let links = self.links_behind(position, Some(tag.name), operator, Some(record_type))?;
             if !links.is_empty() {
-                outputs.push(record_type.operations().side_output(*tag, links)?);
+                let flow = self.flow((position as u32, Some(tag.name.to_string())));
+                outputs.push(record_type.operations().side_output(*tag, links, flow)?);
             }
         }
         let edges = self.program.graph.outputs(self.parts.subtask.vertex).map(|(_, edge)| edge);
@@ -282,8 +296,28 @@ impl<'a> Builder<'a> {
         Ok(link)
     }
 
-    fn context(&mut self, operator: &Operator) -> OperatorContext {
+    /// What flows from an output.
+    fn flow(&mut self, output: OutputId) -> Arc<Flow> {
+        Arc::clone(self.flows.entry(output).or_default())
+    }
+
+    /// What the operator in this place counts. Its outputs have been built.
+    fn metrics(&mut self, position: usize, operator: &Operator) -> OperatorMetrics {
+        let position = position as u32;
+        let feeder = operator.inputs.first().filter(|_| position > 0);
+        let input = feeder.map(|feeder| self.flow((*feeder, operator.input_tag.clone())));
+        let outputs = self.flows.iter().filter(|((of, _), _)| *of == position);
+        let outputs = outputs.map(|(_, flow)| Arc::clone(flow)).collect();
+        let metrics = self.parts.counters.operator_metrics(position, &operator.name);
+        metrics.set_flows(input, outputs);
+        metrics
+    }
+
+    fn context(&mut self, position: usize, operator: &Operator) -> OperatorContext {
+        let metrics = self.metrics(position, operator);
         let splits = self.is_at_source(operator).then(|| self.splits.clone());
+        let is_by_hand = self.program.time.is_by_hand;
+        let calls = if is_by_hand { Calls::InTurn } else { Calls::OnThread };
         let (parts, vertex) = (&mut *self.parts, self.vertex);
         let open = OpenContext {
             job_id: parts.job_id,
@@ -296,7 +330,9 @@ impl<'a> Builder<'a> {
             max_parallelism: vertex.max_parallelism,
             is_local: parts.is_local,
             clock: parts.clock.clone(),
-            metrics: parts.counters.operator_metrics(),
+            metrics,
+            io: Io::new(parts.waker.clone(), parts.runtime.clone()),
+            storages: self.program.storages.clone(),
         };
         OperatorContext {
             open,
@@ -306,13 +342,11 @@ impl<'a> Builder<'a> {
             checkpoint_mode: self.program.graph.checkpointing.mode,
             counters: parts.counters.clone(),
             stores: parts.stores.clone(),
-            waker: parts.waker.clone(),
-            runtime: parts.runtime.clone(),
-            timer_delay_ms: TIMER_DELAY_MS,
+            timer_delay_ms: if is_by_hand { 0 } else { TIMER_DELAY_MS },
             debloat_target: self.program.exchange.debloat_target,
             time: self.program.time,
             splits,
-            wires: SplitWires::none(parts.waker.clone()),
+            wires: SplitWires { calls, ..SplitWires::none(parts.waker.clone()) },
         }
     }
 

@@ -84,6 +84,7 @@ pub(crate) fn operator(node: u32, name: &str, inputs: &[u32]) -> Operator {
         input_tag: None,
         states: Vec::new(),
         key_schema: None,
+        time: None,
     }
 }
 

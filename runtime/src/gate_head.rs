@@ -11,17 +11,20 @@ use crate::program::{Head, Polled};
 use crate::snapshot::SnapshotBuilder;
 use crate::task::counters::Counters;
 use crate::time::Merged;
+use crate::time::inquiry::Inquiry;
 
 /// Reads a gate and runs its batches through the chain.
 pub(crate) struct GateHead<T> {
     gate: InputGate<T>,
     link: Box<dyn Link<T>>,
     counters: Counters,
+    inquiry: Inquiry,
 }
 
 impl<T: Record> GateHead<T> {
     pub(crate) fn new(gate: InputGate<T>, link: Box<dyn Link<T>>, counters: Counters) -> Self {
-        Self { gate, link, counters }
+        let inquiry = counters.inquiry();
+        Self { gate, link, counters, inquiry }
     }
 
     fn tell_time(&mut self, merged: Merged) -> Result<(), Failure> {
@@ -80,6 +83,7 @@ impl<T: Record> Head for GateHead<T> {
     }
 
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        self.inquiry.tell(|told| self.gate.tell_time(told));
         self.link.flush(partial)
     }
 }

@@ -73,7 +73,8 @@ fn metadata(stored: Stored, states: Vec<StateDescriptor>) -> CheckpointMetadata 
         checkpoint_id: CHECKPOINT,
         attempt: 2,
         is_final: false,
-        shape: Shape { fingerprint: 0, states: 0, vertices: Vec::new() },
+        shape: Shape { fingerprint: 0, states: 0, topology: 0, vertices: Vec::new() },
+        in_flight_bytes: 0,
         triggered_ms: 1_000,
         snapshots: [(OWNER.subtask, stored.handle)].into(),
         manifest: StateManifest { job_name: "counts".to_string(), operators: vec![operator] },
@@ -104,7 +105,10 @@ async fn is_read_back(setup: Setup, folder: &Path) -> CheckpointMetadata {
     let checkpoint = metadata(stored, states);
     checkpoint.write(&*directory).await.unwrap();
     let (directory, found) =
-        CheckpointMetadata::find(&format!("{}/job/chk-5", folder.display())).await.unwrap().unwrap();
+        CheckpointMetadata::find(&format!("{}/job/chk-5", folder.display()), storage::open)
+            .await
+            .unwrap()
+            .unwrap();
     assert_eq!(found, checkpoint);
 
     let (into, scratch) = (folder.join("savepoint"), folder.join("scratch"));

@@ -7,16 +7,20 @@
 use std::fmt;
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId};
 use thalweg_common::record::Record;
+use thalweg_common::storage::StorageFactory;
 use thalweg_common::task_scope::BoxError;
 
-pub use crate::task::counters::OperatorMetrics;
+pub use crate::metrics::OperatorMetrics;
 pub use thalweg_state::TimeDomain;
 
 use crate::batch::Batch;
+use crate::io::Io;
+use crate::metrics::MetricGroup;
 
 pub(crate) use crate::keyed_process::Moment;
 pub use crate::keyed_process::{Context, Key, KeyedProcess};
@@ -46,9 +50,19 @@ pub struct OpenContext {
     pub clock: SharedClock,
     /// What it counts.
     pub metrics: OperatorMetrics,
+    /// How it asks the outside.
+    pub io: Io,
+    /// The worker's storages, with the settings of the job.
+    pub storages: StorageFactory,
 }
 
 impl OpenContext {
+    /// The outermost group of the metrics that user code registers for this subtask of the operator, as Flink's
+    /// `RuntimeContext::getMetricGroup`.
+    pub fn metric_group(&self) -> MetricGroup {
+        self.metrics.group()
+    }
+
     /// The subtask's share of a list that all subtasks see alike: item `n` is that of subtask `n % parallelism`.
     pub fn share_of<I: IntoIterator>(&self, all: I) -> impl Iterator<Item = I::Item> + use<I> {
         all.into_iter().skip(self.subtask_index as usize).step_by(self.parallelism.max(1) as usize)
@@ -206,12 +220,42 @@ pub trait Sink<T>: Send {
     /// What cannot be written; the task fails with it.
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure>;
 
+    /// A watermark has come: no record with `timestamp` or an earlier one is written any more. All records that came before it are
+    /// written. Each watermark is later than the one before; the last one, at the end of the input, is
+    /// [`MAX_WATERMARK`](crate::time::MAX_WATERMARK). Watermarks are no part of checkpoints: behind a restore they begin anew. Flink's
+    /// `SinkWriter.writeWatermark`.
+    ///
+    /// # Errors
+    /// What cannot be written; the task fails with it.
+    fn write_watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
+        let _ = timestamp;
+        Ok(())
+    }
+
     /// There is nothing more to write at the moment.
     ///
     /// # Errors
     /// What cannot be written; the task fails with it.
     fn flush(&mut self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// The input has ended: nothing is written any more. The last barrier comes behind this.
+    ///
+    /// # Errors
+    /// What cannot be written; the task fails with it.
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.flush()
+    }
+
+    /// Goes on with what is written beside the task, as requests to the outside ([`io`](OpenContext::io)); called whenever the task has a
+    /// turn, and woken for. A sink that has not told the outside everything at a barrier makes what is left its committables: with
+    /// [`recover`](Self::recover) it gets them back, and writes them again. A task ends only when nothing is under way.
+    ///
+    /// # Errors
+    /// What cannot be written; the task fails with it.
+    fn advance(&mut self) -> Result<UnderWay, Failure> {
+        Ok(UnderWay::default())
     }
 
     /// At the barrier: everything written since the last one becomes prepared transactions, which a crash does not undo.
@@ -243,6 +287,17 @@ pub trait Sink<T>: Send {
         let _ = checkpoint;
         Ok(())
     }
+}
+
+/// What a sink has under way beside its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnderWay {
+    /// How many records the outside has not taken yet.
+    pub records: usize,
+    /// Whether it takes no more for now: then its task reads nothing until it is woken.
+    pub is_full: bool,
+    /// When it wants another turn although nobody answers, by the monotonic clock.
+    pub again_at: Option<Duration>,
 }
 
 /// A running aggregate of a keyed stream: what it keeps of a key, and what it emits after each record.

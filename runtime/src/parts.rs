@@ -59,6 +59,15 @@ pub enum Part {
         /// Its id.
         id: String,
     },
+    /// A part of a source's input that one subtask must have.
+    Pinned {
+        /// Its id.
+        id: String,
+        /// Its encoding.
+        split: Vec<u8>,
+        /// Modulo the parallelism this is the subtask.
+        pin: u32,
+    },
 }
 
 /// Who gets the elements of a list.
@@ -108,7 +117,8 @@ impl Part {
 
 /// The parts for subtask `index` of `parallelism`, of those that subtasks of `all` left.
 ///
-/// Splits are dealt like cards, in the order of the subtasks that had them, so that nobody gets two more than another; transactions go to
+/// Splits are dealt like cards, in the order of the subtasks that had them, so that nobody gets two more than another, but for those that are
+/// pinned; transactions go to
 /// the number of the subtask that made them, modulo the parallelism; elements of lists are dealt like splits, or go to all; of broadcast
 /// state each takes one former subtask's.
 ///
@@ -123,8 +133,8 @@ pub fn share(all: &[Parts], index: u32, parallelism: u32) -> Result<Vec<Part>, F
         return Ok(mine.cloned().collect());
     }
     let parts = || all.iter().flat_map(|parts| &parts.list);
-    if parts().next().is_some() && parts().all(|part| matches!(part, Part::Broadcast { .. })) {
-        // Whoever is there will do.
+    if parts().all(|part| matches!(part, Part::Broadcast { .. })) {
+        // Whoever is there will do; and who has declared nothing, such as a sink that prints, has nothing to divide.
         return deal(parts(), index, parallelism);
     }
     let is_complete = all
@@ -174,11 +184,11 @@ fn deal<'a>(
                 ));
             }
             Part::Transactions { writer, .. } => writer % parallelism,
-            Part::Split { id, .. } => {
+            Part::Split { id, .. } | Part::Pinned { id, .. } => {
                 if !seen.insert(id) {
                     return Err(Failure::internal(format!("the split `{id}` is there twice")));
                 }
-                turn()
+                if let Part::Pinned { pin, .. } = part { pin % parallelism } else { turn() }
             }
         };
         if to == index {
@@ -243,12 +253,27 @@ mod tests {
         lists.iter().enumerate().map(parts).collect()
     }
 
+    #[test]
+    fn a_pinned_split_goes_to_its_subtask_at_any_parallelism_also_from_a_savepoint() {
+        let pinned = |id: &str, pin| Part::Pinned { id: id.into(), split: vec![7], pin };
+        let lists: [&[Part]; 2] = [&[pinned("a", 5)], &[pinned("b", 4), split("c")]];
+        let all = written(&lists);
+        let items = |list: &[Part]| list.iter().map(|part| part.to_item().unwrap()).collect();
+        let items: BTreeMap<u32, Vec<Vec<u8>>> = (0..).zip(lists.map(items)).collect();
+        for (index, expected) in [(0, [split("c")]), (1, [pinned("b", 4)]), (2, [pinned("a", 5)])] {
+            assert_eq!(share(&all, index, 3).unwrap(), expected);
+            assert_eq!(of_items(&items, 2, index, 3).unwrap().unwrap().list, expected);
+        }
+        assert_eq!(share(&all, 0, 2).unwrap(), lists[0], "with the same parallelism all stay");
+    }
+
     fn ids(parts: &[Part]) -> String {
         let id = |part: &Part| match part {
             Part::Began => "began".to_string(),
             Part::Whole(_) => "whole".to_string(),
             Part::Finished { id } => format!("-{id}"),
             Part::Split { id, .. } => id.clone(),
+            Part::Pinned { id, .. } => format!("!{id}"),
             Part::List { state, how, elements, .. } => {
                 let elements: Vec<String> = elements.iter().map(|element| element[0].to_string()).collect();
                 format!(
@@ -302,8 +327,9 @@ mod tests {
         let dealt = written(&[&[list(Split, &[1, 2, 3])], &[list(Split, &[])], &[list(Split, &[4])]]);
         let united =
             written(&[&[list(Union, &[1, 2]), list(Split, &[7])], &[list(Union, &[3]), list(Split, &[8])]]);
+        let nothing = written(&[&[], &[], &[], &[]]);
         let copies = written(&[&[broadcast(1)], &[broadcast(2)]]);
-        let table: [(&str, &[Parts], &[&str]); 8] = [
+        let table: [(&str, &[Parts], &[&str]); 9] = [
             ("dealt, as they were", &dealt, &["l:1.2.3", "l:", "l:4"]),
             ("dealt to fewer", &dealt, &["l:1.3 l: l:", "l:2 l: l:4"]),
             ("dealt to more", &dealt, &["l:1 l: l:", "l:2 l: l:", "l:3 l: l:", "l: l: l:4", "l: l: l:"]),
@@ -312,6 +338,7 @@ mod tests {
             ("each its own copy", &copies, &["b*1", "b*2"]),
             ("copies for more", &copies, &["b*1", "b*2", "b*1"]),
             ("a copy of those that are there", &copies[1..], &["b*2", "b*2", "b*2"]),
+            ("nothing of those that are there", &nothing[1..], &["", "", ""]),
         ];
         for (name, all, expected) in table {
             let parallelism = expected.len() as u32;

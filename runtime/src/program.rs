@@ -15,7 +15,6 @@ use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::KeyGroupRange;
 use thalweg_common::record::Record;
 use thalweg_common::storage::StorageFactory;
-use tokio::runtime::Handle;
 
 use crate::erased::AnyReceiver;
 use crate::event::{Aligned, Barrier};
@@ -144,10 +143,6 @@ pub struct OperatorContext {
     pub(crate) counters: Counters,
     /// Where its keyed state is.
     pub(crate) stores: TaskStores,
-    /// Wakes its task.
-    pub(crate) waker: TaskWaker,
-    /// The runtime whose sockets and timers user code may use; none in a test of the operator alone.
-    pub(crate) runtime: Option<Handle>,
     /// How long timers wait behind their time of the clock.
     pub(crate) timer_delay_ms: i64,
     /// Time in which a task is to get through what waits for it.

@@ -19,6 +19,7 @@ use crate::exchange::{
 use crate::fan_out::FanOut;
 use crate::gate_head::GateHead;
 use crate::in_flight::Overtakes;
+use crate::metrics::{Flow, counted};
 use crate::program::Head;
 use crate::side_output::{SideOutput, TagDescription, TypedSideOutput};
 use crate::task::counters::Counters;
@@ -70,11 +71,16 @@ pub(crate) trait Operations: Send + Sync {
 
     fn fingerprint(&self) -> u64;
 
-    /// One link to all of these.
-    fn fan_out(&self, links: Vec<AnyLink>) -> Result<AnyLink, Failure>;
+    /// One link to all of these, which counts what flows.
+    fn fan_out(&self, links: Vec<AnyLink>, flow: Arc<Flow>) -> Result<AnyLink, Failure>;
 
     /// The side output with this tag, to all of these links.
-    fn side_output(&self, tag: TagDescription, links: Vec<AnyLink>) -> Result<Box<dyn SideOutput>, Failure>;
+    fn side_output(
+        &self,
+        tag: TagDescription,
+        links: Vec<AnyLink>,
+        flow: Arc<Flow>,
+    ) -> Result<Box<dyn SideOutput>, Failure>;
 
     /// The head that reads these channels and runs their batches through `link`.
     fn gate(
@@ -133,14 +139,19 @@ impl<T: Record> Operations for Of<T> {
         T::schema().fingerprint()
     }
 
-    fn fan_out(&self, links: Vec<AnyLink>) -> Result<AnyLink, Failure> {
+    fn fan_out(&self, links: Vec<AnyLink>, flow: Arc<Flow>) -> Result<AnyLink, Failure> {
         let mut links = links.into_iter().map(AnyLink::typed::<T>).collect::<Result<Vec<_>, _>>()?;
         let link = if links.len() == 1 { links.pop() } else { None };
-        Ok(AnyLink::new(link.unwrap_or_else(|| Box::new(FanOut::new(links)))))
+        Ok(AnyLink::new(counted(link.unwrap_or_else(|| Box::new(FanOut::new(links))), flow)))
     }
 
-    fn side_output(&self, tag: TagDescription, links: Vec<AnyLink>) -> Result<Box<dyn SideOutput>, Failure> {
-        Ok(Box::new(TypedSideOutput::new(tag, self.fan_out(links)?.typed::<T>()?)))
+    fn side_output(
+        &self,
+        tag: TagDescription,
+        links: Vec<AnyLink>,
+        flow: Arc<Flow>,
+    ) -> Result<Box<dyn SideOutput>, Failure> {
+        Ok(Box::new(TypedSideOutput::new(tag, self.fan_out(links, flow)?.typed::<T>()?)))
     }
 
     fn gate(

@@ -16,7 +16,7 @@ use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, NO_TIMESTAMP};
 use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
 use crate::snapshot::SnapshotBuilder;
@@ -226,6 +226,22 @@ impl SideOutputs {
     }
 }
 
+/// Where a source emits what is not for its main output.
+pub struct Aside<'a> {
+    sides: &'a mut SideOutputs,
+}
+
+impl<'a> Aside<'a> {
+    pub(crate) fn new(sides: &'a mut SideOutputs) -> Self {
+        Self { sides }
+    }
+
+    /// Emits to a side output.
+    pub fn output<T: Send + 'static>(&mut self, tag: &OutputTag<T>, record: T) {
+        self.sides.push(tag, record, NO_TIMESTAMP);
+    }
+}
+
 /// Everything that an operator emits: its main output and its side outputs. Events go to all of them.
 pub(crate) struct Outputs<Out> {
     main: Batch<Out>,
@@ -236,6 +252,16 @@ pub(crate) struct Outputs<Out> {
 impl<Out> Outputs<Out> {
     pub(crate) fn new(next: Box<dyn Link<Out>>, sides: SideOutputs) -> Self {
         Self { main: Batch::default(), next, sides }
+    }
+
+    /// The batch of the main output.
+    pub(crate) fn main_mut(&mut self) -> &mut Batch<Out> {
+        &mut self.main
+    }
+
+    /// The side outputs.
+    pub(crate) fn sides_mut(&mut self) -> &mut SideOutputs {
+        &mut self.sides
     }
 
     /// Emits to the main output.

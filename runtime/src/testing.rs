@@ -13,31 +13,43 @@
 mod captured;
 mod clock;
 mod enumerated;
+mod frozen;
+mod job;
+mod metrics;
+mod savepoint;
+mod scripted;
 
 use std::sync::Arc;
 
 pub use self::enumerated::{EnumeratedHarness, EnumeratedSnapshot};
+pub use self::frozen::Frozen;
+use self::frozen::{aligned, take_snapshot};
+pub use self::job::{JobSnapshot, ManualJob};
+pub use self::savepoint::through_savepoint;
+pub use self::scripted::{Gathered, Script};
 use thalweg_common::Timestamp;
 use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::{CheckpointId, JobId, OperatorId};
+use thalweg_common::id::{Attempt, CheckpointId, JobId, OperatorId};
 use thalweg_common::key_group::groups_of;
 use thalweg_common::record::Record;
-use thalweg_state::{Drained, StoreFile};
+use thalweg_common::storage::StorageFactory;
+use thalweg_state::Drained;
 
 pub(crate) use self::captured::Captured;
 use self::clock::HarnessClock;
 use crate::batch::Batch;
 use crate::event::{Barrier, Event, WatermarkStatus};
 use crate::exchange::TaskParker;
+use crate::io::Io;
 use crate::link::{Flushed, Link};
 use crate::operator::{Key, KeyedProcess, OpenContext, OperatorMetrics};
 use crate::operators;
 use crate::program::{AnyLink, Head, OperatorContext, OperatorFactory, Polled, SourceFactory, SplitWires};
 use crate::side_output::{CapturedSides, OutputTag, SideOutputs};
-use crate::snapshot::{FilePlace, ManifestFile, OperatorSnapshot, SnapshotBuilder, StoreManifest};
-use crate::stores::{Draining, FrozenStore, TaskStores};
+use crate::snapshot::OperatorSnapshot;
+use crate::stores::{Draining, TaskStores};
 use crate::task::counters::Counters;
 use crate::time::TimeSettings;
 
@@ -51,12 +63,18 @@ pub struct Setup {
     pub subtask_index: u32,
     /// How many subtasks there are.
     pub parallelism: u32,
+    /// The execution attempt, from 1.
+    pub attempt: Attempt,
     /// How many key groups there are.
     pub max_parallelism: u32,
     /// What is restored; several snapshots after a change of parallelism.
     pub restored: Vec<OperatorSnapshot>,
     /// The time.
     pub clock: SharedClock,
+    /// How it asks the outside: not at all by default.
+    pub io: Io,
+    /// The storages that it finds.
+    pub storages: StorageFactory,
     /// Where keyed state is; [`Setup::on_disk`] changes it.
     pub state: HarnessState,
 }
@@ -72,9 +90,12 @@ impl Default for Setup {
         Self {
             subtask_index: 0,
             parallelism: 1,
+            attempt: 1,
             max_parallelism: 128,
             restored: Vec::new(),
             clock: Arc::new(ManualClock::new(0)),
+            io: Io::default(),
+            storages: StorageFactory::default(),
             state: HarnessState::default(),
         }
     }
@@ -122,7 +143,7 @@ impl Setup {
         OpenContext {
             job_id: JobId(1),
             job_name: "test job".into(),
-            attempt: 1,
+            attempt: self.attempt,
             operator_id: OPERATOR,
             operator_name: "tested".into(),
             subtask_index: self.subtask_index,
@@ -131,6 +152,8 @@ impl Setup {
             is_local: true,
             clock: Arc::clone(&self.clock),
             metrics: OperatorMetrics::default(),
+            io: self.io.clone(),
+            storages: self.storages.clone(),
         }
     }
 
@@ -143,8 +166,6 @@ impl Setup {
             checkpoint_mode: CheckpointMode::ExactlyOnce,
             counters: Counters::default(),
             stores: self.state.stores,
-            waker: TaskParker::new().waker(),
-            runtime: None,
             timer_delay_ms: 0,
             debloat_target: None,
             time: TimeSettings::default(),
@@ -359,12 +380,6 @@ impl<In, Out> OperatorHarness<In, Out> {
         self.side_outputs.take(tag)
     }
 
-    /// How many late records it has dropped since the last call.
-    pub fn take_late_records(&mut self) -> u64 {
-        let dropped = self.metrics.late_records_dropped();
-        dropped - std::mem::replace(&mut self.late_records_taken, dropped)
-    }
-
     /// The events that it has passed on.
     pub fn events(&self) -> Vec<Event> {
         self.captured.events()
@@ -433,70 +448,4 @@ impl<Out: Record> SourceHarness<Out> {
     pub fn output_batch(&mut self) -> Batch<Out> {
         self.captured.take()
     }
-}
-
-/// The barrier of a checkpoint.
-fn aligned(checkpoint: CheckpointId) -> Barrier {
-    Barrier { id: checkpoint, timestamp_ms: 0, is_final: false, is_savepoint: false }
-}
-
-fn take_snapshot(
-    barrier: Barrier,
-    snapshot: impl FnOnce(Barrier, &mut SnapshotBuilder) -> Result<(), Failure>,
-) -> Result<Frozen, Failure> {
-    let mut builder = SnapshotBuilder::default();
-    snapshot(barrier, &mut builder)?;
-    let stores = builder.take_frozen();
-    Ok(Frozen { snapshot: builder.build().operators.remove(&OPERATOR).unwrap_or_default(), stores })
-}
-
-/// A snapshot of which a part may have to be written yet.
-#[derive(Debug)]
-pub struct Frozen {
-    snapshot: OperatorSnapshot,
-    stores: Vec<FrozenStore>,
-}
-
-impl Frozen {
-    /// The snapshot without what is yet to be written, and that.
-    #[cfg(test)]
-    pub(crate) fn into_parts(self) -> (OperatorSnapshot, Vec<FrozenStore>) {
-        (self.snapshot, self.stores)
-    }
-
-    /// Writes what is left of it on a thread of its own. Meanwhile `encode` lets the operator encode a slice, until it says that
-    /// this was all.
-    ///
-    /// # Errors
-    /// What `encode` fails with, and what cannot be written.
-    pub fn finish(
-        mut self,
-        mut encode: impl FnMut() -> Result<bool, Failure>,
-    ) -> Result<OperatorSnapshot, Failure> {
-        for FrozenStore { epoch, directory, .. } in self.stores {
-            // Not scoped: if the operator fails, the epoch has no end, and its writer waits until the operator is dropped.
-            #[expect(clippy::disallowed_methods, reason = "stands for the blocking thread of a worker")]
-            let writer = std::thread::spawn(move || epoch.finish(&directory));
-            while !encode()? {
-                std::thread::yield_now();
-            }
-            let files = writer.join().map_err(|_| Failure::internal("the writer of an epoch panicked"))??;
-            let description = files.description;
-            let files: Result<Vec<_>, Failure> = files.files.into_iter().map(manifest_file).collect();
-            self.snapshot.store = Some(StoreManifest { description, files: files? });
-        }
-        Ok(self.snapshot)
-    }
-}
-
-/// A file where it was linked.
-fn manifest_file(file: StoreFile) -> Result<ManifestFile, Failure> {
-    let place = if file.is_shared {
-        // Found there: what is absolute stays so when it is joined to a directory.
-        FilePlace::Shared(file.path.display().to_string())
-    } else {
-        let bytes = std::fs::read(&file.path).map_err(|error| Failure::external(error.to_string()))?;
-        FilePlace::Here(bytes)
-    };
-    Ok(ManifestFile { name: file.name, size_bytes: file.size_bytes, checksum: file.checksum, place })
 }

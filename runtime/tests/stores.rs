@@ -9,12 +9,13 @@ use std::time::Duration;
 use thalweg_common::clock::ManualClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::key_group::{key_group, key_hash, subtask_of};
-use thalweg_runtime::operator::{Context, KeyedProcess};
+use thalweg_runtime::aggregating::ExpiringAggregating;
+use thalweg_runtime::operator::{Aggregate, Context, KeyedProcess};
 use thalweg_runtime::operators;
 use thalweg_runtime::program::OperatorFactory;
 use thalweg_runtime::snapshot::OperatorSnapshot;
 use thalweg_runtime::testing::{OperatorHarness, Setup};
-use thalweg_state::{ExpiringValue, State};
+use thalweg_state::{ExpiringList, ExpiringReducing, ExpiringValue, State};
 
 /// Stands for the `thalweg` crate of a job.
 mod krate {
@@ -189,5 +190,94 @@ fn state_expires_by_the_clock_of_its_task_in_both_stores_and_over_a_restore() {
         }
         let mut late = Harness::open(distinct.as_ref(), setup("third").restoring(snapshot)).unwrap();
         assert_eq!(passed(&mut late), [1, 2], "what is restored is over");
+    }
+}
+
+/// Counts records.
+#[derive(Clone)]
+struct Counting;
+
+impl Aggregate<u64> for Counting {
+    type Accumulator = u64;
+    type Out = u64;
+
+    fn create(&self) -> u64 {
+        0
+    }
+
+    fn add(&self, count: &mut u64, _: u64) {
+        *count += 1;
+    }
+
+    fn result(&self, count: &u64) -> u64 {
+        *count
+    }
+}
+
+/// The numbers of a key in the last ten seconds: which, the largest, and how many since the last pause of so long.
+#[derive(State, Clone)]
+#[state(crate = krate)]
+struct Recent {
+    #[state(ttl = "10s")]
+    all: ExpiringList<u64>,
+    #[state(ttl = "10s")]
+    largest: ExpiringReducing<u64>,
+    #[state(ttl = "10s")]
+    count: ExpiringAggregating<u64, Counting>,
+}
+
+/// What [`Recent`] shows of a key.
+type Shown = (Vec<u64>, u64, u64);
+
+impl KeyedProcess<u64, (u64, u64)> for Recent {
+    type Out = Shown;
+
+    fn on_record(
+        &mut self,
+        (_, number): (u64, u64),
+        context: &mut Context<'_, u64, Shown>,
+    ) -> Result<(), Failure> {
+        self.all.add(context, number);
+        self.largest.add(context, number);
+        self.count.add(context, number);
+        let all = self.all.get(context).copied().collect();
+        let largest = self.largest.get(context).copied().unwrap_or_default();
+        let count = self.count.get(context).unwrap_or_default();
+        assert_eq!(self.count.peek(context), Some(&count));
+        context.emit((all, largest, count));
+        Ok(())
+    }
+}
+
+#[test]
+fn lists_and_what_is_combined_expire_in_both_stores_and_over_a_restore() {
+    let recent = Recent {
+        all: ExpiringList::default(),
+        largest: ExpiringReducing::new(|one, other| one.max(other)),
+        count: ExpiringAggregating::new(Counting),
+    };
+    let factory = operators::keyed_process(|record: &(u64, u64)| record.0, recent);
+    let temporary = tempfile::tempdir().unwrap();
+    for is_on_disk in [false, true] {
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let setup = |name: &str| {
+            let setup = Setup { clock: clock.clone(), ..Setup::default() };
+            if is_on_disk { setup.on_disk(&temporary.path().join(name), MEMORY) } else { setup }
+        };
+        let mut harness = OperatorHarness::<(u64, u64), Shown>::open(factory.as_ref(), setup("one")).unwrap();
+        let show = |harness: &mut OperatorHarness<(u64, u64), Shown>, number, after_seconds| {
+            harness.push(vec![(1, number)]).unwrap();
+            clock.advance(Duration::from_secs(after_seconds));
+            harness.output().remove(0)
+        };
+        assert_eq!(show(&mut harness, 9, 6), (vec![9], 9, 1));
+        assert_eq!(show(&mut harness, 5, 6), (vec![9, 5], 9, 2));
+        let snapshot = harness.barrier(1).unwrap();
+        let restored = setup("two").restoring(snapshot);
+        let mut restored = OperatorHarness::<(u64, u64), Shown>::open(factory.as_ref(), restored).unwrap();
+        // The oldest element is over; what is combined was changed six seconds ago.
+        assert_eq!(show(&mut restored, 3, 10), (vec![5, 3], 9, 3));
+        assert_eq!(show(&mut restored, 4, 0), (vec![4], 4, 1));
+        assert_eq!(show(&mut harness, 2, 0), (vec![2], 2, 1));
     }
 }

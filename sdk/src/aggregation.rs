@@ -6,7 +6,7 @@ use thalweg_runtime::operators::{
     CombinePolicy, MergedAggregate, RunningAggregate, Unmerged, combine_aggregate,
 };
 
-use crate::keyed::KeyedStream;
+use crate::keyed::{KeyOf, KeyedStream};
 use crate::stream::DataStream;
 
 /// Aggregates record by record: an [`Aggregate`].
@@ -34,7 +34,7 @@ pub trait Aggregation<T, Kind>: Sized {
     where
         K: Key,
         T: Record,
-        F: Fn(&T) -> K + Clone + Send + Sync + 'static;
+        F: KeyOf<T, K>;
 }
 
 impl<T: Record, A: Aggregate<T>> Aggregation<T, RecordByRecord> for A {
@@ -44,7 +44,7 @@ impl<T: Record, A: Aggregate<T>> Aggregation<T, RecordByRecord> for A {
     fn declare<K, F>(self, keyed: &KeyedStream<K, T, F>) -> DataStream<(K, A::Out)>
     where
         K: Key,
-        F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+        F: KeyOf<T, K>,
     {
         keyed.operator("aggregate", "Aggregate", RunningAggregate::<T, A>::new(self))
     }
@@ -57,7 +57,7 @@ impl<T: Record, A: MergeAggregate<T>> Aggregation<T, Combined> for A {
     fn declare<K, F>(self, keyed: &KeyedStream<K, T, F>) -> DataStream<(K, A::Out)>
     where
         K: Key,
-        F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+        F: KeyOf<T, K>,
     {
         let (key, aggregate) = (keyed.key().clone(), self.clone());
         let combiner = move |policy: CombinePolicy| combine_aggregate(key.clone(), aggregate.clone(), policy);

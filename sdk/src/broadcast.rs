@@ -12,7 +12,7 @@ use thalweg_runtime::program::EdgeCode;
 use crate::connected::{attach_sides, attach_two};
 use crate::environment::EdgeMaker;
 use crate::graph::{NodeSpec, Place};
-use crate::keyed::{KeyedStream, declared_states};
+use crate::keyed::{KeyOf, KeyedStream, declared_states};
 use crate::stream::{DataStream, unkeyed};
 
 /// A stream, and another one that all subtasks get; made by [`DataStream::connect_broadcast`].
@@ -69,7 +69,7 @@ where
     K: Key,
     A: Record,
     B: Record,
-    F: Fn(&A) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<A, K>,
 {
     pub(crate) fn new(stream: KeyedStream<K, A, F>, broadcast: DataStream<B>) -> Self {
         Self { stream, broadcast }

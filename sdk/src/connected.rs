@@ -11,7 +11,7 @@ use thalweg_runtime::program::{Node, OperatorFactory};
 
 use crate::environment::{EdgeMaker, Environment};
 use crate::graph::{NodeSpec, Place};
-use crate::keyed::{KeyedStream, declared_states, hash_edge};
+use crate::keyed::{KeyOf, KeyedStream, declared_states, hash_edge};
 use crate::stream::{DataStream, unkeyed};
 
 /// Two streams, of records of type `A` and of type `B`, that one operator reads; made by [`DataStream::connect`]. Other than
@@ -47,10 +47,14 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
     /// ```
     /// use thalweg::prelude::*;
     ///
-    /// # fn topology(env: &Environment) {
+    /// # let both = thalweg::testing::run_local(|env| {
     /// let (numbers, texts) = (env.from_iter([1_u64, 2]), env.from_iter(["a", "b"].map(String::from)));
-    /// numbers.connect(&texts).map(|number| number.to_string(), |text| text).print();
-    /// # }
+    /// let both = numbers.connect(&texts).map(|number| number.to_string(), |text| text);
+    /// # Ok(both.collect())})?;
+    /// # let mut both = both.take();
+    /// # both.sort();
+    /// # assert_eq!(both, ["1", "2", "a", "b"]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     #[track_caller]
     pub fn map<U: Record>(
@@ -126,8 +130,8 @@ where
     K: Key,
     A: Record,
     B: Record,
-    F: Fn(&A) -> K + Clone + Send + Sync + 'static,
-    G: Fn(&B) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<A, K>,
+    G: KeyOf<B, K>,
 {
     pub(crate) fn new(first: KeyedStream<K, A, F>, second: KeyedStream<K, B, G>) -> Self {
         Self { first, second }

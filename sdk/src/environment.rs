@@ -3,7 +3,7 @@
 //! Declaring only notes down: every call adds an operator ([`NodeSpec`]) and its code to a list, and the first mistake
 //! is kept until the topology is complete, so that a job reads top to bottom without a `?` on every line.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,12 +18,14 @@ use thalweg_runtime::operators::{AnySource, CollectionSource, EnumeratorCode, Ge
 use thalweg_runtime::program::{EdgeCode, Node, Program};
 use thalweg_runtime::side_output::OutputTag;
 use thalweg_runtime::stores::StateSettings;
+use thalweg_runtime::testing::Gathered;
 use thalweg_runtime::time::TimeSettings;
 
 use crate::error::{Error, Result};
 use crate::graph::build::build;
 use crate::graph::{Chaining, ENUMERATOR, EdgeSpec, NodeSpec, Place, name_enumerators};
 use crate::stream::DataStream;
+use crate::testing::stand_ins::{Ends, StandIns, scripted_source};
 use crate::two_stages::{AggPhaseStrategy, TwoStages};
 
 /// Makes the code of an edge, when its partitioning is known.
@@ -38,6 +40,10 @@ pub struct Environment {
     /// Whether the job runs in the author's own process.
     is_local: bool,
     topology: Rc<RefCell<Topology>>,
+    /// What a test puts in place of sources and sinks.
+    stand_ins: Option<Rc<RefCell<StandIns>>>,
+    /// Settings that the process was given: they win over those in the topology.
+    given: Rc<Configuration>,
 }
 
 /// What was declared so far.
@@ -66,7 +72,23 @@ impl fmt::Debug for Environment {
 
 impl Environment {
     pub(crate) fn new(arguments: &[String], is_local: bool) -> Self {
-        Self { arguments: arguments.into(), is_local, topology: Rc::default() }
+        Self {
+            arguments: arguments.into(),
+            is_local,
+            topology: Rc::default(),
+            stand_ins: None,
+            given: Rc::default(),
+        }
+    }
+
+    /// The same under settings that win over those in the topology.
+    pub(crate) fn under(self, given: &Configuration) -> Self {
+        Self { given: Rc::new(given.clone()), ..self }
+    }
+
+    /// One whose sources and sinks are replaced.
+    pub(crate) fn with_stand_ins(arguments: &[String], stand_ins: StandIns) -> Self {
+        Self { stand_ins: Some(Rc::new(RefCell::new(stand_ins))), ..Self::new(arguments, true) }
     }
 
     /// The job's own arguments: without the program's name and without what Thalweg took for itself.
@@ -78,6 +100,24 @@ impl Environment {
     #[track_caller]
     pub fn set_parallelism(&self, parallelism: u32) -> &Self {
         self.configure(keys::PARALLELISM_DEFAULT.name, parallelism)
+    }
+
+    /// The parallelism of operators that set none: as it was set for this run, or else in the topology so far, or else 1. For operators
+    /// whose parallelism follows from it:
+    ///
+    /// ```
+    /// use thalweg::prelude::*;
+    ///
+    /// # fn topology(env: &Environment, lines: DataStream<String>) {
+    /// let parsed = lines.map(|line| line.len() as u64).set_parallelism(env.parallelism().div_ceil(2));
+    /// # parsed.print();
+    /// # }
+    /// ```
+    pub fn parallelism(&self) -> u32 {
+        let topology = self.topology.borrow();
+        let set = |configuration: &Configuration| configuration.integer(&keys::PARALLELISM_DEFAULT);
+        let parallelism = set(&self.given).or_else(|| set(&topology.configuration));
+        parallelism.and_then(|parallelism| u32::try_from(parallelism).ok()).unwrap_or(1)
     }
 
     /// The max parallelism of operators that set none: the number of key groups, and thus the highest parallelism that the
@@ -121,6 +161,7 @@ impl Environment {
     {
         let mut spec = NodeSpec::new("source", name, Place::caller());
         spec.is_named = true;
+        spec.has_side_outputs = true;
         self.add_source(spec, source)
     }
 
@@ -162,6 +203,11 @@ impl Environment {
     where
         S: AnySource<Kind>,
     {
+        if let Some(stand_ins) =
+            self.stand_ins().filter(|stand_ins| spec.is_named && stand_ins.replaces(&spec.name))
+        {
+            return self.add_scripted(spec, stand_ins);
+        }
         spec.states = vec![opaque_state("position", S::STATE)];
         let edges = match source.enumerator() {
             Some(EnumeratorCode { node, edge, schema_fingerprint }) => {
@@ -177,8 +223,65 @@ impl Environment {
             }
             None => Vec::new(),
         };
+        let is_named = spec.is_named;
         let node = self.add(spec, Node::source::<S::Out>(source.factory()), edges);
+        if let Some(mut stand_ins) = self.stand_ins().filter(|_| !is_named) {
+            stand_ins.note_unnamed::<S::Out>(node);
+        }
         DataStream::of_node(self.clone(), node)
+    }
+
+    /// Adds a source that reads what a test gives it.
+    fn add_scripted<T: Record>(
+        &self,
+        mut spec: NodeSpec,
+        mut stand_ins: RefMut<'_, StandIns>,
+    ) -> DataStream<T> {
+        let (code, stand_in) = scripted_source::<T>(&mut spec);
+        let node = self.add(spec, code, Vec::new());
+        stand_ins.add_script(node, stand_in);
+        DataStream::of_node(self.clone(), node)
+    }
+
+    /// What a test puts in place of a sink for records of `T`, if it replaces the one of this name.
+    pub(crate) fn stand_in_sink<T: Record>(&self, name: &str) -> Option<Gathered<T>> {
+        self.stand_ins().filter(|stand_ins| stand_ins.replaces(name)).map(|_| Gathered::default())
+    }
+
+    /// Notes the sink that a test has put in place of another one.
+    pub(crate) fn add_gathered<T: Record>(&self, node: usize, gathered: Gathered<T>) {
+        if let Some(mut stand_ins) = self.stand_ins() {
+            stand_ins.add_gathered(node, gathered);
+        }
+    }
+
+    /// The topology is complete: says which sources and sinks were replaced.
+    pub(crate) fn replaced(&self) -> Ends {
+        let stand_ins = self.stand_ins().map(|mut stand_ins| std::mem::take(&mut *stand_ins));
+        let topology = &mut *self.topology.borrow_mut();
+        stand_ins.unwrap_or_default().settle(&mut topology.nodes, &mut topology.code)
+    }
+
+    /// The operator with this name or uid.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub(crate) fn node_named(&self, name: &str) -> Result<usize> {
+        let topology = self.topology.borrow();
+        let is_it = |spec: &NodeSpec| spec.name == name || spec.uid.as_deref() == Some(name);
+        let mut found =
+            topology.nodes.iter().enumerate().filter(|(_, spec)| is_it(spec)).map(|(node, _)| node);
+        match (found.next(), found.next()) {
+            (Some(node), None) => Ok(node),
+            (None, _) => Err(Error::new(format!("no operator has the name or uid `{name}`"))),
+            (Some(_), Some(_)) => Err(Error::new(format!(
+                "several operators are called `{name}`; give the one that is meant a uid"
+            ))),
+        }
+    }
+
+    fn stand_ins(&self) -> Option<RefMut<'_, StandIns>> {
+        self.stand_ins.as_ref().map(|stand_ins| stand_ins.borrow_mut())
     }
 
     /// Adds an operator and gives its number.
@@ -287,6 +390,9 @@ pub(crate) fn received_configuration(json: &str) -> Result<Configuration> {
 
 #[cfg(test)]
 mod tests {
+    use thalweg_common::graph::{AlignmentDescriptor, TimeDescriptor};
+    use thalweg_runtime::time::WatermarkStrategy;
+
     use super::*;
 
     #[test]
@@ -313,6 +419,80 @@ mod tests {
         environment.from_iter([1i64]).watermarks(strategy).print();
         let error = environment.build(&Configuration::new(), "test").err().expect("it is refused");
         assert!(error.to_string().contains("above zero"), "{error}");
+    }
+
+    /// The refusal of a topology over two collections, or its operators' time.
+    fn time_of(
+        topology: impl FnOnce(DataStream<i64>, DataStream<i64>),
+        settings: &[(&str, &str)],
+    ) -> Result<Vec<TimeDescriptor>> {
+        let environment = Environment::new(&[], false);
+        settings.iter().for_each(|(key, value)| {
+            environment.configure(key, *value);
+        });
+        topology(environment.from_iter([1i64]), environment.from_iter([2i64]));
+        let graph = environment.build(&Configuration::new(), "test")?.graph;
+        let operators = graph.vertices.into_iter().flat_map(|vertex| vertex.operators);
+        Ok(operators.filter_map(|operator| operator.time).collect())
+    }
+
+    #[test]
+    fn the_plan_tells_strategies_and_windows() {
+        let secs = Duration::from_secs;
+        let time = time_of(
+            |orders, payments| {
+                let strategy = crate::bounded_out_of_orderness(secs(5)).with_idleness(secs(15));
+                let aligned = strategy.with_watermark_alignment("g", secs(20), None);
+                let keyed = orders.watermarks(aligned).key_by(|number| *number);
+                keyed.window(crate::prelude::sliding(secs(60), secs(1))).reduce(i64::max).print();
+                payments.watermarks(crate::monotonous_timestamps()).print();
+            },
+            &[],
+        );
+        let alignment =
+            AlignmentDescriptor { group: "g".into(), max_drift_ms: 20_000, update_interval_ms: 1_000 };
+        let expected = [
+            TimeDescriptor {
+                words: "out of order by 5s".into(),
+                idleness_ms: Some(15_000),
+                alignment: Some(alignment),
+            },
+            TimeDescriptor { words: "monotonous timestamps".into(), ..TimeDescriptor::default() },
+            TimeDescriptor { words: "sliding window of 60s every 1s".into(), ..TimeDescriptor::default() },
+        ];
+        assert_eq!(time.expect("a topology"), expected);
+    }
+
+    #[test]
+    fn only_a_strategy_directly_behind_a_source_is_aligned_and_only_one() {
+        let aligned = |group: &str, interval_ms| {
+            let (drift, interval) = (Duration::from_secs(1), Duration::from_millis(interval_ms));
+            crate::monotonous_timestamps().with_watermark_alignment(group, drift, interval)
+        };
+        let (behind, unchained) = ("directly behind a source", "pipeline.operator-chaining.enabled");
+        let table: [Case; 4] = [
+            (|a, _| drop(a.map(|number| number).watermarks(usual()).print()), None, behind),
+            (|a, b| drop(a.union(&b).watermarks(usual()).print()), None, behind),
+            (|a, _| drop(a.watermarks(usual()).print()), Some(unchained), behind),
+            (|a, _| drop((a.watermarks(usual()).print(), a.watermarks(usual()).print())), None, "aligned at"),
+        ];
+        for (number, (topology, turned_off, words)) in table.into_iter().enumerate() {
+            let settings: Vec<_> = turned_off.into_iter().map(|key| (key, "false")).collect();
+            let error = time_of(topology, &settings).expect_err("it is refused").to_string();
+            assert!(error.contains(words), "{number}: {error}");
+        }
+        for (group, interval_ms) in [("", 1_000), ("g", 9)] {
+            let topology = |a: DataStream<i64>, _| drop(a.watermarks(aligned(group, interval_ms)).print());
+            let error = time_of(topology, &[]).expect_err("it is refused");
+            assert!(error.to_string().contains("at least 10 ms"), "{error}");
+        }
+    }
+
+    /// A topology over two collections, a setting that is turned off, and what the refusal says.
+    type Case = (fn(DataStream<i64>, DataStream<i64>), Option<&'static str>, &'static str);
+
+    fn usual() -> WatermarkStrategy<thalweg_runtime::time::BoundedOutOfOrderness> {
+        crate::monotonous_timestamps().with_watermark_alignment("g", Duration::from_secs(1), None)
     }
 
     #[test]

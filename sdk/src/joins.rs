@@ -14,6 +14,7 @@ use thalweg_state::StateTtl;
 use crate::connected::KeyedConnectedStreams;
 use crate::error::Error;
 use crate::graph::Place;
+use crate::keyed::KeyOf;
 use crate::stream::DataStream;
 
 /// Two keyed streams whose records are paired if their times lie near each other; made by
@@ -36,8 +37,8 @@ where
     K: Key,
     L: Record,
     R: Record,
-    F: Fn(&L) -> K + Clone + Send + Sync + 'static,
-    G: Fn(&R) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<L, K>,
+    G: KeyOf<R, K>,
 {
     #[track_caller]
     pub(crate) fn new(connected: KeyedConnectedStreams<K, L, R, F, G>, lower_ms: i64, upper_ms: i64) -> Self {
@@ -125,8 +126,8 @@ where
     K: Key,
     L: Record,
     R: Record,
-    F: Fn(&L) -> K + Clone + Send + Sync + 'static,
-    G: Fn(&R) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<L, K>,
+    G: KeyOf<R, K>,
 {
     pub(crate) fn new(connected: KeyedConnectedStreams<K, L, R, F, G>, retained: Duration) -> Self {
         Self { connected, retained: StateTtl::new(retained) }

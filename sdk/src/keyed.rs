@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_common::graph::StateDescriptor;
+use thalweg_common::graph::{StateDescriptor, TimeDescriptor};
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 use thalweg_runtime::operator::{Key, KeyedProcess};
@@ -28,6 +28,11 @@ use crate::graph::{NodeSpec, Place};
 use crate::joins::{IntervalJoined, RegularJoined};
 use crate::stream::DataStream;
 use crate::two_stages::TwoStages;
+
+/// A function that gives the key of a record, as [`DataStream::key_by`] takes it.
+pub trait KeyOf<T, K>: Fn(&T) -> K + Clone + Send + Sync + 'static {}
+
+impl<T, K, F: Fn(&T) -> K + Clone + Send + Sync + 'static> KeyOf<T, K> for F {}
 
 /// A stream of records of type `T`, partitioned by keys of type `K`; made by [`DataStream::key_by`].
 ///
@@ -57,7 +62,7 @@ impl<K, T, F> KeyedStream<K, T, F>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
 {
     pub(crate) fn new(stream: DataStream<T>, key: F) -> Self {
         Self { stream, key, combines: true, keys: PhantomData }
@@ -74,6 +79,10 @@ where
 
     /// Combines the records of each key one after the other, and emits every new value: `function(value so far, record)`.
     /// A key's first record is its first value.
+    ///
+    /// ```text
+    /// (a, 3)  (b, 5)  (a, 4)  ──► sum ──► (a, 3)  (b, 5)  (a, 7)
+    /// ```
     ///
     /// Where the function is associative, [`reduce_associative`](Self::reduce_associative) does the same faster.
     #[track_caller]
@@ -94,13 +103,17 @@ where
     /// ```
     /// use thalweg::prelude::*;
     ///
-    /// # fn topology(env: &Environment) {
-    /// env.from_iter([("AMZN", 31), ("TBV", 74), ("AMZN", 28)].map(|(ticker, price)| (ticker.to_string(), price)))
+    /// # let lowest = thalweg::testing::run_local(|env| {
+    /// let lowest = env
+    ///     .from_iter([("AMZN", 31), ("TBV", 74), ("AMZN", 28)].map(|(ticker, price)| (ticker.to_string(), price)))
     ///     .key_by(|(ticker, _)| ticker.clone())
     ///     .reduce_associative(|lowest, next| if next.1 < lowest.1 { next } else { lowest })
-    ///     .uid("lowest")
-    ///     .print_debug();
-    /// # }
+    ///     .uid("lowest");
+    /// # Ok(lowest.collect())})?;
+    /// // ("AMZN", 28) and ("TBV", 74)
+    /// # let found: std::collections::BTreeMap<String, i32> = lowest.take().into_iter().collect();
+    /// # assert_eq!(found.into_iter().collect::<Vec<_>>(), [("AMZN".to_string(), 28), ("TBV".to_string(), 74)]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     #[track_caller]
     pub fn reduce_associative(
@@ -150,9 +163,13 @@ where
     ///     }
     /// }
     ///
-    /// # fn topology(env: &Environment) {
-    /// env.from_iter([1.0, 2.5, 6.0]).key_by(|number| *number < 2.0).aggregate(Mean).uid("mean").print_debug();
-    /// # }
+    /// # let means = thalweg::testing::run_local(|env| {
+    /// let means = env.from_iter([1.0, 2.5, 6.0]).key_by(|number| *number < 2.0).aggregate(Mean).uid("mean");
+    /// # Ok(means.collect())})?;
+    /// // (true, 1.0) and (false, 4.25)
+    /// # let found: std::collections::BTreeMap<bool, f64> = means.take().into_iter().collect();
+    /// # assert_eq!(found.into_iter().collect::<Vec<_>>(), [(false, 4.25), (true, 1.0)]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     ///
     /// A type that is neither is refused, as is one that wants to be both:
@@ -170,6 +187,10 @@ where
 
     /// Counts the records of each key, and emits the key with every new count, after every record.
     /// [`aggregate(Count)`](crate::aggregates::Count) counts faster and emits more seldom.
+    ///
+    /// ```text
+    /// a  b  a  ──► (a, 1)  (b, 1)  (a, 2)
+    /// ```
     #[track_caller]
     pub fn count(&self) -> DataStream<(K, u64)> {
         self.operator("count", "Count", RunningAggregate::<T, _>::new(Unmerged(Count)))
@@ -202,9 +223,8 @@ where
     #[track_caller]
     pub fn async_io<U: Record>(&self, operator: AsyncIo<T, U>) -> DataStream<U> {
         let operator = operator.by_key(self.key.clone());
-        let mut spec = NodeSpec::new("async", "Async I/O", Place::caller());
-        spec.states = vec![operator.state()];
-        self.stream.attach(spec, operator.factory(), hash_edge(&self.key))
+        let spec = NodeSpec::new("async", "Async I/O", Place::caller());
+        self.stream.asynchronous(spec, operator, hash_edge(&self.key))
     }
 
     /// Runs a function with state on the records of each key: Flink's `KeyedProcessFunction`. What it emits to side outputs is read
@@ -219,9 +239,25 @@ where
         &self,
         kind: &'static str,
         name: &str,
-        mut process: P,
+        process: P,
     ) -> DataStream<P::Out> {
-        let mut spec = NodeSpec::new(kind, name, Place::caller());
+        self.function(NodeSpec::new(kind, name, Place::caller()), process)
+    }
+
+    /// Adds windows, of which the plan says these words.
+    #[track_caller]
+    pub(crate) fn windows<P: KeyedProcess<K, T>>(
+        &self,
+        name: &str,
+        words: String,
+        process: P,
+    ) -> DataStream<P::Out> {
+        let mut spec = NodeSpec::new("window", name, Place::caller());
+        spec.time = Some(TimeDescriptor { words, ..TimeDescriptor::default() });
+        self.function(spec, process)
+    }
+
+    fn function<P: KeyedProcess<K, T>>(&self, mut spec: NodeSpec, mut process: P) -> DataStream<P::Out> {
         spec.states = declared_states::<K>(self.stream.environment(), &mut process, P::TIMERS, spec.place);
         spec.key_schema = Some(K::schema());
         spec.has_side_outputs = true;
@@ -276,7 +312,7 @@ where
     pub fn connect<U, G>(&self, other: &KeyedStream<K, U, G>) -> KeyedConnectedStreams<K, T, U, F, G>
     where
         U: Record,
-        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+        G: KeyOf<U, K>,
     {
         KeyedConnectedStreams::new(self.clone(), other.clone())
     }
@@ -325,7 +361,7 @@ where
     ) -> IntervalJoined<K, T, U, F, G>
     where
         U: Record,
-        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+        G: KeyOf<U, K>,
     {
         IntervalJoined::new(self.connect(right), lower_ms, upper_ms)
     }
@@ -359,7 +395,7 @@ where
     ) -> RegularJoined<K, T, U, F, G>
     where
         U: Record,
-        G: Fn(&U) -> K + Clone + Send + Sync + 'static,
+        G: KeyOf<U, K>,
     {
         RegularJoined::new(self.connect(right), retained)
     }
@@ -402,9 +438,7 @@ pub(crate) fn declared_states<K: Key>(
 }
 
 /// Makes the code of edges that send records to their keys.
-pub(crate) fn hash_edge<T: Record, K: Key>(
-    key: &(impl Fn(&T) -> K + Clone + Send + Sync + 'static),
-) -> impl Fn() -> EdgeMaker {
+pub(crate) fn hash_edge<T: Record, K: Key>(key: &impl KeyOf<T, K>) -> impl Fn() -> EdgeMaker {
     || {
         let key = key.clone();
         Box::new(move |_| EdgeCode::hash(key))

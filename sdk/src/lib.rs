@@ -6,12 +6,6 @@
 //! ```no_run
 //! use thalweg::prelude::*;
 //!
-//! #[derive(Record, Clone)]
-//! struct WordCount {
-//!     word: String,
-//!     count: u64,
-//! }
-//!
 //! fn main() -> thalweg::Result<()> {
 //!     thalweg::run(|env| {
 //!         env.from_iter(["to be or not", "to be"].map(String::from))
@@ -19,50 +13,27 @@
 //!             .key_by(|word| word.clone())
 //!             .count()
 //!             .uid("count")
-//!             .map(|(word, count)| WordCount { word, count })
-//!             .map(|counted| format!("{} {}", counted.word, counted.count))
+//!             .map(|(word, count)| format!("{word} {count}"))
 //!             .print();
 //!         Ok(())
 //!     })
 //! }
 //! ```
 //!
-//! Streams are distributed by [`DataStream::key_by`], [`DataStream::rebalance`] and so on; state exists only behind
-//! `key_by` ([`KeyedStream`]), as fields of a struct that implements [`KeyedProcess`](prelude::KeyedProcess):
+//! The [`guide`] is a book: from [getting started](guide::getting_started) over [time](guide::time), [state](guide::state),
+//! [windows](guide::windows), [joins](guide::joins) and [patterns](guide::patterns) to [fault tolerance](guide::fault_tolerance). [`testing`] has
+//! harnesses for functions and whole jobs. For reference:
 //!
-//! ```
-//! use thalweg::prelude::*;
-//!
-//! /// Lets each text pass once.
-//! #[derive(State, Clone, Default)]
-//! struct Distinct {
-//!     seen: ValueState<bool>,
-//! }
-//!
-//! impl KeyedProcess<String, String> for Distinct {
-//!     type Out = String;
-//!
-//!     fn on_record(&mut self, text: String, context: &mut Context<'_, String, String>) -> Result<(), Failure> {
-//!         if self.seen.get(context).is_none() {
-//!             self.seen.set(context, true);
-//!             context.emit(text);
-//!         }
-//!         Ok(())
-//!     }
-//! }
-//!
-//! # fn topology(env: &Environment) {
-//! env.from_iter(["a", "b", "a"].map(String::from))
-//!     .key_by(|text| text.clone())
-//!     .process(Distinct::default())
-//!     .uid("distinct")
-//!     .print();
-//! # }
-//! ```
-//!
-//! An operator may have several outputs ([`DataStream::side_output`]) and read several streams: of one type by [`DataStream::union`], of two
-//! by [`DataStream::connect`], or with one that all subtasks get, by [`DataStream::connect_broadcast`]. Streams that are keyed alike are
-//! joined by [`KeyedStream::interval_join`] and [`KeyedStream::regular_join`].
+//! | where | what |
+//! | --- | --- |
+//! | [`Environment`] | sources and settings: where a topology begins |
+//! | [`DataStream`] | operators on records, distribution, sinks |
+//! | [`KeyedStream`] | what has state: functions, aggregates, windows, joins |
+//! | [`windowed`] | what is made of windows; [`windows`](mod@windows) has triggers and evictors |
+//! | [`ConnectedStreams`], [`KeyedConnectedStreams`] | two inputs; [`BroadcastConnectedStreams`] where one goes to all |
+//! | [`cep`] | patterns of events |
+//! | [`operator`], [`split`] | what connectors implement |
+//! | [`metrics`] | counters, gauges and other metrics of a function, from its [context](operator::OpenContext::metric_group) |
 
 // Derived code names this crate by its public path, also from inside it.
 extern crate self as thalweg;
@@ -76,12 +47,13 @@ mod connected;
 mod environment;
 mod error;
 mod graph;
+pub mod guide;
 mod joins;
 mod keyed;
+mod lookup;
 mod mode;
 mod settings;
 mod stream;
-#[cfg(feature = "local")]
 pub mod testing;
 mod time;
 mod two_stages;
@@ -93,7 +65,8 @@ pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use joins::{IntervalJoined, RegularJoined};
-pub use keyed::KeyedStream;
+pub use keyed::{KeyOf, KeyedStream};
+pub use lookup::LookupJoined;
 pub use mode::run;
 pub use stream::{DataStream, StreamSink};
 pub use thalweg_common::Record;
@@ -102,7 +75,7 @@ pub use thalweg_common::record::Record;
 pub use thalweg_common::{record, schema};
 pub use thalweg_runtime::operators::async_io;
 pub use thalweg_runtime::{
-    batch, co_process, joins as join, operator, operator_state, process, split, windows,
+    batch, co_process, io, joins as join, metrics, operator, operator_state, process, split, windows,
 };
 pub use thalweg_state as state;
 pub use thalweg_state::State;
@@ -114,24 +87,25 @@ pub mod prelude {
 
     pub use thalweg_common::Timestamp;
     pub use thalweg_common::record::Serde;
-    pub use thalweg_runtime::aggregating::AggregatingState;
+    pub use thalweg_runtime::aggregating::{AggregatingState, ExpiringAggregating};
     pub use thalweg_runtime::broadcast::{BroadcastProcess, KeyedBroadcastProcess};
     pub use thalweg_runtime::co_process::{CoProcess, KeyedCoProcess};
     pub use thalweg_runtime::joins::{Change, JoinContext, ProcessJoin};
+    pub use thalweg_runtime::metrics::{Counter, Gauge, Histogram, Meter, MetricGroup};
     pub use thalweg_runtime::operator::{
         Aggregate, Context, KeyedProcess, MergeAggregate, OpenContext, OrFailure, TimeDomain,
     };
     pub use thalweg_runtime::operator_state::{BroadcastState, OperatorStates};
     pub use thalweg_runtime::operators::Collected;
-    pub use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions, AsyncRetry};
+    pub use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions, AsyncRetry, Lookup, LookupCache};
     pub use thalweg_runtime::process::{Process, ProcessContext};
     pub use thalweg_runtime::side_output::OutputTag;
     pub use thalweg_runtime::time::{
         MAX_WATERMARK, TimestampAssigner, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
     };
     pub use thalweg_state::{
-        ExpiringMap, ExpiringValue, ListState, MapState, ReducingState, State, StateTtl, TtlUpdate,
-        TtlVisibility, ValueState,
+        ExpiringList, ExpiringMap, ExpiringReducing, ExpiringValue, ListState, MapState, ReducingState,
+        State, StateTtl, TtlUpdate, TtlVisibility, ValueState,
     };
 
     pub use crate::windowed::{

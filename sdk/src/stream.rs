@@ -11,7 +11,7 @@ use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 use thalweg_runtime::operator::{Key, Sink};
 use thalweg_runtime::operators::async_io::{AsyncIo, AsyncOptions};
-use thalweg_runtime::operators::{self, Collected, PrintSink};
+use thalweg_runtime::operators::{self, Collected, DiscardSink, PrintSink};
 use thalweg_runtime::process::Process;
 use thalweg_runtime::program::{EdgeCode, Node, OperatorFactory};
 use thalweg_runtime::side_output::OutputTag;
@@ -80,6 +80,10 @@ impl<T: Record> DataStream<T> {
     }
 
     /// Turns each record into another.
+    ///
+    /// ```text
+    /// 1  2  3  ──► |n| n * 10 ──► 10  20  30
+    /// ```
     #[track_caller]
     pub fn map<U: Record>(&self, function: impl Fn(T) -> U + Clone + Send + Sync + 'static) -> DataStream<U> {
         self.transform("map", "Map", operators::map(function))
@@ -110,13 +114,14 @@ impl<T: Record> DataStream<T> {
     /// all, because options and iterators have `map` and `filter` too:
     ///
     /// ```
-    /// use thalweg::prelude::*;
-    ///
-    /// # fn topology(env: &Environment) {
+    /// # use thalweg::testing::run_local;
+    /// # let doubled = run_local(|env| Ok(
     /// env.from_iter(["12", "x", "-3"].map(String::from))
     ///     .flat_map(|text| text.parse::<i64>().ok().filter(|number| *number > 0).map(|number| number * 2))
-    ///     .print();
-    /// # }
+    /// # .collect()))?;
+    /// // 24
+    /// # assert_eq!(doubled.take(), [24]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     #[track_caller]
     pub fn flat_map<I>(
@@ -166,11 +171,14 @@ impl<T: Record> DataStream<T> {
     ///     }
     /// }
     ///
-    /// # fn topology(env: &Environment) {
+    /// # use thalweg::testing::run_local;
+    /// # let (refused, doubled) = run_local(|env| {
     /// let numbers = env.from_iter(["1", "x", "3"].map(String::from)).process(Parse);
-    /// numbers.side_output(&REFUSED).map(|text| format!("not a number: {text}")).print();
-    /// numbers.map(|number| number * 2).print();
-    /// # }
+    /// let refused = numbers.side_output(&REFUSED).map(|text| format!("not a number: {text}"));
+    /// let doubled = numbers.map(|number| number * 2);
+    /// # Ok((refused.collect(), doubled.collect()))})?;
+    /// # assert_eq!((refused.take(), doubled.take()), (vec!["not a number: x".to_string()], vec![2, 6]));
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     #[track_caller]
     pub fn process<P: Process<T>>(&self, mut process: P) -> DataStream<P::Out> {
@@ -214,16 +222,21 @@ impl<T: Record> DataStream<T> {
     ///     Ok(ticker.len() as f64)
     /// }
     ///
-    /// # fn topology(env: &Environment) {
+    /// # use thalweg::testing::run_local;
+    /// # let prices = run_local(|env| {
     /// let options = AsyncOptions::unordered()
     ///     .capacity(50)
     ///     .timeout(Duration::from_secs(5))
     ///     .retry(AsyncRetry::fixed_delay(3, Duration::from_millis(100)));
-    /// env.from_iter(["AMZN", "TBV"].map(String::from))
+    /// let prices = env
+    ///     .from_iter(["AMZN", "TBV"].map(String::from))
     ///     .async_map(options, |ticker| async move { Ok::<_, std::io::Error>((price_of(&ticker).await?, ticker)) })
-    ///     .uid("prices")
-    ///     .print_debug();
-    /// # }
+    ///     .uid("prices");
+    /// # Ok(prices.collect())})?;
+    /// # let mut prices = prices.take();
+    /// # prices.sort_by(|one, other| one.1.cmp(&other.1));
+    /// # assert_eq!(prices, [(4.0, "AMZN".to_string()), (3.0, "TBV".to_string())]);
+    /// # Ok::<(), thalweg::Error>(())
     /// ```
     #[track_caller]
     pub fn async_map<U, F, Answer, E>(&self, options: AsyncOptions, request: F) -> DataStream<U>
@@ -240,13 +253,17 @@ impl<T: Record> DataStream<T> {
     /// [`AsyncIo`](crate::async_io::AsyncIo).
     #[track_caller]
     pub fn async_io<U: Record>(&self, operator: AsyncIo<T, U>) -> DataStream<U> {
-        let mut spec = NodeSpec::new("async", "Async I/O", Place::caller());
-        spec.states = vec![operator.state()];
-        self.attach(spec, operator.factory(), || Box::new(unkeyed::<T>))
+        let spec = NodeSpec::new("async", "Async I/O", Place::caller());
+        self.asynchronous(spec, operator, || Box::new(unkeyed::<T>))
     }
 
     /// Partitions the stream by a key: records with the same key are processed by the same subtask, in their order. Only
     /// behind this there is state. The function must always give the same key for the same record.
+    ///
+    /// ```text
+    /// a1  b2  a3  c4  ──► key_by ──┬──► subtask 0: a1 a3
+    ///                              └──► subtask 1: b2 c4
+    /// ```
     #[track_caller]
     pub fn key_by<K, F>(&self, key: F) -> KeyedStream<K, T, F>
     where
@@ -309,7 +326,14 @@ impl<T: Record> DataStream<T> {
         let mut spec = NodeSpec::new("sink", name, Place::caller());
         spec.is_named = true;
         spec.states = vec![opaque_state("transactions", StateKind::Sink)];
-        self.end(spec, operators::sink(sink))
+        self.end_outside(spec, || operators::sink(sink))
+    }
+
+    /// Reads the records and drops them: Flink's `DiscardingSink`. For measurements, and where only side outputs are of interest.
+    #[track_caller]
+    pub fn discard(&self) -> StreamSink {
+        let spec = NodeSpec::new("sink", "Discard", Place::caller());
+        self.end_outside(spec, || operators::sink::<T, _>(DiscardSink))
     }
 
     /// Prints each record to standard output, in front of it the subtask's number if there are several. In a cluster it
@@ -320,7 +344,7 @@ impl<T: Record> DataStream<T> {
         T: Display,
     {
         let spec = NodeSpec::new("sink", "Print to Std. Out", Place::caller());
-        self.end(spec, operators::sink(PrintSink::<T>::display()))
+        self.end_outside(spec, || operators::sink(PrintSink::<T>::display()))
     }
 
     /// The same as [`print`](Self::print) for records that have `Debug` only.
@@ -330,7 +354,7 @@ impl<T: Record> DataStream<T> {
         T: Debug,
     {
         let spec = NodeSpec::new("sink", "Print to Std. Out", Place::caller());
-        self.end(spec, operators::sink(PrintSink::<T>::debug()))
+        self.end_outside(spec, || operators::sink(PrintSink::<T>::debug()))
     }
 
     /// Collects the records in this process, each exactly once; they are there when the job has ended. For tests and local
@@ -357,6 +381,17 @@ impl<T: Record> DataStream<T> {
         factory: std::sync::Arc<dyn OperatorFactory>,
     ) -> DataStream<U> {
         self.attach(NodeSpec::new(kind, name, Place::caller()), factory, || Box::new(unkeyed::<T>))
+    }
+
+    /// Adds an asynchronous operator behind this stream.
+    pub(crate) fn asynchronous<U: Record>(
+        &self,
+        mut spec: NodeSpec,
+        operator: AsyncIo<T, U>,
+        edge: impl Fn() -> EdgeMaker,
+    ) -> DataStream<U> {
+        spec.states = vec![operator.state()];
+        self.attach(spec, operator.factory(), edge)
     }
 
     /// Adds an operator behind this stream; `edge` makes the code of the edge from each input.
@@ -392,6 +427,21 @@ impl<T: Record> DataStream<T> {
         let inputs = nodes.iter().zip(wishes).map(upstream).collect();
         let environment = self.environment.clone();
         (DataStream { environment, inputs, node: None, records: PhantomData }, nodes)
+    }
+
+    /// Ends the stream outside of the job, unless a test puts something in that place.
+    fn end_outside(
+        &self,
+        mut spec: NodeSpec,
+        factory: impl FnOnce() -> std::sync::Arc<dyn OperatorFactory>,
+    ) -> StreamSink {
+        let Some(gathered) = self.environment.stand_in_sink::<T>(&spec.name) else {
+            return self.end(spec, factory());
+        };
+        spec.states.clear();
+        let sink = self.end(spec, gathered.sink());
+        sink.node.into_iter().for_each(|node| self.environment.add_gathered(node, gathered.clone()));
+        sink
     }
 
     fn end(&self, mut spec: NodeSpec, factory: std::sync::Arc<dyn OperatorFactory>) -> StreamSink {

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use thalweg_common::limits::{MAX_OPERATOR_NAME_BYTES, MIN_ALIGNMENT_INTERVAL_MS};
 use thalweg_common::record::Record;
 use thalweg_runtime::operators;
 use thalweg_runtime::time::{
-    BoundedOutOfOrderness, IngestionTime, NoWatermarks, TimestampAssigner, WatermarkGenerator,
-    WatermarkStrategy,
+    BoundedOutOfOrderness, IngestionTime, NoWatermarks, TimestampAssigner, WatermarkAlignment,
+    WatermarkGenerator, WatermarkStrategy,
 };
 
 use crate::error::Error;
-use crate::graph::Place;
-use crate::stream::DataStream;
+use crate::graph::{NodeSpec, Place, WATERMARKS};
+use crate::stream::{DataStream, unkeyed};
 
 impl<T: Record> DataStream<T> {
     /// Gives the records their timestamps, and the stream its watermarks: Flink's `assignTimestampsAndWatermarks`.
@@ -22,7 +23,8 @@ impl<T: Record> DataStream<T> {
     /// everything is complete.
     ///
     /// Best directly behind a source: there each split has its own watermark, where the source tells its splits apart, so that one
-    /// which is ahead makes no record of another one late.
+    /// which is ahead makes no record of another one late; and only there sources can be
+    /// [aligned](WatermarkStrategy::with_watermark_alignment), so that none of them runs ahead of the others.
     ///
     /// ```
     /// use thalweg::prelude::*;
@@ -51,7 +53,20 @@ impl<T: Record> DataStream<T> {
             let message = "with_idleness() needs a time above zero: after so long without a record nobody waits for a watermark";
             self.environment().fail(Place::caller(), Error::new(message));
         }
-        self.transform("watermarks", "Timestamps/Watermarks", operators::watermarks(strategy))
+        if let Some(WatermarkAlignment { group, update_interval, .. }) = strategy.alignment()
+            && (group.is_empty()
+                || group.len() > MAX_OPERATOR_NAME_BYTES
+                || *update_interval < Duration::from_millis(MIN_ALIGNMENT_INTERVAL_MS))
+        {
+            let message = format!(
+                "with_watermark_alignment() needs the name of a group (at most {MAX_OPERATOR_NAME_BYTES} bytes), and an update interval of \
+                 at least {MIN_ALIGNMENT_INTERVAL_MS} ms"
+            );
+            self.environment().fail(Place::caller(), Error::new(message));
+        }
+        let mut spec = NodeSpec::new(WATERMARKS, "Timestamps/Watermarks", Place::caller());
+        spec.time = Some(strategy.describe::<T>());
+        self.attach(spec, operators::watermarks(strategy), || Box::new(unkeyed::<T>))
     }
 }
 

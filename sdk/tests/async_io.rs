@@ -146,3 +146,45 @@ fn acceptance_ds_43_requests_under_way_are_part_of_the_checkpoint() {
         assert_eq!(found, answers(COUNT), "by key: {keyed}");
     }
 }
+
+#[test]
+fn records_are_joined_with_the_rows_that_a_server_has_for_their_keys() {
+    let server = server();
+    let asked = Arc::new(AtomicU32::new(0));
+    // No rows of `none`, two of all others.
+    let lookup = {
+        let asked = Arc::clone(&asked);
+        Lookup::new(move |key: String| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let answer = ask(server, key).await?;
+                let rows = if answer == "none!" { Vec::new() } else { vec![answer.clone(), answer + "!"] };
+                Ok::<_, io::Error>(rows)
+            }
+        })
+    };
+    let cached = lookup.clone().cache(LookupCache::of_keys(10).expire_after_write(hours(1)));
+    let (inner, left, one_by_one) = run_local(move |env| {
+        let words = env.from_iter(["a", "none", "b"].map(String::from));
+        let many = env.generate(None, Some(300), |number| format!("{}", number % 3)).set_parallelism(1);
+        let one_at_a_time = cached.options(AsyncOptions::ordered().capacity(1));
+        Ok((
+            words
+                .lookup_join(String::clone, lookup.clone())
+                .inner(|word, row| format!("{word}={row}"))
+                .collect(),
+            words
+                .lookup_join(String::clone, lookup)
+                .left_outer(|word, row| format!("{word}={}", row.map_or("-", String::as_str)))
+                .collect(),
+            many.lookup_join(String::clone, one_at_a_time)
+                .inner(|word, row| format!("{word}={row}"))
+                .collect(),
+        ))
+    })
+    .unwrap();
+    assert_eq!(inner.take(), ["a=a!", "a=a!!", "b=b!", "b=b!!"]);
+    assert_eq!(left.take(), ["a=a!", "a=a!!", "none=-", "b=b!", "b=b!!"]);
+    assert_eq!(one_by_one.take().len(), 600);
+    assert_eq!(asked.load(Ordering::Relaxed), 3 + 3 + 3, "each key is asked for once where there is a cache");
+}

@@ -12,6 +12,7 @@ use crate::cache::batch::EntryBatch;
 use crate::cache::epochs::{Epochs, Mark, Rows, sweep};
 use crate::grouped::GroupedEntries;
 use crate::key_table::KeyTable;
+use crate::prefetch::prefetch;
 use crate::tables::StateKey;
 
 /// One state of all keys of a store.
@@ -276,6 +277,14 @@ impl Held {
 }
 
 impl<K: Record> Rows<K, u32> for Held {
+    fn prefetch(&self, row: &u32) {
+        let number = *row as usize;
+        self.columns.iter().for_each(|column| column.prefetch(number));
+        if let Some(marks) = &self.marks {
+            prefetch(marks, number);
+        }
+    }
+
     fn mark<'a>(&'a mut self, row: &'a mut u32) -> &'a mut Mark {
         let marks = self.marks.as_mut().expect("only a cache has epochs");
         &mut marks[*row as usize]

@@ -25,7 +25,7 @@ pub trait State {
 /// A handle of a state, as it stands in a field.
 #[diagnostic::on_unimplemented(
     message = "a `{Self}` cannot be declared as state",
-    note = "state is a ValueState, MapState, ListState, ReducingState or AggregatingState, or an ExpiringValue or ExpiringMap with #[state(ttl = \"...\")]; put \
+    note = "state is a ValueState, MapState, ListState, ReducingState or AggregatingState, or an ExpiringValue, ExpiringMap, ExpiringList and so on with #[state(ttl = \"...\")]; put \
             #[state(skip)] above a field that is none"
 )]
 pub trait Declare {

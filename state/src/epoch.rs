@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use thalweg_common::Timestamp;
+use thalweg_common::clock::{Stopwatch, SystemClock};
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::KeyGroup;
 use thalweg_common::limits::{EPOCH_BATCHES, EPOCH_CHUNK_BYTES};
@@ -36,6 +37,9 @@ pub(crate) struct Gate {
     /// Changes with every piece that is taken and every epoch that is sealed.
     progress: Mutex<Progress>,
     changed: Condvar,
+    /// How often its task has waited here, and how long.
+    stalls: AtomicU64,
+    stall_ns: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +90,19 @@ impl Gate {
     /// Waits for the next step, or a failure. Whether there was one in time.
     pub(crate) fn wait(&self, steps: u64, timeout: Duration) -> bool {
         let unchanged = |progress: &mut Progress| progress.steps == steps;
+        let stopwatch = Stopwatch::start(&SystemClock::shared());
         let waited = self.changed.wait_timeout_while(self.progress(), timeout, unchanged);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let is_in_time = !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out();
+        let stall_ns = u64::try_from(stopwatch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+        self.stall_ns.fetch_add(stall_ns, Ordering::Relaxed);
+        is_in_time
+    }
+
+    /// How often the task has waited for a step, and how long in all.
+    pub(crate) fn stalls(&self) -> (u64, Duration) {
+        let time = Duration::from_nanos(self.stall_ns.load(Ordering::Relaxed));
+        (self.stalls.load(Ordering::Relaxed), time)
     }
 
     /// Waits until an epoch is sealed, or nothing will be any more.

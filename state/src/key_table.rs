@@ -139,6 +139,11 @@ impl<K: Eq + Hash, V> KeyTable<K, V> {
         self.rows[position].as_mut().map(|(key, value)| (&*key, value))
     }
 
+    /// Starts to fetch the place where the search for this hash begins.
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch(&self.rows, self.home(hash));
+    }
+
     /// Goes to every row that may have this hash; others come along.
     pub(crate) fn for_hash(&mut self, hash: u64, mut visit: impl FnMut(&K, &mut V)) {
         let mut position = self.home(hash);

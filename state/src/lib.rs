@@ -64,7 +64,7 @@ pub use canonical::{migrate_states, stored_entries};
 pub use declare::{Declarations, Declare, State};
 pub use epoch::FrozenEpoch;
 pub use error::{DuplicateState, ForeignKey, RestoreError, SelectError, StoreError};
-pub use expiring::{DeclareExpiring, ExpiringMap, ExpiringValue};
+pub use expiring::{DeclareExpiring, ExpiringList, ExpiringMap, ExpiringReducing, ExpiringValue};
 pub use list::ListState;
 pub use map::MapState;
 pub use reducing::ReducingState;

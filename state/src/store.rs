@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashSet;
 use thalweg_common::Timestamp;
@@ -202,7 +203,9 @@ impl<K: StateKey> KeyedStore<K> {
     /// When they cannot be read.
     pub fn keys(&self) -> Result<Vec<K>, StoreError> {
         let cached = self.tables.keys().cloned();
-        let Some(behind) = &self.behind else { return Ok(cached.collect()) };
+        let Some(behind) = self.behind.as_ref().filter(|behind| !behind.is_complete()) else {
+            return Ok(cached.collect());
+        };
         let mut keys: HashSet<K, foldhash::fast::RandomState> = cached.collect();
         let states = self.description.descriptors.iter().enumerate();
         for (state, descriptor) in states.filter(|(_, descriptor)| descriptor.kind != StateKind::Timers) {
@@ -236,6 +239,12 @@ impl<K: StateKey> KeyedStore<K> {
     /// Memory of the cache, if this is one.
     pub fn cache_bytes(&self) -> u64 {
         self.tables.cache_bytes().0 as u64 + self.timer_bytes()
+    }
+
+    /// How often the task that owns the store has stood still since it was opened, because memory or the disk had to follow, and how
+    /// long in all. Never for a memory store.
+    pub fn stalls(&self) -> (u64, Duration) {
+        self.behind.as_ref().map_or_else(Default::default, |behind| behind.stalls())
     }
 
     /// Keys of which everything is known in memory.

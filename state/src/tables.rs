@@ -16,7 +16,7 @@ use thalweg_common::clock::{SharedClock, SystemClock};
 use thalweg_common::record::{DecodeError, Record};
 
 use crate::cache::batch::EntryBatch;
-use crate::cache::epochs::Epochs;
+use crate::cache::epochs::{Epochs, Rows};
 use crate::cache::inline::{CacheTable, CachedRow, InlineCache};
 use crate::columns::{Change, Column, Columns};
 use crate::declare::{Declared, Slot};
@@ -139,9 +139,7 @@ impl<K: StateKey> Tables<K> {
             Layout::Inline(table) => table.find_all(keys, found),
             Layout::Columns(Columns { numbers, held, .. }) => {
                 numbers.find_all(keys, found);
-                numbers.for_found(found, |number| {
-                    held.columns.iter().for_each(|column| column.prefetch(number as usize));
-                });
+                numbers.for_found(found, |number| Rows::<K, u32>::prefetch(held, &number));
             }
             Layout::Cached(cache) => cache.find_all(keys, found),
         }

@@ -136,16 +136,6 @@ impl<T: Record> ValueState<T> {
 }
 
 impl<T: Record> ValueState<T> {
-    /// Declares the state with values that expire, if `expiry` says when.
-    pub(crate) fn declare_column<K: StateKey>(
-        &mut self,
-        name: &str,
-        expiry: Option<Expiry<T>>,
-        declarations: &mut Declarations<K>,
-    ) {
-        self.declare_kind(StateKind::Value, name, expiry, declarations);
-    }
-
     /// Declares the state as one of another kind which has one value per key.
     #[doc(hidden)]
     pub fn declare_as<K: StateKey>(
@@ -157,7 +147,8 @@ impl<T: Record> ValueState<T> {
         self.declare_kind(kind, name, None, declarations);
     }
 
-    fn declare_kind<K: StateKey>(
+    /// The same with values that expire, if `expiry` says when.
+    pub(crate) fn declare_kind<K: StateKey>(
         &mut self,
         kind: StateKind,
         name: &str,
@@ -173,7 +164,7 @@ impl<T: Record> ValueState<T> {
 
 impl<T: Record> Declare for ValueState<T> {
     fn declare<K: StateKey>(&mut self, name: &str, declarations: &mut Declarations<K>) {
-        self.declare_column(name, None, declarations);
+        self.declare_kind(StateKind::Value, name, None, declarations);
     }
 }
 
@@ -225,6 +216,9 @@ impl<T: Record> Column for ValueColumn<T> {
 
     fn prefetch(&self, number: usize) {
         prefetch(&self.values, number);
+        if let Some(marks) = &self.marks {
+            prefetch(marks, number);
+        }
     }
 
     fn entries(&self) -> usize {

@@ -315,6 +315,8 @@ fn expired(has_filter: bool) -> (tempfile::TempDir, Subtask<Mortal>, StoreFiles)
         subtask.function.count.set(&mut at, 1);
         subtask.function.word.set(&mut at, "stays".into());
         subtask.function.seen.insert(&mut at, 1, 1);
+        subtask.function.list.extend(&mut at, [1, 2]);
+        subtask.function.most.add(&mut at, 1);
     }
     subtask.epochs.extend(subtask.store.freeze(1).unwrap());
     let target = directory.path().join("chk-1");
@@ -323,8 +325,8 @@ fn expired(has_filter: bool) -> (tempfile::TempDir, Subtask<Mortal>, StoreFiles)
     (directory, subtask, files)
 }
 
-fn entries(subtask: &Subtask<Mortal>) -> [usize; 3] {
-    [0, 1, 2].map(|state| {
+fn entries(subtask: &Subtask<Mortal>) -> [usize; 5] {
+    [0, 1, 2, 3, 4].map(|state| {
         let mut entries = 0;
         let count = &mut |_: &[u8], _: &[u8]| {
             entries += 1;
@@ -338,17 +340,18 @@ fn entries(subtask: &Subtask<Mortal>) -> [usize; 3] {
 #[test]
 fn what_has_expired_goes_when_files_are_merged() {
     let (_directory, mut subtask, _) = expired(true);
-    assert_eq!(entries(&subtask), [1_000; 3]);
+    assert_eq!(entries(&subtask), [1_000; 5]);
     let snapshot = subtask.store.snapshot().unwrap();
-    let groups = ["count", "last-word", "seen"].map(|state| snapshot[state].groups.len());
-    assert!(groups[0] == 0 && groups[1] > 0 && groups[2] == 0, "{groups:?}");
+    for (state, StateSnapshot { groups, .. }) in &snapshot {
+        assert_eq!(groups.is_empty(), state != "last-word", "{state}");
+    }
     subtask.backend.as_ref().unwrap().compact().unwrap();
-    assert_eq!(entries(&subtask), [0, 1_000, 0]);
+    assert_eq!(entries(&subtask), [0, 1_000, 0, 0, 0]);
     assert_eq!(subtask.read(7).word.as_deref(), Some("stays"));
     // The setting switches it off.
     let (_directory, subtask, _) = expired(false);
     subtask.backend.as_ref().unwrap().compact().unwrap();
-    assert_eq!(entries(&subtask), [1_000; 3]);
+    assert_eq!(entries(&subtask), [1_000; 5]);
 }
 
 #[test]

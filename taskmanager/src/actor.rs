@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use thalweg_common::config::keys;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{JobId, WorkerId};
 use thalweg_common::task_scope::{TaskScope, blocking};
+use thalweg_metrics::process::ProcessSampler;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::v1;
 use thalweg_proto::v1::task_manager_message::Message as ToLeader;
@@ -44,6 +45,11 @@ pub(crate) enum Mail {
     },
     FromLeader(LeaderMessage),
     HeartbeatDue,
+    /// What its processes take of the machine, for the next heartbeat.
+    Measured(v1::ProcessMetrics),
+    /// Someone wants to see the metrics of everything that runs here.
+    #[cfg(feature = "prometheus")]
+    Metrics(oneshot::Sender<v1::Heartbeat>),
     /// A process says it is a worker; it is to be told its commands, or why not.
     Attach {
         hello: Hello,
@@ -78,6 +84,10 @@ pub(crate) struct Environment {
     pub(crate) local_state: LocalState,
     /// Managed memory of each slot.
     pub(crate) managed_bytes_per_slot: u64,
+    /// Managed memory of all of them.
+    pub(crate) managed_bytes: u64,
+    /// Measures what the processes take of the machine.
+    pub(crate) sampler: Arc<Mutex<ProcessSampler>>,
     pub(crate) data_host: String,
     /// Settings of workers for jobs that were submitted without them.
     pub(crate) worker_configuration: BTreeMap<String, String>,
@@ -94,6 +104,8 @@ pub(crate) struct Actor {
     workers: BTreeMap<WorkerId, Worker>,
     drained: Vec<oneshot::Sender<()>>,
     stopped: Vec<oneshot::Sender<()>>,
+    /// What its processes take of the machine, as measured last.
+    process: Option<v1::ProcessMetrics>,
     /// Holds launches, timers and reads; the actor itself runs above it.
     tasks: TaskScope,
 }
@@ -129,6 +141,7 @@ impl Actor {
             workers: BTreeMap::new(),
             drained: Vec::new(),
             stopped: Vec::new(),
+            process: None,
             tasks,
         }
     }
@@ -173,7 +186,20 @@ impl Actor {
                 Ok(fresh) => self.step(Input::Leader { message, fresh }),
                 Err(error) => tracing::error!("refused a message of the leader: no random bytes ({error})"),
             },
-            Mail::HeartbeatDue => self.send(ToLeader::Heartbeat(self.core.heartbeat())),
+            Mail::HeartbeatDue => {
+                self.send(ToLeader::Heartbeat(v1::Heartbeat {
+                    process: self.process,
+                    ..self.core.heartbeat()
+                }));
+                self.measure();
+            }
+            Mail::Measured(process) => self.process = Some(process),
+            #[cfg(feature = "prometheus")]
+            // Whoever asked may be gone.
+            Mail::Metrics(reply) => {
+                let metrics = v1::Heartbeat { process: self.process, ..self.core.heartbeat() };
+                drop(reply.send(metrics));
+            }
             Mail::Attach { hello, commands, reply } => self.attach(hello, commands, reply),
             Mail::FromWorker { worker, report } => self.step(Input::Report { worker, report }),
             Mail::Detached(worker) => {
@@ -328,6 +354,24 @@ impl Actor {
             remove_state(state_directory(&environment, worker)).await;
             environment.local_state.worker_ended();
             Some(Mail::Exited { worker, failure })
+        });
+    }
+
+    /// Measures what this process and its workers take of the machine.
+    fn measure(&self) {
+        let mut processes = self.core.process_ids();
+        processes.push(std::process::id());
+        processes.sort_unstable();
+        // In local mode the worker is in this process.
+        processes.dedup();
+        let managed = (self.core.managed_used_bytes(), self.environment.managed_bytes);
+        let sampler = Arc::clone(&self.environment.sampler);
+        self.spawn_mail("measure", async move {
+            let sample = move || {
+                let mut sampler = sampler.lock().unwrap_or_else(PoisonError::into_inner);
+                v1::ProcessMetrics::from(sampler.sample(&processes, managed))
+            };
+            blocking("measure", sample).await.ok().map(Mail::Measured)
         });
     }
 

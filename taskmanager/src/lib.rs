@@ -11,8 +11,11 @@ mod core;
 pub mod exec_worker;
 pub mod launcher;
 mod local_state;
+mod log_rotation;
 mod logs;
 mod messages;
+#[cfg(feature = "prometheus")]
+mod metrics;
 mod outbox;
 pub mod process;
 mod worker_service;
@@ -20,15 +23,17 @@ mod worker_service;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use thalweg_common::clock::SystemClock;
 use thalweg_common::config::{Configuration, managed_memory_bytes};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::TaskManagerId;
 use thalweg_common::limits::{ACTOR_MAILBOX, MAX_TASK_SLOTS};
 use thalweg_common::task_scope::TaskScope;
+use thalweg_metrics::process::ProcessSampler;
 use thalweg_proto::transport::check_address;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,6 +43,8 @@ use crate::blobs::BlobCache;
 use crate::core::{Core, Identity, Patience};
 use crate::launcher::WorkerLauncher;
 use crate::local_state::LocalState;
+
+pub use crate::log_rotation::LogLimits;
 
 /// How a task manager is set up.
 #[derive(Debug, Clone)]
@@ -60,6 +67,11 @@ pub struct TaskManagerOptions {
     pub local_state_directories: Vec<PathBuf>,
     /// Where job binaries and logs are kept. No two task managers may share it.
     pub data_directory: PathBuf,
+    /// How much of the logs of workers is kept.
+    pub log_limits: LogLimits,
+    /// Host and ports at which Prometheus reads its metrics, if it does.
+    #[cfg(feature = "prometheus")]
+    pub prometheus: Option<(String, String)>,
     /// How long a worker may take from its start until it attaches.
     pub attach_timeout: Duration,
     /// How long a worker may take to exit when it was told to, or has closed its stream.
@@ -80,6 +92,9 @@ impl TaskManagerOptions {
             job_managers,
             local_state_directories: vec![data_directory.join("local-state")],
             data_directory,
+            log_limits: LogLimits::default(),
+            #[cfg(feature = "prometheus")]
+            prometheus: None,
             attach_timeout: Duration::from_secs(10),
             exit_timeout: Duration::from_secs(1),
         }
@@ -137,11 +152,18 @@ impl TaskManager {
             state,
             local_state: local_state.clone(),
             managed_bytes_per_slot: options.managed_bytes / u64::from(options.slots),
+            managed_bytes: options.managed_bytes,
+            sampler: Arc::new(Mutex::new(ProcessSampler::new(
+                options.data_directory.clone(),
+                SystemClock::shared(),
+            ))),
             data_host: options.host.clone(),
             worker_configuration: options.worker_configuration,
             worker_service: listener.local_addr().map_err(no_port)?.to_string(),
         };
         let id = options.id.clone();
+        #[cfg(feature = "prometheus")]
+        let host = options.host.clone();
         let identity =
             Identity { id: id.clone(), host: options.host, slots: options.slots, labels: options.labels };
         let patience = Patience { attach: options.attach_timeout, exit: options.exit_timeout };
@@ -158,9 +180,14 @@ impl TaskManager {
             // The data directory is this task manager's until its actor has ended.
             drop(lock);
         });
+        log_rotation::start(options.data_directory.join("logs"), options.log_limits, &scope);
         local_state.tidy_up(job_managers, registered.clone(), &scope);
         worker_service::serve(listener, mailbox.clone(), &scope);
         connection::start(options.job_managers, known, mailbox.clone(), &scope);
+        #[cfg(feature = "prometheus")]
+        if let Some(at) = &options.prometheus {
+            metrics::serve(at, &id, host, mailbox.clone(), &scope).await?;
+        }
         Ok(TaskManagerHandle { id, scope, tasks, mailbox, registered })
     }
 }

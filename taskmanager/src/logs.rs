@@ -1,4 +1,4 @@
-//! What workers wrote: `<data-dir>/logs/<job id>/<worker id>.out` and `.err`.
+//! What workers wrote: `<data-dir>/logs/<job id>/<worker id>.out` and `.err`, and what was rotated behind a number.
 //!
 //! Workers write to the files themselves, so output survives them and costs the task manager nothing. Only ends of files
 //! are ever read. All functions here block.
@@ -52,12 +52,11 @@ pub(crate) fn tails(directory: &Path, tail_bytes: u64) -> io::Result<Vec<v1::Log
     let tail_bytes = if tail_bytes == 0 { DEFAULT_TAIL_BYTES } else { tail_bytes.min(MAX_ANSWER_BYTES) };
     let mut left = MAX_ANSWER_BYTES;
     let mut parts = Vec::new();
-    for (_, path) in by_age(directory)?.into_iter().rev() {
+    let logs = by_age(directory)?.into_iter().rev();
+    for (source, path) in logs.filter_map(|(_, path)| Some((source(&path)?, path))) {
         let data = tail(&path, tail_bytes.min(left))?;
         left -= data.len() as u64;
-        if let Some(source) = source(&path)
-            && !data.is_empty()
-        {
+        if !data.is_empty() {
             parts.push(v1::LogPart { source, data: data.into() });
         }
         if left == 0 {

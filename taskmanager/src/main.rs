@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use thalweg_common::config::{Configuration, keys, managed_memory_bytes};
+use thalweg_common::config::{Configuration, Settings, keys, managed_memory_bytes};
 use thalweg_common::id::{TaskManagerId, WorkerId};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
@@ -50,8 +50,8 @@ struct Options {
     /// Addresses of the job managers; one that is up is enough [setting: jobmanager.rpc.address]
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     jobmanagers: Vec<String>,
-    /// Where job binaries and logs are kept; not shared with another task manager
-    #[arg(long, value_name = "DIRECTORY", required = true)]
+    /// Where job binaries and logs are kept; not shared with another task manager [setting: taskmanager.data-dir]
+    #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
     /// How many slots it offers [setting: taskmanager.numberOfTaskSlots]
     #[arg(long, value_name = "N")]
@@ -65,7 +65,7 @@ struct Options {
     /// What is special about it [setting: taskmanager.labels]
     #[arg(long, value_name = "LABEL,...", value_delimiter = ',')]
     labels: Vec<String>,
-    /// A file of settings, `key: value` in each line; flags win
+    /// A file of settings in YAML; flags win [default: config.yaml in $THALWEG_CONF_DIR, if that is set]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A single setting, which wins over the file
@@ -91,7 +91,9 @@ fn main() -> ExitCode {
         return become_worker(parent, &command);
     }
     telemetry::init("taskmanager");
-    match run(cli.options) {
+    let result = run(cli.options);
+    telemetry::flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("taskmanager: {error:#}");
@@ -111,7 +113,9 @@ fn become_worker(parent: i32, command: &[OsString]) -> ExitCode {
 /// One thread is enough: the task manager passes messages on, and workers are processes of their own.
 #[tokio::main(flavor = "current_thread")]
 async fn run(options: Options) -> anyhow::Result<()> {
-    let options = options.resolve()?;
+    let settings = Settings::load(options.config.as_deref(), &options.settings)?;
+    settings.log();
+    let options = options.resolve(settings.configuration())?;
     let id = options.id.clone();
     let scope = TaskScope::new("taskmanager");
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -155,15 +159,8 @@ async fn drain(manager: &TaskManagerHandle, terminate: &mut Signal, interrupt: &
 }
 
 impl Options {
-    /// The task manager's options from flags, single settings and the file, in this order of precedence.
-    fn resolve(self) -> anyhow::Result<TaskManagerOptions> {
-        let mut configuration = match &self.config {
-            Some(path) => Configuration::from_file(path)?,
-            None => Configuration::new(),
-        };
-        for setting in &self.settings {
-            configuration.set_assignment(setting)?;
-        }
+    /// The task manager's options: what flags say, and otherwise the settings.
+    fn resolve(self, configuration: &Configuration) -> anyhow::Result<TaskManagerOptions> {
         let text = |key| configuration.text(key).map(str::to_string);
         let job_managers = if self.jobmanagers.is_empty() {
             let port = configuration.integer(&keys::JOB_MANAGER_PORT).unwrap_or_default();
@@ -178,7 +175,10 @@ impl Options {
             Some(id) => id,
             None => made_up_id()?,
         };
-        let data_directory = self.data_dir.context("--data-dir is needed")?;
+        let data_directory = self.data_dir.or(text(&keys::TASK_MANAGER_DATA_DIRECTORY).map(PathBuf::from));
+        let data_directory = data_directory.context(
+            "no data directory: give --data-dir DIRECTORY, on a local disk and not shared with another task manager",
+        )?;
         let mut options = TaskManagerOptions::new(TaskManagerId(id), job_managers, data_directory);
         let slots = configuration.integer(&keys::TASK_SLOTS).and_then(|slots| u32::try_from(slots).ok());
         options.slots = self.slots.or(slots).unwrap_or(options.slots);
@@ -193,7 +193,16 @@ impl Options {
             Some((key.name.to_string(), value.to_string()))
         });
         options.worker_configuration = of_workers.collect();
-        options.managed_bytes = managed_memory_bytes(&configuration);
+        options.managed_bytes = managed_memory_bytes(configuration);
+        let max_bytes = configuration.memory_size(&keys::LOG_MAX_SIZE);
+        let old_files =
+            configuration.integer(&keys::LOG_MAX_FILES).and_then(|files| u32::try_from(files).ok());
+        options.log_limits.max_bytes = max_bytes.unwrap_or(options.log_limits.max_bytes);
+        options.log_limits.old_files = old_files.unwrap_or(options.log_limits.old_files);
+        #[cfg(feature = "prometheus")]
+        {
+            options.prometheus = text(&keys::PROMETHEUS_HOST).zip(text(&keys::PROMETHEUS_PORT));
+        }
         let local = list(text(&keys::LOCAL_STATE_DIRECTORIES));
         if !local.is_empty() {
             options.local_state_directories = local.into_iter().map(PathBuf::from).collect();
@@ -221,7 +230,9 @@ mod tests {
 
     fn resolve(arguments: &[&str]) -> anyhow::Result<TaskManagerOptions> {
         let arguments = ["taskmanager", "--data-dir", "/data"].iter().chain(arguments);
-        Cli::try_parse_from(arguments).expect("arguments are right").options.resolve()
+        let options = Cli::try_parse_from(arguments).expect("arguments are right").options;
+        let settings = Settings::layered(options.config.as_deref(), |_| None, &options.settings)?;
+        options.resolve(settings.configuration())
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) enum Order {
     Cancel { job: JobId, attempt: Attempt, regions: BTreeSet<RegionId> },
     /// Something about a checkpoint, for the worker.
     Checkpoint { job: JobId, attempt: Attempt, relay: Command },
+    /// Something about time, for the worker, if it is there.
+    Time { job: JobId, attempt: Attempt, relay: Command },
     /// The job has ended.
     StopWorker { job: JobId },
     /// The ends of the job's logs are wanted.
@@ -107,6 +109,16 @@ impl TryFrom<v1::JobManagerMessage> for LeaderMessage {
                 attempt: relay.attempt,
                 relay: Command::CheckpointAborted(relay),
             },
+            FromLeader::GroupWatermarks(relay) => Order::Time {
+                job: JobId::from_wire("group_watermarks.job_id", &relay.job_id)?,
+                attempt: relay.attempt,
+                relay: Command::GroupWatermarks(relay),
+            },
+            FromLeader::TimeRequest(relay) => Order::Time {
+                job: JobId::from_wire("time_request.job_id", &relay.job_id)?,
+                attempt: relay.attempt,
+                relay: Command::TimeRequest(relay),
+            },
             FromLeader::StopWorker(stop) => {
                 Order::StopWorker { job: JobId::from_wire("stop_worker.job_id", &stop.job_id)? }
             }
@@ -164,10 +176,12 @@ pub(crate) enum Report {
     Status { attempt: Attempt, subtask: SubtaskId, status: TaskStatus, relay: v1::TaskStatusChanged },
     /// Something about a checkpoint, for the leader.
     Checkpoint { attempt: Attempt, relay: ToLeader },
+    /// Something about time, for the leader.
+    Time { attempt: Attempt, relay: ToLeader },
     /// All tasks of this attempt and of all before it have ended in these regions, or in all if there are none.
     Stopped { attempt: Attempt, regions: BTreeSet<RegionId> },
     /// What its tasks have done so far.
-    Counters { attempt: Attempt, tasks: BTreeMap<SubtaskId, v1::TaskCounters> },
+    Counters { attempt: Attempt, job_name: String, tasks: BTreeMap<SubtaskId, v1::TaskCounters> },
     /// It cannot go on and exits.
     Failed(Failure),
 }
@@ -190,6 +204,12 @@ impl TryFrom<v1::WorkerMessage> for Report {
             FromWorker::CheckpointDeclined(relay) => {
                 Self::Checkpoint { attempt: relay.attempt, relay: ToLeader::CheckpointDeclined(relay) }
             }
+            FromWorker::SourceWatermarks(relay) => {
+                Self::Time { attempt: relay.attempt, relay: ToLeader::SourceWatermarks(relay) }
+            }
+            FromWorker::TaskTime(relay) => {
+                Self::Time { attempt: relay.attempt, relay: ToLeader::TaskTime(relay) }
+            }
             FromWorker::TasksStopped(stopped) => {
                 Self::Stopped { attempt: stopped.attempt, regions: stopped.regions.into_iter().collect() }
             }
@@ -199,7 +219,7 @@ impl TryFrom<v1::WorkerMessage> for Report {
                     .into_iter()
                     .map(|task| Ok((subtask("counters.tasks.subtask", task.subtask)?, task)))
                     .collect::<Result<_, Malformed>>()?;
-                Self::Counters { attempt: counters.attempt, tasks }
+                Self::Counters { attempt: counters.attempt, job_name: counters.job_name, tasks }
             }
             FromWorker::Failed(relay) => Self::Failed(failure("failed", Some(relay))?),
         })

@@ -85,13 +85,18 @@ impl ProcessLauncher {
             .env("THALWEG_STATE_DIRECTORY", &spec.state_directory)
             .env("THALWEG_MANAGED_BYTES_PER_SLOT", spec.managed_bytes_per_slot.to_string())
             .stdin(Stdio::null())
-            .stdout(File::create(logs::stdout(&spec.log_directory, spec.worker_id))?)
-            .stderr(File::create(logs::stderr(&spec.log_directory, spec.worker_id))?)
+            .stdout(appending(&logs::stdout(&spec.log_directory, spec.worker_id))?)
+            .stderr(appending(&logs::stderr(&spec.log_directory, spec.worker_id))?)
             // A terminal's Ctrl-C is for the task manager alone, and what the worker starts can be killed with it.
             .process_group(0)
             .kill_on_drop(true);
         Ok(command)
     }
+}
+
+/// A log, which may be emptied while its writer goes on.
+fn appending(path: &Path) -> std::io::Result<File> {
+    File::options().create(true).append(true).open(path)
 }
 
 /// Starts children one after the other, all on the thread that runs this.

@@ -132,7 +132,8 @@ async fn counters_travel_with_heartbeats() {
         output_queue_length: 44,
         ..Default::default()
     };
-    let counters = v1::JobCounters { job_id: JOB.to_wire(), attempt: 1, tasks: vec![task] };
+    let counters =
+        v1::JobCounters { job_id: JOB.to_wire(), attempt: 1, tasks: vec![task], ..Default::default() };
     attached.say(Said::Counters(counters)).await;
     loop {
         if let Some(News::Heartbeat(heartbeat)) = session.any().await
@@ -326,6 +327,33 @@ async fn logs_are_read_for_the_leader() {
     assert_eq!(logs.request_id, 9);
     assert_eq!(logs.parts[0].data.as_ref(), b"ello");
     assert_eq!(logs.parts[0].source, format!("stdout {}", worker.spec.worker_id));
+}
+
+#[tokio::test]
+async fn what_is_said_of_time_is_passed_on_in_both_directions() {
+    let mut leader = JobManager::leader();
+    let (_node, mut session, _worker, mut attached) = running(&mut leader).await;
+    // Of an attempt that has no tasks here nothing is passed on; the next message shows it.
+    for attempt in [7, 1] {
+        let job_id = JOB.to_wire();
+        let sources = v1::SourceWatermarks { job_id: job_id.clone(), attempt, sources: vec![] };
+        attached.say(Said::SourceWatermarks(sources)).await;
+        let told = v1::TaskTime { job_id, attempt, request_id: 3, ..Default::default() };
+        attached.say(Said::TaskTime(told)).await;
+    }
+    let Some(News::SourceWatermarks(sources)) = session.next().await else { panic!("no watermarks") };
+    let Some(News::TaskTime(told)) = session.next().await else { panic!("no time") };
+    assert_eq!((sources.attempt, told.attempt, told.request_id), (1, 1, 3));
+
+    for attempt in [0, 1] {
+        let said = v1::GroupWatermarks { job_id: JOB.to_wire(), attempt, groups: vec![] };
+        session.order(1, Order::GroupWatermarks(said)).await;
+        let request = v1::TimeRequest { job_id: JOB.to_wire(), attempt, request_id: 4 };
+        session.order(1, Order::TimeRequest(request)).await;
+    }
+    let Some(Command::GroupWatermarks(said)) = attached.command().await else { panic!("no watermarks") };
+    let Some(Command::TimeRequest(request)) = attached.command().await else { panic!("no request") };
+    assert_eq!((said.attempt, request.attempt, request.request_id), (1, 1, 4));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +14,12 @@ use tempfile::TempDir;
 use thalweg_common::storage::{S3Settings, StorageSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::installed::Installed;
+
+/// The program.
+const INSTALLED: Installed =
+    Installed { role: "S3 peer", variable: PROGRAM_VARIABLE, package: "ministack", program: "bin/ministack" };
 
 /// Tells where the program is.
 pub const PROGRAM_VARIABLE: &str = "THALWEG_S3_PEER";
@@ -43,7 +49,7 @@ impl S3Peer {
     /// # Errors
     /// When it is not installed, or does not start.
     pub async fn start() -> Result<Self> {
-        let program = program()?;
+        let program = INSTALLED.program()?;
         let mut last = anyhow!("it was not tried");
         for _ in 0..ATTEMPTS {
             match Self::start_once(&program).await {
@@ -166,54 +172,5 @@ impl Drop for S3Peer {
         // It has already ended, or ends now; there is nothing to keep.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Where the program is: as the environment says, or where `cargo xtask setup` puts it, because not every way to run tests
-/// hands on the environment that it wrote down.
-fn program() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(program) = set(PROGRAM_VARIABLE) {
-        ensure!(
-            program.is_file(),
-            "there is no S3 peer at {}, where {PROGRAM_VARIABLE} says it is; unset it and run `cargo xtask setup`",
-            program.display()
-        );
-        return Ok(program);
-    }
-    let cache = set("THALWEG_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("thalweg")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/thalweg")));
-    let installed = cache.and_then(|cache| newest_in(&cache.join("peers")));
-    installed.context("the S3 peer of the tests is not installed; run `cargo xtask setup`, which installs it")
-}
-
-/// The newest of those that were installed completely.
-fn newest_in(peers: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(peers).ok()?;
-    let directories = entries.flatten().map(|entry| entry.path());
-    let complete = directories.filter(|directory| directory.join("complete").is_file());
-    complete.max().map(|directory| directory.join("bin/ministack")).filter(|program| program.is_file())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_complete_installation_is_used() {
-        let peers = tempfile::tempdir().expect("a directory");
-        assert_eq!(newest_in(&peers.path().join("missing")), None);
-        for (name, complete) in
-            [("ministack-1.5.33", true), ("ministack-1.5.34", true), ("ministack-1.5.35", false)]
-        {
-            let directory = peers.path().join(name);
-            std::fs::create_dir_all(directory.join("bin")).expect("a directory");
-            std::fs::write(directory.join("bin/ministack"), "").expect("a file");
-            if complete {
-                std::fs::write(directory.join("complete"), "").expect("a file");
-            }
-        }
-        assert_eq!(newest_in(peers.path()), Some(peers.path().join("ministack-1.5.34/bin/ministack")));
     }
 }

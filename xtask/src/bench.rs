@@ -40,7 +40,8 @@ Measurements:
   timers     ten million timers of a million keys in RocksDB: how many are registered and fired per CPU
              second, how long checkpoints of them take, the memory of all of it
   nexmark    events per CPU second and memory of Nexmark queries, beside the same queries as plain
-             loops; cost of the event generator
+             loops, and with state in RocksDB beside Flink's SQL; cost of the event generator
+  windows    what a sliding window of 60 s every second costs beside a tumbling one of 60 s
   compare-flink
              events per CPU second of the same work on Apache Flink, in turn with ours; needs a JDK and
              the directory of the peers (--peers, THALWEG_PEERS, or ../shared/peers)

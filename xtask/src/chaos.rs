@@ -22,7 +22,8 @@ cancellations, one for each seed, and looks for deadlocks and for records that a
 first finding ends the run and prints the command that repeats its seed alone.
 
 `exactly-once` runs a job whose state is four times its memory, with checkpoints on an S3 that fails, kills a worker, a task
-manager or the leading job manager every 5 to 15 seconds, and has an oracle count what is lost and what is duplicated.
+manager or the leading job manager every 5 to 15 seconds, and has an oracle count what is lost and what is duplicated. The
+seed decides whether barriers overtake records, whether the job is rescaled, and whether an enumerator finds what it reads.
 A minute of it is one of the tests. Its seed is printed and repeats the schedule.
 
 Usage: cargo xtask chaos [OPTIONS] [FILTER]...

@@ -17,6 +17,7 @@ mod cluster;
 mod demo;
 mod deny;
 mod exit;
+mod package;
 mod process;
 mod program;
 mod setup;
@@ -41,6 +42,7 @@ Commands:
   verify   the same without the long tests: under a minute when nothing has to be compiled
   bench    measure throughput, latencies and memory
   chaos    run the tests that kill, starve and cut off real processes
+  package  build the Debian package
   setup    install or name what this machine lacks (the other commands do it by themselves)
 
 Run `cargo xtask <COMMAND> --help` for options and examples.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
             Some("verify") => test::run_verify(&mut arguments),
             Some("bench") => bench::run(&mut arguments),
             Some("chaos") => chaos::run(&mut arguments),
+            Some("package") => package::run(&mut arguments),
             Some("setup") => setup::run(&mut arguments),
             Some("help") => print_help(),
             _ => {

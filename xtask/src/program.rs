@@ -26,6 +26,17 @@ const CHAOS: [&str; 7] = [
     "--bins",
     MESSAGES,
 ];
+/// What is installed on machines of a cluster.
+const PACKAGE: [&str; 8] = [
+    "build",
+    "--release",
+    "--package=thalweg-jobmanager",
+    "--package=thalweg-taskmanager",
+    "--package=thalweg-cli",
+    "--features=thalweg-cli/rocksdb",
+    "--bins",
+    MESSAGES,
+];
 const MESSAGES: &str = "--message-format=json-render-diagnostics";
 
 /// What a demonstration or a measurement starts.
@@ -61,6 +72,14 @@ impl Built {
     /// When a build fails.
     pub fn chaos(cargo: &Cargo) -> Result<Self> {
         Ok(Self(build(cargo, &CHAOS)?))
+    }
+
+    /// Builds, in release, what a package holds.
+    ///
+    /// # Errors
+    /// When a build fails.
+    pub fn package(cargo: &Cargo) -> Result<Self> {
+        Ok(Self(build(cargo, &PACKAGE)?))
     }
 
     /// # Errors

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use thalweg::Environment;
 use thalweg::aggregates::Count;
-use thalweg_benches::contest::{Case, measured, run_job};
+use thalweg_benches::contest::{Case, Variant, measured, run_job};
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::newest::NewestSink;
 use thalweg_benches::nexmark::text::splitmix;
@@ -69,15 +69,16 @@ fn main() -> Result<()> {
 
 /// A case whose own name belongs to the job with checkpoints.
 fn case<'a>(options: &Options, name: &'a str, events: u64, checkpoint_interval_s: u64) -> Case<'a> {
+    let interval = Duration::from_secs(checkpoint_interval_s);
+    let without_checkpoints = Variant::new(format!("{name}_no_checkpoints"));
     Case {
-        without_checkpoints: format!("{name}_no_checkpoints"),
-        exactly_once: name.to_string(),
-        checkpoint_interval: Duration::from_secs(checkpoint_interval_s),
-        events: ((events as f64 * options.scale) as u64).max(1),
+        work: name,
         bench: BENCH,
+        variants: vec![without_checkpoints, Variant::new(name).exactly_once(interval)],
+        events: ((events as f64 * options.scale) as u64).max(1),
+        comparable: |tally| tally,
         json: options.json,
         runs: options.runs,
-        work: name,
     }
 }
 
@@ -164,7 +165,7 @@ fn hot_key(case: &Case<'_>) -> Result<()> {
             counts.sink("counts", NewestSink::new(&tallies));
             tallies
         };
-        measured(|| run_job(parallelism, Some(case.checkpoint_interval), topology))
+        measured(|| run_job(parallelism, Some(Duration::from_secs(1)), topology))
     };
     let mut rates = [Vec::new(), Vec::new()];
     for _ in 0..case.runs.max(1) {

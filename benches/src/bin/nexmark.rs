@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::Parser;
-use thalweg_benches::contest::{Case, measured};
+use clap::{Parser, ValueEnum};
+use thalweg_benches::contest::{Case, Variant, measured};
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::nexmark::generator::Generator;
 use thalweg_benches::nexmark::queries::Query;
@@ -35,6 +35,16 @@ struct Options {
     /// The queries, with commas between them.
     #[arg(long, value_delimiter = ',', default_values_t = Query::ALL)]
     queries: Vec<Query>,
+    /// Where state is, with commas between them. In RocksDB queries with state are run with exactly-once checkpoints, beside fixed figures of
+    /// Flink's SQL.
+    #[arg(long, value_delimiter = ',', default_values = ["hashmap", "rocksdb"])]
+    stores: Vec<Store>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Store {
+    Hashmap,
+    Rocksdb,
 }
 
 fn main() -> Result<()> {
@@ -43,15 +53,18 @@ fn main() -> Result<()> {
     let generator = Generator::default();
     measure_generator(&options, generator)?;
     for query in &options.queries {
+        let variants = variants(*query, &options.stores);
+        if variants.is_empty() {
+            continue;
+        }
         let case = Case {
-            without_checkpoints: query.to_string(),
-            exactly_once: format!("{query}_exactly_once"),
-            checkpoint_interval: CHECKPOINT_INTERVAL,
-            events: options.events,
+            work: query.name(),
             bench: BENCH,
+            variants,
+            events: options.events,
+            comparable: query.comparable(1),
             json: options.json,
             runs: options.runs,
-            work: query.name(),
         };
         case.run(
             || query.plain(generator, options.events),
@@ -63,6 +76,20 @@ fn main() -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// How a query is run.
+fn variants(query: Query, stores: &[Store]) -> Vec<Variant> {
+    let mut variants = Vec::new();
+    if stores.contains(&Store::Hashmap) {
+        let exactly_once = Variant::new(format!("{query}_exactly_once")).exactly_once(CHECKPOINT_INTERVAL);
+        variants.extend([Variant::new(query.name()), exactly_once]);
+    }
+    if let (Some(flink), true) = (query.flink_sql_on_rocksdb(), stores.contains(&Store::Rocksdb)) {
+        let rocksdb = Variant::new(format!("{query}_rocksdb_exactly_once")).in_rocksdb();
+        variants.push(rocksdb.exactly_once(CHECKPOINT_INTERVAL).against(flink));
+    }
+    variants
 }
 
 /// What making the events costs alone; it is part of every other case, of the baselines too.

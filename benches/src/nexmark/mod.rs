@@ -4,6 +4,7 @@
 //! with. Both read the same events and must come to the same [`Tally`](crate::tally::Tally).
 
 mod auctions;
+mod by_clock;
 mod change;
 pub mod generator;
 mod new_users;

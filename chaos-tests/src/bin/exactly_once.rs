@@ -19,7 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Three job managers, three task managers, an S3 on this machine behind a proxy that makes 5 % of the requests fail (503, resets
 /// before and after the request was done, slow and truncated answers). The job keeps more than four times its managed memory in
 /// RocksDB, takes incremental checkpoints to S3 every second and writes files exactly once. Every 5 to 15 seconds something is killed
-/// with SIGKILL. Then the job finishes, and an oracle computes from the events alone what the output must be.
+/// with SIGKILL. The seed decides whether barriers overtake records, whether the job is rescaled now and then, and whether an enumerator finds
+/// what its source reads. Then the job finishes, and an oracle computes from the events alone what the output must be.
 #[derive(Parser)]
 #[command(name = "cargo xtask chaos exactly-once", after_help = AFTER_HELP)]
 struct Arguments {
@@ -54,7 +55,7 @@ Examples:
   cargo xtask chaos exactly-once --minutes 10 --json
   cargo xtask chaos exactly-once --minutes 1 --seed 42 --keep
 
-A seed repeats what is killed when, and which requests fail. What happens in between depends on the machine.
+A seed repeats what is combined, what is killed when, and which requests fail. What happens in between depends on the machine.
 Exit codes: 0 nothing lost, duplicated or wrong, 1 something is, 2 bad arguments, 130 interrupted.";
 
 fn main() -> ExitCode {

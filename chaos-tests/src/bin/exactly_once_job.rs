@@ -1,14 +1,15 @@
 //! The job under test of `cargo xtask chaos exactly-once`: follows each key's events and writes a line for each of them.
 //!
 //! `exactly_once_job --events 300000 --rate 5000 --keys 40000 --output DIR`. What is known of a key is in its state alone: the
-//! digest is read out of the payload, all of which must be as it was written.
+//! digest is read out of the payload, all of which must be as it was written. With `--enumerated` an enumerator finds the events.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use thalweg::prelude::*;
+use thalweg_chaos_tests::exactly_once::blocks::Blocks;
 use thalweg_chaos_tests::exactly_once::events::{
-    PARALLELISM, PAYLOAD_WORDS, REMEMBERED, forgets, key_of, line, next_digest, trace,
+    PAYLOAD_WORDS, REMEMBERED, forgets, key_of, line, next_digest, trace,
 };
 use thalweg_connectors::TextFileSink;
 
@@ -24,6 +25,9 @@ struct Options {
     /// How many keys they fall into.
     #[arg(long)]
     keys: u64,
+    /// Whether an enumerator finds them, a block at a time.
+    #[arg(long)]
+    enumerated: bool,
     /// Where the lines go.
     #[arg(long)]
     output: PathBuf,
@@ -86,19 +90,19 @@ impl KeyedProcess<u64, u64> for Follow {
 fn main() -> thalweg::Result<()> {
     thalweg::run(|env| {
         let options = Options::parse_from(env.args());
-        let (keys, parallelism) = (options.keys, PARALLELISM as u32);
-        env.generate(Some(options.rate), Some(options.events), |number| number)
-            .name("events")
+        let keys = options.keys;
+        let events = match options.enumerated {
+            true => env.source("events", Blocks::new(options.events, options.rate)),
+            false => env.generate(Some(options.rate), Some(options.events), |number| number).name("events"),
+        };
+        events
             .uid("events")
-            .set_parallelism(parallelism)
             .key_by(move |event| key_of(*event, keys))
             .process(Follow::default())
             .name("follow")
             .uid("follow")
-            .set_parallelism(parallelism)
             .sink("lines", TextFileSink::directory(&options.output))
-            .uid("lines")
-            .set_parallelism(parallelism);
+            .uid("lines");
         Ok(())
     })
 }

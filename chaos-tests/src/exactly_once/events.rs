@@ -2,11 +2,12 @@
 //!
 //! Events are the numbers from 0. The number says which key it belongs to; a key has seen `count` events, and its `digest`
 //! follows from all of them in their order, so that one event that is missing, doubled or late changes all later ones. Events of
-//! a key come from the same subtask of the source, whose order every channel keeps.
+//! a key come from the same subtask of the source, whose order every channel keeps, as long as the parallelism stays and the source
+//! makes all numbers itself. Otherwise they come in any order, which the digests tell.
 
-use super::rng::mixed;
+use super::rng::{mixed, unmixed};
 
-/// How many subtasks everything has.
+/// How many subtasks everything has at first.
 pub const PARALLELISM: u64 = 4;
 
 /// Keys that a fifth of the events go to, so that some change many times between two checkpoints.
@@ -36,6 +37,12 @@ pub fn key_of(event: u64, keys: u64) -> u64 {
 #[must_use]
 pub fn next_digest(digest: u64, event: u64) -> u64 {
     mixed(digest.rotate_left(7) ^ mixed(event.wrapping_add(1)))
+}
+
+/// The event that makes the digest `after` of the digest `before`.
+#[must_use]
+pub fn event_between(before: u64, after: u64) -> u64 {
+    unmixed(unmixed(after) ^ before.rotate_left(7)).wrapping_sub(1)
 }
 
 /// Whether a key forgets the events that it remembers, before it remembers this one.
@@ -77,5 +84,6 @@ mod tests {
         let digest = |events: [u64; 3]| events.into_iter().fold(0, next_digest);
         assert_ne!(digest([1, 2, 3]), digest([2, 1, 3]));
         assert_ne!(digest([1, 2, 3]), digest([1, 2, 2]));
+        assert_eq!(event_between(digest([1, 2, 3]), next_digest(digest([1, 2, 3]), 77)), 77);
     }
 }

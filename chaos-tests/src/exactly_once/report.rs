@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::oracle::Verdict;
 use super::output::Silence;
-use super::schedule::{Kill, Target};
+use super::schedule::{Kill, Target, Variation};
 
 /// A kill that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,6 +20,17 @@ pub struct Killed {
     pub done_ms: u64,
     /// Whom it hit.
     pub victim: String,
+}
+
+/// What became of the wish for other parallelisms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Rescalings {
+    /// The job ran with them.
+    pub done: u64,
+    /// Refused, or taken back, because something was missing; asked for again.
+    pub refused: u64,
+    /// The leader died meanwhile.
+    pub interrupted: u64,
 }
 
 /// How a run went.
@@ -38,6 +49,11 @@ pub struct Report {
     pub verdict: Verdict,
     /// How often which kind of process was killed.
     pub kills: BTreeMap<Target, u64>,
+    /// What was combined beside kills and faults.
+    #[serde(flatten)]
+    pub variation: Variation,
+    /// What became of the rescalings.
+    pub rescalings: Rescalings,
     /// Requests to S3.
     pub s3_requests: u64,
     /// How many of them failed in which way.
@@ -82,6 +98,12 @@ impl fmt::Display for Report {
         writeln!(formatter, "seed                {}", self.seed)?;
         writeln!(formatter, "chaos, total        {} s, {:.0} s", self.seconds, self.total_seconds)?;
         writeln!(formatter, "kills               {}", kills.join(", "))?;
+        let Rescalings { done, refused, interrupted } = self.rescalings;
+        writeln!(formatter, "combined with       {}", self.variation)?;
+        writeln!(
+            formatter,
+            "rescalings          {done}; refused {refused} times, interrupted {interrupted} times"
+        )?;
         writeln!(formatter, "requests to S3      {}; failed: {}", self.s3_requests, faults.join(", "))?;
         writeln!(formatter, "attempts            {}", self.attempts)?;
         writeln!(

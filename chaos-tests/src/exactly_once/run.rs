@@ -1,6 +1,6 @@
-//! A run: the S3 peer behind a proxy that makes requests fail, a cluster, the job, kills by schedule, and the verdict.
+//! A run: the S3 peer behind a proxy that makes requests fail, a cluster, the job, kills and rescalings by schedule, and the verdict.
 //!
-//! Kills and faults begin with the first output and end after the time that was asked for, or when the job has finished; then it is
+//! Kills, rescalings and faults begin with the first output and end after the time that was asked for, or when the job has finished; then it is
 //! left in peace until it has read all its events. It is bounded, so that the oracle knows every line that there must be, the last
 //! ones too.
 
@@ -13,13 +13,13 @@ use anyhow::{Context, Result, bail};
 use thalweg_common::clock::{Clock, SystemClock};
 use thalweg_common::id::JobId;
 use thalweg_common::status::JobStatus;
-use thalweg_proto::client::JobClient;
+use thalweg_proto::client::{JobClient, Rescaled};
 use thalweg_proto::model::JobDetails;
 use thalweg_test_support::{FaultProxy, Faults, S3Peer};
 
 use super::output::Output;
-use super::report::{Killed, Report, Teller};
-use super::schedule::{Kill, Pauses, Target, kills};
+use super::report::{Killed, Report, Rescalings, Teller};
+use super::schedule::{Kill, Pauses, Target, Variation, kills, rescales};
 use super::victims::{bring_back, strike};
 use super::{events, oracle};
 use crate::cluster::{Cluster, ClusterOptions};
@@ -41,13 +41,16 @@ const TELL_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a question about the job may look for a leader: who asks again and again does not want to wait long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
+/// Until a rescaling that was refused is asked for again.
+const RESCALE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// A job without output for so long has stopped for good.
 const STALLED_AFTER: Duration = Duration::from_secs(240);
 
 /// How a run is done.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Decides about kills and about each request to S3.
+    /// Decides about kills, about each request to S3, and what else is combined.
     pub seed: u64,
     /// How long there are kills and faults.
     pub duration: Duration,
@@ -97,6 +100,12 @@ impl Options {
         kills(self.seed, self.pauses, self.duration.as_millis() as u64)
     }
 
+    /// What the run combines beside kills and faults.
+    #[must_use]
+    pub fn variation(&self) -> Variation {
+        Variation::of(self.seed)
+    }
+
     /// What the state of all keys has at least, in bytes.
     #[must_use]
     pub fn least_state_bytes(&self) -> u64 {
@@ -114,7 +123,8 @@ pub async fn run(options: &Options) -> Result<Report> {
     let proxy = FaultProxy::start(peer.address(), options.seed).await?;
     let mut cluster = Cluster::start(cluster_options(&peer, &proxy)).await?;
     let folder = cluster.folder().to_path_buf();
-    options.teller.progress(&format!("seed {}; logs and output are in {}", options.seed, folder.display()));
+    options.teller.progress(&format!("seed {}: {}", options.seed, options.variation()));
+    options.teller.progress(&format!("logs and output are in {}", folder.display()));
     let outcome = Run::start(options, &mut cluster, &proxy).await;
     let outcome = match outcome {
         Ok(run) => run.complete(&mut cluster, &peer).await,
@@ -155,9 +165,13 @@ async fn submit(options: &Options, cluster: &Cluster) -> Result<JobId> {
     let output = cluster.folder().join("output").display().to_string();
     let (events, rate, keys) =
         (options.events().to_string(), options.rate.to_string(), options.keys.to_string());
-    let arguments = ["--events", &events, "--rate", &rate, "--keys", &keys, "--output", &output];
+    let variation = options.variation();
+    let mut arguments = vec!["--events", &events, "--rate", &rate, "--keys", &keys, "--output", &output];
+    arguments.extend(variation.enumerated.then_some("--enumerated"));
     let checkpoints = format!("s3://{BUCKET}/checkpoints");
-    let configuration = [
+    let parallelism = events::PARALLELISM.to_string();
+    let mut configuration = vec![
+        ("parallelism.default", parallelism.as_str()),
         ("state.backend.type", "rocksdb"),
         ("execution.checkpointing.interval", "1 s"),
         ("execution.checkpointing.incremental", "true"),
@@ -168,6 +182,14 @@ async fn submit(options: &Options, cluster: &Cluster) -> Result<JobId> {
         ("restart-strategy.fixed-delay.attempts", "1000000"),
         ("restart-strategy.fixed-delay.delay", "100 ms"),
     ];
+    if variation.unaligned {
+        configuration.push(("execution.checkpointing.unaligned", "true"));
+    }
+    if variation.unaligned && variation.rescales {
+        // Records on their way find their channels again at every parallelism.
+        configuration.push(("pipeline.operator-chaining.enabled", "false"));
+        configuration.push(("pipeline.max-parallelism", "128"));
+    }
     cluster.submit(binary("exactly_once_job")?, &arguments, &configuration).await
 }
 
@@ -183,6 +205,7 @@ struct Run<'a> {
     origin: Duration,
     output: RefCell<Output>,
     killed: RefCell<Vec<Killed>>,
+    rescaled: RefCell<Rescalings>,
     /// The most that a checkpoint had.
     state_bytes: RefCell<u64>,
 }
@@ -206,6 +229,7 @@ impl<'a> Run<'a> {
             clock,
             output: RefCell::new(Output::new(&output)),
             killed: RefCell::default(),
+            rescaled: RefCell::default(),
             state_bytes: RefCell::default(),
         })
     }
@@ -221,10 +245,12 @@ impl<'a> Run<'a> {
                 tokio::select! {
                     biased;
                     () = self.finished() => {}
+                    // Ends with the time.
                     killed = self.kill_by_schedule(cluster) => killed?,
+                    failed = self.rescale_by_schedule() => failed?,
                 }
                 self.proxy.set_faults(Faults::default());
-                teller.progress(&format!("{:7.1} s  no more kills and faults", self.seconds()));
+                teller.progress(&format!("{:7.1} s  no more kills, rescalings and faults", self.seconds()));
                 self.finished().await;
                 anyhow::Ok(())
             } => killed?,
@@ -235,7 +261,8 @@ impl<'a> Run<'a> {
         let (objects_left, uploads_left) = left_behind(peer).await?;
         let texts = crate::oracle::committed_texts(&cluster.folder().join("output"))?;
         let lines = texts.iter().flat_map(|text| text.lines());
-        let verdict = oracle::judge(self.options.events(), self.options.keys, lines);
+        let variation = self.options.variation();
+        let verdict = oracle::judge(self.options.events(), self.options.keys, variation.is_ordered(), lines);
         let kills = by_target(self.killed.borrow().iter().map(|killed| killed.kill));
         let faults = self.proxy.failed_by_fault();
         let state_bytes = *self.state_bytes.borrow();
@@ -247,6 +274,8 @@ impl<'a> Run<'a> {
             records,
             verdict,
             kills,
+            variation,
+            rescalings: *self.rescaled.borrow(),
             s3_requests: self.proxy.requests(),
             s3_faults: faults.into_iter().map(|(fault, count)| (fault.name(), count)).collect(),
             checkpoints: details.checkpoints.completed,
@@ -294,6 +323,41 @@ impl<'a> Run<'a> {
             bring_back(cluster, down).await?;
         }
         Ok(())
+    }
+
+    /// Asks for other parallelisms, each until the job runs with it or the next one is due. Returns only when something is broken.
+    async fn rescale_by_schedule(&self) -> Result<()> {
+        let rescales = match self.options.variation().rescales {
+            true => rescales(self.options.seed, self.options.duration.as_millis() as u64),
+            false => Vec::new(),
+        };
+        let due = rescales.iter().skip(1).map(|next| next.at_ms).chain([u64::MAX]);
+        for (rescale, until_ms) in rescales.iter().zip(due) {
+            self.at(rescale.at_ms).await;
+            while self.now_ms() < until_ms && !self.rescale(rescale.parallelism).await? {
+                tokio::time::sleep(RESCALE_INTERVAL).await; // not a wait: the pause between two questions
+            }
+        }
+        pending().await
+    }
+
+    /// Asks for a parallelism, and answers whether the job runs with it. While something is missing it is refused.
+    async fn rescale(&self, parallelism: u32) -> Result<bool> {
+        let outcome = self.client.rescale(self.job, parallelism, |_| ()).await;
+        let is_done = matches!(outcome, Ok(Rescaled::Running));
+        let mut rescaled = self.rescaled.borrow_mut();
+        match &outcome {
+            Ok(Rescaled::Running) => rescaled.done += 1,
+            // It may have come about: the next question is answered accordingly.
+            Ok(Rescaled::Unknown) => rescaled.interrupted += 1,
+            Err(error) if error.to_string().contains("like that already") => return Ok(true),
+            Err(_) => rescaled.refused += 1,
+        }
+        if is_done {
+            let line = format!("{:7.1} s  rescaled to parallelism {parallelism}", self.seconds());
+            self.options.teller.progress(&line);
+        }
+        Ok(is_done)
     }
 
     /// Looks at the output all the time. Returns only when there is none for too long.

@@ -1,14 +1,15 @@
-//! When what is killed: a pure function of a seed.
+//! When what is killed, to which parallelism the job goes when, and what else a run combines: pure functions of a seed.
 //!
-//! Invariants: the same seed, pauses and duration give the same kills, and a longer duration only adds some; of every three kills in a
-//! row from the first one each hits another kind of process.
+//! Invariants: the same seed, pauses and duration give the same kills and rescalings, and a longer duration only adds some; of every three
+//! kills in a row from the first one each hits another kind of process.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::rng::Rng;
+use super::events::PARALLELISM;
+use super::rng::{Rng, mixed};
 
 /// Shortest and longest time from one kill to the next, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,6 +102,74 @@ pub fn kills(seed: u64, pauses: Pauses, duration_ms: u64) -> Vec<Kill> {
     }
 }
 
+/// What a run combines beside kills and faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Variation {
+    /// Barriers overtake records.
+    pub unaligned: bool,
+    /// The job is rescaled.
+    pub rescales: bool,
+    /// An enumerator finds what the source reads.
+    pub enumerated: bool,
+}
+
+impl Variation {
+    /// That of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let lot = mixed(seed) >> 5;
+        Self { unaligned: lot & 1 != 0, rescales: lot & 2 != 0, enumerated: lot & 4 != 0 }
+    }
+
+    /// Whether the events of a key come in their order: from the same subtask all the time.
+    #[must_use]
+    pub fn is_ordered(self) -> bool {
+        !self.rescales && !self.enumerated
+    }
+}
+
+impl fmt::Display for Variation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let barriers = if self.unaligned { "unaligned" } else { "aligned" };
+        let source = if self.enumerated { "with an enumerator" } else { "that knows its splits" };
+        let rescaled = if self.rescales { ", rescaled" } else { "" };
+        write!(formatter, "{barriers} checkpoints, a source {source}{rescaled}")
+    }
+}
+
+/// The job is to run at another parallelism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Rescale {
+    /// When it is asked for the first time, in milliseconds since the first output.
+    pub at_ms: u64,
+    /// The parallelism, another one than before.
+    pub parallelism: u32,
+}
+
+/// Parallelisms that fit into the cluster while nobody is missing.
+const PARALLELISMS: [u32; 5] = [2, 3, 4, 5, 6];
+
+/// Shortest and longest time from one rescaling to the next, in milliseconds.
+const RESCALE_PAUSES_MS: (u64, u64) = (6_000, 14_000);
+
+/// All rescalings of a run that takes so long.
+#[must_use]
+pub fn rescales(seed: u64, duration_ms: u64) -> Vec<Rescale> {
+    // Not the numbers that kills are made of.
+    let mut rng = Rng::new(mixed(seed.wrapping_add(1)));
+    let (mut rescales, mut at_ms, mut present) = (Vec::new(), 0, PARALLELISM as u32);
+    loop {
+        at_ms += rng.between(RESCALE_PAUSES_MS.0, RESCALE_PAUSES_MS.1);
+        let others: Vec<_> = PARALLELISMS.into_iter().filter(|other| *other != present).collect();
+        let place = rng.next() % others.len() as u64;
+        present = others.get(place as usize).copied().unwrap_or(present);
+        if at_ms > duration_ms {
+            return rescales;
+        }
+        rescales.push(Rescale { at_ms, parallelism: present });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +204,22 @@ mod tests {
             assert!(kills.iter().all(|kill| kill.down_ms <= LONGEST_DOWN_MS));
         }
         assert!(kills(1, 4_999).is_empty());
+    }
+
+    #[test]
+    fn seeds_combine_everything_and_repeat_it() {
+        let all = Variation { unaligned: true, rescales: true, enumerated: true };
+        let none = Variation { unaligned: false, rescales: false, enumerated: false };
+        // Seeds in old reports must mean the same in later versions.
+        assert_eq!((Variation::of(1), Variation::of(4)), (all, none));
+        for seed in 0..200 {
+            let rescales = rescales(seed, 120_000);
+            assert_eq!(rescales[..], super::rescales(seed, 600_000)[..rescales.len()]);
+            let parallelisms = std::iter::once(4).chain(rescales.iter().map(|one| one.parallelism));
+            let parallelisms: Vec<_> = parallelisms.collect();
+            assert!(parallelisms.windows(2).all(|pair| pair[0] != pair[1]), "seed {seed}");
+            assert!(parallelisms.iter().all(|one| PARALLELISMS.contains(one)), "seed {seed}");
+        }
     }
 
     #[test]

@@ -2,13 +2,19 @@
 //! its history. The sections are pure functions of the cluster's answer and the present time.
 
 use thalweg_proto::model::{
-    CheckpointSummary, FailureRecord, JobDetails, StatusChange, SubtaskDetails, VertexDetails,
+    FailureRecord, JobDetails, StatusChange, SubtaskDetails, TaskCounters, VertexDetails,
 };
 
-use super::{Session, load, time};
+use super::{Session, load, own, time};
 use crate::exit::Exit;
 use crate::human::{ago, bytes, count, date_time, duration, indented, one_line, span_ms};
 use crate::table::{Align, Table, properties};
+
+/// Regions that are listed one by one.
+const SHOWN_REGIONS: usize = 32;
+
+/// Subtasks of a region that are listed, as vertex and index.
+const SHOWN_SUBTASKS: usize = 12;
 
 pub(super) async fn run(session: &Session, reference: &str) -> anyhow::Result<Exit> {
     let client = session.client().await?;
@@ -23,7 +29,8 @@ fn text(details: &JobDetails, now_ms: i64) -> String {
         job(details, now_ms),
         section("Warnings", &lines(&details.warnings)),
         section("Vertices", &details.vertices.iter().map(vertex).collect::<Vec<_>>().join("\n")),
-        section("Checkpoints", &checkpoints(&details.checkpoints, now_ms)),
+        section("Failover regions", &regions(details)),
+        section("Checkpoints", &checkpoints(details, now_ms)),
         section("Failures", &details.failures.iter().rev().map(failure).collect::<String>()),
         section("History", &history(&details.history)),
     ];
@@ -104,10 +111,55 @@ fn vertex(vertex: &VertexDetails) -> String {
     if vertex.subtasks.is_empty() {
         return heading;
     }
-    heading + &table.render() + &load::table(vertex) + &time::table(vertex)
+    let restored = origins(&vertex.subtasks.iter().collect::<Vec<_>>());
+    let restored = restored.map_or_else(String::new, |origins| format!("    restored {origins}\n"));
+    heading + &table.render() + &load::table(vertex) + &time::table(vertex) + &own::table(vertex) + &restored
 }
 
-fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
+/// The subtasks that are restarted together, a line for each region; many are counted only.
+fn regions(details: &JobDetails) -> String {
+    let regions = &details.regions;
+    if regions.len() <= 1 || regions.len() > SHOWN_REGIONS {
+        let all = "a failure restarts all tasks";
+        return match regions.len() {
+            0 => String::new(),
+            1 => format!("  1: {all}\n"),
+            many => format!("  {}; --json lists them\n", count(many as u64)),
+        };
+    }
+    let mut table =
+        Table::new(&[("REGION", Align::Right), ("TASKS", Align::Right), ("SUBTASKS", Align::Left)])
+            .indented("  ");
+    for region in regions {
+        let subtasks: Vec<_> =
+            region.subtasks.iter().map(|id| format!("{}/{}", id.vertex, id.index)).collect();
+        let more = subtasks.len().saturating_sub(SHOWN_SUBTASKS);
+        let mut shown = subtasks[..subtasks.len() - more].join(" ");
+        if more > 0 {
+            shown.push_str(&format!(" and {} more", count(more as u64)));
+        }
+        table.row([region.region.to_string(), count(region.subtasks.len() as u64), shown]);
+    }
+    table.render()
+}
+
+/// Where what these tasks restored came from; nothing if they have read no files of a checkpoint.
+fn origins(subtasks: &[&SubtaskDetails]) -> Option<String> {
+    let sum = |of: fn(&TaskCounters) -> u64| subtasks.iter().map(|one| of(&one.counters)).sum::<u64>();
+    let local = sum(|counters| counters.restored_local_bytes);
+    let remote = sum(|counters| counters.restored_remote_bytes);
+    let text = || {
+        format!(
+            "{} from copies on its machines and {} from the checkpoint's storage",
+            bytes(local),
+            bytes(remote)
+        )
+    };
+    (local + remote > 0).then(text)
+}
+
+fn checkpoints(details: &JobDetails, now_ms: i64) -> String {
+    let checkpoints = &details.checkpoints;
     let mut text = format!(
         "  {} completed, {} failed{}\n",
         count(checkpoints.completed),
@@ -125,7 +177,11 @@ fn checkpoints(checkpoints: &CheckpointSummary, now_ms: i64) -> String {
         ));
     }
     if let Some(restored) = checkpoints.restored_id {
-        text.push_str(&format!("  the present attempt was restored from checkpoint {restored}\n"));
+        let subtasks = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+        // The others were not restarted.
+        let present: Vec<_> = subtasks.filter(|one| one.attempt == details.summary.attempt).collect();
+        let origins = origins(&present).map_or_else(String::new, |origins| format!(": {origins}"));
+        text.push_str(&format!("  the present attempt was restored from checkpoint {restored}{origins}\n"));
     }
     text
 }
@@ -179,7 +235,10 @@ mod tests {
     use thalweg_common::id::{JobId, SubtaskId};
     use thalweg_common::status::{JobStatus, TaskStatus};
     use thalweg_proto::metrics::TaskMetrics;
-    use thalweg_proto::model::{CompletedCheckpoint, JobSummary, TaskCounters};
+    use thalweg_proto::model::{
+        CheckpointSummary, CompletedCheckpoint, JobSummary, MetricScope, MetricValue, OperatorCounters,
+        RegionDetails, UserMetric,
+    };
 
     use super::*;
 
@@ -196,6 +255,8 @@ mod tests {
             late_records_dropped: 0,
             state_bytes: 1_536,
             unassigned_splits: None,
+            restored_local_bytes: 0,
+            restored_remote_bytes: 0,
             busy_ns: 3_800_000_000,
             idle_ns: 0,
             back_pressured_ns: 6_200_000_000,
@@ -204,6 +265,9 @@ mod tests {
             available_credit_bytes: 0,
             current_input_watermark: None,
             current_output_watermark: None,
+            watermark_alignment_drift_ms: None,
+            operators: Vec::new(),
+            name: String::new(),
         };
         SubtaskDetails {
             metrics: TaskMetrics::between(None, &counters),
@@ -234,6 +298,8 @@ mod tests {
                 subtasks: vec![subtask(0, "tm-1"), subtask(1, "")],
             }],
             size_bytes: 0,
+            regions: vec![],
+            graph: None,
             checkpoints: CheckpointSummary {
                 completed: 3,
                 failed: 1,
@@ -318,6 +384,26 @@ History
     }
 
     #[test]
+    fn regions_are_shown_with_their_subtasks() {
+        let mut details = details();
+        assert_eq!(regions(&details), "");
+        let region = |region, subtasks: std::ops::Range<u32>| RegionDetails {
+            region,
+            subtasks: subtasks.map(|index| SubtaskId { vertex: region, index }).collect(),
+        };
+        details.regions = vec![region(0, 0..2)];
+        assert_eq!(regions(&details), "  1: a failure restarts all tasks\n");
+        details.regions = vec![region(0, 0..2), region(1, 0..14)];
+        let expected = "  REGION  TASKS  SUBTASKS
+       0      2  0/0 0/1
+       1     14  1/0 1/1 1/2 1/3 1/4 1/5 1/6 1/7 1/8 1/9 1/10 1/11 and 2 more
+";
+        assert_eq!(regions(&details), expected);
+        details.regions = (0..40).map(|number| region(number, 0..1)).collect();
+        assert_eq!(regions(&details), "  40; --json lists them\n");
+    }
+
+    #[test]
     fn watermarks_are_shown_where_there_are_some() {
         let mut details = details();
         assert_eq!(time::table(&details.vertices[0]), "");
@@ -328,6 +414,46 @@ History
           1  2022-03-23 10:20:09.281 UTC  end of input
 ";
         assert_eq!(time::table(&details.vertices[0]), expected);
+        details.vertices[0].subtasks[1].metrics.watermark_alignment_drift = Some(1_500);
+        let aligned = time::table(&details.vertices[0]);
+        assert!(
+            aligned.contains("AHEAD OF GROUP") && aligned.ends_with("end of input               1.5 s\n"),
+            "{aligned}"
+        );
+    }
+
+    #[test]
+    fn the_last_restart_tells_where_its_state_came_from() {
+        let mut details = details();
+        for (subtask, (attempt, local, remote)) in
+            details.vertices[0].subtasks.iter_mut().zip([(2, 3_072, 1_024), (1, 50, 0)])
+        {
+            subtask.attempt = attempt;
+            subtask.counters.restored_local_bytes = local;
+            subtask.counters.restored_remote_bytes = remote;
+        }
+        let text = text(&details, NOW);
+        let total = "restored from checkpoint 3: 3.0 KiB from copies on its machines and 1.0 KiB from the checkpoint's storage\n";
+        assert!(text.contains(total), "{text}");
+        assert!(text.contains("    restored 3.0 KiB from copies on its machines and 1.0 KiB from"), "{text}");
+    }
+
+    #[test]
+    fn metrics_of_functions_are_shown_where_there_are_some() {
+        let mut details = details();
+        assert_eq!(own::table(&details.vertices[0]), "");
+        let metric = |name: &str, value| {
+            let scope = vec![MetricScope { name: "Tokenizer".into(), value: None }];
+            UserMetric { scope, name: name.into(), value }
+        };
+        let metrics = vec![metric("Words", MetricValue::Counter(6)), metric("Lag", MetricValue::Gauge(0.5))];
+        let operator = OperatorCounters { name: "split".into(), metrics, ..OperatorCounters::default() };
+        details.vertices[0].subtasks[1].counters.operators = vec![operator];
+        let expected = "    SUBTASK  OPERATOR  METRIC           VALUE
+          1  split     Tokenizer.Words  6
+          1  split     Tokenizer.Lag    0.5
+";
+        assert_eq!(own::table(&details.vertices[0]), expected);
     }
 
     #[test]

@@ -6,11 +6,14 @@
 mod cancel;
 mod checkpoints;
 mod cluster;
+mod config;
 mod describe;
+mod explain;
 mod follow;
 mod list;
 mod load;
 mod logs;
+mod own;
 mod rescale;
 mod savepoint;
 mod state;
@@ -18,6 +21,7 @@ mod submit;
 mod time;
 mod upgrade;
 mod watch;
+mod why;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -58,6 +62,8 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Submit(arguments) => submit::run(&session, arguments).await,
         Command::List => list::run(&session).await,
         Command::Describe(job) => describe::run(&session, &job.reference).await,
+        Command::Explain(arguments) => explain::run(&session, &arguments).await,
+        Command::Why(job) => why::run(&session, &job.reference).await,
         Command::Checkpoints(arguments) => checkpoints::run(&session, &arguments).await,
         Command::Watch(job) => watch::run(&session, &job.reference).await,
         Command::Cancel(arguments) => cancel::run(&session, &arguments).await,
@@ -67,6 +73,7 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Upgrade(arguments) => upgrade::run(&session, arguments).await,
         Command::Logs(arguments) => logs::run(&session, &arguments).await,
         Command::Cluster(arguments) => cluster::run(&session, arguments.change).await,
+        Command::Config(arguments) => config::run(&session, arguments.command),
         Command::State(arguments) => state::run(&session, arguments.command).await,
     }
 }

@@ -31,6 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Script {
     pub jobs: Vec<v1::JobSummary>,
     pub details: Option<v1::JobDetails>,
+    pub time: Option<v1::JobTime>,
     pub checkpoints: v1::ListCheckpointsResponse,
     pub events: Vec<v1::JobEvent>,
     /// Whether a watch stays open after the events.
@@ -191,7 +192,7 @@ pub fn details(id: u128) -> v1::JobDetails {
         busy_ns: 0,
         back_pressured_ns: 0,
         idle_ns: second_ns,
-        ..counters
+        ..counters.clone()
     };
     v1::JobDetails {
         summary: Some(summary(id, "word_count", JobStatus::Running)),
@@ -427,6 +428,11 @@ impl JobService for JobManager {
     ) -> Result<Response<v1::MembershipResponse>, Status> {
         self.script.lock().unwrap().members.push((request.into_inner().id, None));
         Ok(Response::new(v1::MembershipResponse {}))
+    }
+
+    async fn get_time(&self, request: Request<v1::GetTimeRequest>) -> Result<Response<v1::JobTime>, Status> {
+        self.known(&request.into_inner().job_id)?;
+        Ok(Response::new(self.script.lock().unwrap().time.clone().unwrap_or_default()))
     }
 
     async fn get_logs(

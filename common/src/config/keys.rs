@@ -102,7 +102,7 @@ impl ValueKind {
     }
 
     /// What a value has to be, with an example, for an error message.
-    pub(super) fn expectation(&self) -> String {
+    pub fn expectation(&self) -> String {
         match *self {
             Self::Duration { min_ms: 0 } => "a duration, for example `10 s` or `500 ms`".to_owned(),
             Self::Duration { min_ms } => {
@@ -380,6 +380,8 @@ keys! {
     TASK_SLOTS: "taskmanager.numberOfTaskSlots", ValueKind::Integer { min: 1, max: MAX_TASK_SLOTS as i64 }, default "1";
     /// Host name or address under which others reach a task manager.
     TASK_MANAGER_HOST: "taskmanager.host", ValueKind::Text;
+    /// Where a task manager keeps job binaries, logs and state: a directory of its own on a local disk.
+    TASK_MANAGER_DATA_DIRECTORY: "taskmanager.data-dir", ValueKind::Text;
     /// Where tasks keep copies of their newest checkpoint for `execution.state-recovery.from-local`: directories with commas
     /// between them, best on the disk of the state. Task managers of one machine and one cluster may share them, so that one
     /// finds what another has left. Without it: a directory in the task manager's data directory.
@@ -437,6 +439,10 @@ keys! {
     JOB_MANAGER_ADDRESS: "jobmanager.rpc.address", ValueKind::Text;
     /// Port of a job manager; 0 takes any free one.
     JOB_MANAGER_PORT: "jobmanager.rpc.port", ValueKind::Integer { min: 0, max: 65_535 }, default "6123";
+    /// Address at which a job manager listens: `0.0.0.0` for every one of its machine.
+    JOB_MANAGER_BIND_HOST: "jobmanager.bind-host", ValueKind::Text, default "127.0.0.1";
+    /// All job managers of a new cluster, the same for each of them, as in `1=jm-1:6123,2=jm-2:6123,3=jm-3:6123`.
+    JOB_MANAGER_PEERS: "jobmanager.peers", ValueKind::Text;
     /// Number of a job manager in its cluster; no two have the same, and it never changes.
     JOB_MANAGER_ID: "jobmanager.id", ValueKind::Integer { min: 1, max: i64::MAX };
     /// Where a job manager keeps its log and its state: a directory of its own on a local disk.
@@ -448,6 +454,31 @@ keys! {
         ValueKind::MemorySize { min_bytes: 16 << 20, max_bytes: 1 << 40 }, default "1 gb";
     /// Where job binaries are stored. Without it they are stored on the disks of a majority of the job managers.
     BLOB_DIRECTORY: "blob.storage.directory", ValueKind::Text;
+
+    /// Size beyond which a task manager moves what a worker has written to an older log, and lets it begin anew.
+    LOG_MAX_SIZE: "taskmanager.log.max-size",
+        ValueKind::MemorySize { min_bytes: 1 << 20, max_bytes: 1 << 40 }, default "100 mb";
+    /// Older logs of a worker that are kept, each for its standard output and its standard error.
+    LOG_MAX_FILES: "env.log.max", ValueKind::Integer { min: 0, max: 1_000 }, default "10";
+    /// Port at which Prometheus reads the metrics of a job manager or task manager, or a range of which the first free one is taken, as in
+    /// `9250-9260`. Without it there is no such endpoint.
+    PROMETHEUS_PORT: "metrics.reporter.prom.port", ValueKind::Text;
+    /// The address of this machine at which it is read.
+    PROMETHEUS_HOST: "metrics.reporter.prom.host", ValueKind::Text, default "127.0.0.1";
+    /// Whether the leading job manager reports the metrics of its jobs to CloudWatch, four times a minute.
+    CLOUDWATCH_ENABLED: "metrics.reporter.cloudwatch.enabled", ValueKind::Boolean, default "false";
+    /// The namespace of these metrics. CloudWatch itself keeps names that begin with `AWS/` for services of AWS.
+    CLOUDWATCH_NAMESPACE: "metrics.reporter.cloudwatch.namespace", ValueKind::Text, default "AWS/KinesisAnalytics";
+    /// Region of CloudWatch. Without it: what the environment, the profile or the machine says.
+    CLOUDWATCH_REGION: "metrics.reporter.cloudwatch.region", ValueKind::Text;
+    /// Where something other than AWS is that speaks CloudWatch, as in `http://127.0.0.1:4566`.
+    CLOUDWATCH_ENDPOINT: "metrics.reporter.cloudwatch.endpoint", ValueKind::Text;
+    /// Whether the leading job manager writes the metrics of its jobs to its standard output, four times a minute, in CloudWatch's
+    /// embedded metric format.
+    EMF_ENABLED: "metrics.reporter.emf.enabled", ValueKind::Boolean, default "false";
+    /// The finest level whose metrics go to CloudWatch: one level includes all that are coarser.
+    METRICS_LEVEL: "metrics.level",
+        ValueKind::Choice(&[&["APPLICATION"], &["TASK"], &["OPERATOR"], &["PARALLELISM"]]), default "APPLICATION";
 
     /// Where a store other than AWS is that speaks S3, as in `http://127.0.0.1:9000`.
     S3_ENDPOINT: "s3.endpoint", ValueKind::Text;
@@ -511,77 +542,4 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_default_is_a_value_of_its_kind() {
-        for key in ALL {
-            if let Some(default) = key.default {
-                assert_eq!(key.kind.normalize(default).as_deref(), Some(default), "default of {}", key.name);
-            }
-        }
-    }
-
-    #[test]
-    fn no_name_is_used_twice_and_every_key_is_explained() {
-        let mut seen = BTreeSet::new();
-        for key in ALL {
-            for name in std::iter::once(&key.name).chain(key.aliases) {
-                assert!(seen.insert(*name), "`{name}` is used twice");
-                assert_eq!(find(name), Some(*key));
-            }
-            assert!(
-                key.help().len() > 10 && key.help().ends_with('.'),
-                "help of {}: {}",
-                key.name,
-                key.help()
-            );
-            assert!(!key.help().starts_with(' ') && !key.help().contains("  "), "help of {}", key.name);
-        }
-    }
-
-    #[test]
-    fn all_keys_of_s3_are_keys_of_storages() {
-        let named: Vec<_> = ALL.iter().filter(|key| key.name.starts_with("s3.")).collect();
-        assert_eq!(named, STORAGE.iter().collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn the_nearest_key_is_found_for_typical_mistakes() {
-        for (wrong, right) in [
-            ("taskmanager.numberOfTaskSlot", Some("taskmanager.numberOfTaskSlots")),
-            ("taskmanager.numberoftaskslots", Some("taskmanager.numberOfTaskSlots")),
-            ("execution.checkpointing.intervall", Some("execution.checkpointing.interval")),
-            ("execution.checkpoint.interval", Some("execution.checkpointing.interval")),
-            ("state.checkpoint.dir", Some("execution.checkpointing.dir")),
-            ("restart-strategy.fixed-delay.attempt", Some("restart-strategy.fixed-delay.attempts")),
-            ("colour.of.the.logo", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(wrong), right, "for {wrong:?}");
-        }
-    }
-
-    #[test]
-    fn memory_sizes_are_shown_in_their_largest_whole_unit() {
-        for (bytes, wanted) in
-            [(0, "0 b"), (1_000, "1000 b"), (1_024, "1 kb"), (1_536, "1536 b"), (3 << 30, "3 gb")]
-        {
-            assert_eq!(memory_text(bytes), wanted);
-        }
-    }
-
-    #[test]
-    fn an_expectation_s_example_is_a_valid_value() {
-        for key in ALL {
-            let expectation = key.kind.expectation();
-            let examples: Vec<_> = expectation.split('`').skip(1).step_by(2).collect();
-            for example in examples {
-                assert!(key.kind.normalize(example).is_some(), "{}: `{example}` in: {expectation}", key.name);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Configuration: Flink's keys, checked when they are set, read with their types.
 //!
-//! Stands at the start of every program (`key: value` files, flags) and goes with every submitted job. Invariants:
+//! Stands at the start of every program ([`Settings`]: a YAML file, the environment, flags) and goes with every submitted job. Invariants:
 //! - a [`Configuration`] that was filled by [`Configuration::set`] or read from a file holds only known keys under their
 //!   canonical names, with values of the right form; an unknown key or a bad value is an error that names the cure;
 //! - one that was deserialised keeps what it does not know, because it may come from another version of the system; the
@@ -10,7 +10,7 @@
 //! use std::time::Duration;
 //! use thalweg_common::config::{Configuration, keys};
 //!
-//! let mut configuration = Configuration::from_yaml_like("
+//! let mut configuration = Configuration::from_yaml("
 //!     ## as in flink-conf.yaml
 //!     taskmanager.numberOfTaskSlots: 4
 //!     execution.checkpointing.interval: 30 s
@@ -27,6 +27,7 @@ mod file;
 pub mod keys;
 mod memory;
 mod parse;
+mod settings;
 mod typed;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use tracing::warn;
 pub use keys::{ConfigKey, ValueKind};
 pub use memory::managed_memory_bytes;
 pub use parse::{parse_duration, parse_memory_size};
+pub use settings::{CONF_DIR_VARIABLE, Origin, PROPERTIES_VARIABLE, Settings};
 pub use typed::{CheckpointConfig, CheckpointMode, CheckpointRetention, RestartStrategy};
 
 /// What is wrong with a setting, and what to do about it.
@@ -99,6 +101,20 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: Box<ConfigError>,
     },
+    /// A text is not the YAML of settings.
+    #[error("{reason}; settings are YAML, flat as in `parallelism.default: 4` or nested")]
+    NotYaml {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The settings in an environment variable are wrong.
+    #[error("environment variable {variable}, {problem}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        problem: Box<ConfigError>,
+    },
     /// A configuration file is wrong.
     #[error("configuration file {}, {problem}", .path.display())]
     File {
@@ -123,6 +139,14 @@ pub enum ConfigError {
         /// The largest size that is read.
         limit_bytes: u64,
     },
+}
+
+impl ConfigError {
+    /// There is no key of this name; the error names the one that is most like it.
+    #[must_use]
+    pub fn unknown(name: &str) -> Self {
+        Self::UnknownKey { key: name.to_owned(), nearest: keys::nearest(name) }
+    }
 }
 
 fn cure_for_unknown(nearest: &Option<&'static str>) -> String {
@@ -172,12 +196,19 @@ impl Configuration {
     /// # Ok::<(), thalweg_common::config::ConfigError>(())
     /// ```
     pub fn set_assignment(&mut self, text: &str) -> Result<(), ConfigError> {
+        self.assign(text).map(drop)
+    }
+
+    /// Sets a key by a text of the form `key=value`, and tells which one.
+    fn assign(&mut self, text: &str) -> Result<&'static ConfigKey, ConfigError> {
         let (key, value) = text.split_once('=').ok_or_else(|| ConfigError::NotASetting {
             text: text.to_owned(),
             form: "key=value",
             example: "parallelism.default=4",
         })?;
-        self.set(key.trim(), value)
+        let (key, value) = checked(key.trim(), value)?;
+        self.values.insert(key.name.to_owned(), value);
+        Ok(key)
     }
 
     /// Takes a setting back, so that the default holds again.
@@ -281,8 +312,7 @@ impl Configuration {
 
 /// The key with this name, and the value in its canonical form.
 fn checked(name: &str, value: &str) -> Result<(&'static ConfigKey, String), ConfigError> {
-    let key = keys::find(name)
-        .ok_or_else(|| ConfigError::UnknownKey { key: name.to_owned(), nearest: keys::nearest(name) })?;
+    let key = keys::find(name).ok_or_else(|| ConfigError::unknown(name))?;
     match key.kind.normalize(value) {
         Some(value) => Ok((key, value)),
         None => Err(ConfigError::InvalidValue {
@@ -375,9 +405,8 @@ mod tests {
     #[test]
     fn the_later_configuration_wins_a_merge() {
         let mut base =
-            Configuration::from_yaml_like("heartbeat.interval: 1 s\nheartbeat.timeout: 5 s").expect("valid");
-        let over =
-            Configuration::from_yaml_like("heartbeat.timeout: 9 s\nparallelism.default: 2").expect("valid");
+            Configuration::from_yaml("heartbeat.interval: 1 s\nheartbeat.timeout: 5 s").expect("valid");
+        let over = Configuration::from_yaml("heartbeat.timeout: 9 s\nparallelism.default: 2").expect("valid");
         base.merge(&over);
         assert_eq!(base.duration(&keys::HEARTBEAT_INTERVAL), Some(Duration::from_secs(1)));
         assert_eq!(base.duration(&keys::HEARTBEAT_TIMEOUT), Some(Duration::from_secs(9)));
@@ -388,7 +417,7 @@ mod tests {
 
     #[test]
     fn it_survives_both_encodings_as_a_plain_map() {
-        let configuration = Configuration::from_yaml_like("heartbeat.interval: 1 s").expect("valid");
+        let configuration = Configuration::from_yaml("heartbeat.interval: 1 s").expect("valid");
         let json = serde_json::to_string(&configuration).expect("a map of texts");
         assert_eq!(json, r#"{"heartbeat.interval":"1 s"}"#);
         assert_eq!(serde_json::from_str::<Configuration>(&json).expect("the same"), configuration);

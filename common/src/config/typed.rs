@@ -86,7 +86,7 @@ impl CheckpointConfig {
     /// ```
     /// use thalweg_common::config::{CheckpointConfig, Configuration};
     ///
-    /// let configuration = Configuration::from_yaml_like("execution.checkpointing.interval: 30 s")?;
+    /// let configuration = Configuration::from_yaml("execution.checkpointing.interval: 30 s")?;
     /// let checkpoints = CheckpointConfig::from_configuration(&configuration)?;
     /// assert_eq!(checkpoints.interval_ms, Some(30_000));
     /// assert_eq!(checkpoints.timeout_ms, 600_000);
@@ -223,7 +223,7 @@ impl RestartStrategy {
     /// ```
     /// use thalweg_common::config::{Configuration, RestartStrategy};
     ///
-    /// let configuration = Configuration::from_yaml_like("execution.checkpointing.interval: 30 s")?;
+    /// let configuration = Configuration::from_yaml("execution.checkpointing.interval: 30 s")?;
     /// assert_eq!(
     ///     RestartStrategy::from_configuration(&configuration)?,
     ///     RestartStrategy::FixedDelay { attempts: RestartStrategy::UNLIMITED, delay_ms: 1_000 }
@@ -339,7 +339,7 @@ mod tests {
     use super::*;
 
     fn configuration(text: &str) -> Configuration {
-        Configuration::from_yaml_like(text).expect("the settings of this test are right")
+        Configuration::from_yaml(text).expect("the settings of this test are right")
     }
 
     fn strategy(text: &str) -> RestartStrategy {

@@ -59,10 +59,13 @@ fn compare_operators(found: &OperatorManifest, declared: &OperatorManifest) -> O
     report
 }
 
-fn compare_states(found: &StateDescriptor, declared: &StateDescriptor) -> StateVerdict {
-    // Whether splits can go on from such a position is for the source to say.
-    let has_splits_now = (found.kind, declared.kind) == (StateKind::Source, StateKind::Splits);
-    if found.kind != declared.kind && !has_splits_now {
+/// Whether a source had a position and has splits. Whether these can go on from it is for the source to say.
+pub(super) fn has_splits_now(found: &StateDescriptor, declared: &StateDescriptor) -> bool {
+    (found.kind, declared.kind) == (StateKind::Source, StateKind::Splits)
+}
+
+pub(super) fn compare_states(found: &StateDescriptor, declared: &StateDescriptor) -> StateVerdict {
+    if found.kind != declared.kind && !has_splits_now(found, declared) {
         return StateVerdict::OtherKind { from: found.kind, to: declared.kind };
     }
     match entries::compare_states(found, declared) {

@@ -251,3 +251,51 @@ fn a_source_may_get_splits_and_not_lose_them() {
     assert!(check(&manifest(&[source()]), &manifest(std::slice::from_ref(&splits)), false).is_accepted());
     assert!(!check(&manifest(&[splits]), &manifest(&[source()]), false).is_accepted());
 }
+
+#[test]
+fn a_checkpoint_wants_every_state_as_it_was_written_and_operators_may_come_and_go() {
+    let old = manifest(&[source(), count()]);
+    let with_default = field("venue", "u8").with_default(vec![0]);
+    let sum = OperatorManifest { id: OperatorId(9), uid: Some("s".into()), ..count() };
+    let splits = state("position", StateKind::Splits, Schema::primitive("bytes"));
+    let table = [
+        (manifest(&[source(), count()]), vec![]),
+        (manifest(&[source(), count(), sum.clone()]), vec![]),
+        (manifest(&[source()]), vec![]),
+        (changed(|operator| operator.parallelism = 8), vec![]),
+        (
+            changed(|operator| {
+                operator.states = vec![total(&[field("records", "u64"), with_default.clone()])]
+            }),
+            vec!["state `total` of `count` (uid `c1`): `records` is widened", "field `venue` is added"],
+        ),
+        (
+            changed(|operator| operator.states[0].name = "sum".into()),
+            vec![
+                "state `sum` of `count` (uid `c1`) is new",
+                "state `total` of `count` (uid `c1`) is not declared",
+            ],
+        ),
+        (
+            changed(|operator| {
+                operator.states[0] = state("total", StateKind::List, Schema::primitive("u32"))
+            }),
+            vec!["was a value state and is a list state now"],
+        ),
+        (
+            changed(|operator| operator.key_schema = Some(u64::schema())),
+            vec!["the type of the keys of `count`"],
+        ),
+        (
+            manifest(&[OperatorManifest { states: vec![splits], ..source() }, count()]),
+            vec!["state `position` of `lines` is stored in another form now"],
+        ),
+    ];
+    for (new, expected) in table {
+        let found = differences(&old, &new);
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{found} should contain {expected}");
+        }
+    }
+}

@@ -207,6 +207,10 @@ impl Storage for FileStorage {
         self.run("delete", &prefix.clone(), move |root| delete_tree(&root.join(&prefix))).await
     }
 
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
     fn uri(&self) -> &str {
         &self.uri
     }

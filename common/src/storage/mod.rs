@@ -25,6 +25,7 @@
 mod address;
 mod error;
 mod file;
+mod growing;
 mod local;
 mod path;
 #[cfg(feature = "s3")]
@@ -33,6 +34,7 @@ mod settings;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,6 +42,7 @@ use bytes::Bytes;
 pub use address::{StorageFactory, open, open_with};
 pub use error::{NotDeleted, RemoteCause, StorageError};
 pub use file::FileStorage;
+pub use growing::{GrowingObjects, Piece};
 pub use settings::{Encryption, S3Settings, StorageSettings};
 
 /// A store of named objects.
@@ -125,6 +128,16 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// If the prefix is not allowed or an object cannot be deleted.
     async fn delete_prefix(&self, prefix: &str) -> Result<(), StorageError>;
+
+    /// Objects that grow piece by piece, over checkpoints and attempts, if this storage has them; a directory has files instead.
+    fn growing(&self) -> Option<Arc<dyn GrowingObjects>> {
+        None
+    }
+
+    /// The directory that this storage is, if it is one.
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
 
     /// Where the objects are, for messages and metadata: a URI that [`open`] understands.
     fn uri(&self) -> &str;

@@ -91,7 +91,7 @@ impl StorageSettings {
     /// use thalweg_common::config::Configuration;
     /// use thalweg_common::storage::StorageSettings;
     ///
-    /// let configuration = Configuration::from_yaml_like("s3.endpoint: http://127.0.0.1:9000\ns3.region: eu-west-1")?;
+    /// let configuration = Configuration::from_yaml("s3.endpoint: http://127.0.0.1:9000\ns3.region: eu-west-1")?;
     /// let settings = StorageSettings::from_configuration(&configuration)?;
     /// assert_eq!(settings.s3.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
     /// # Ok::<(), thalweg_common::config::ConfigError>(())
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Result<StorageSettings, ConfigError> {
-        StorageSettings::from_configuration(&Configuration::from_yaml_like(text).expect("known keys"))
+        StorageSettings::from_configuration(&Configuration::from_yaml(text).expect("known keys"))
     }
 
     #[test]

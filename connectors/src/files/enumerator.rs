@@ -92,7 +92,7 @@ impl TextFileEnumerator {
     }
 
     fn list(&mut self) -> Result<(), Failure> {
-        let files = listing::new_files(&self.settings.roots, &self.known);
+        let files = listing::new_files(&self.settings, &self.known);
         // An input that was never there will not appear by trying again.
         let files = if self.progress.is_listed { files? } else { files.map_err(Failure::permanent)? };
         if self.settings.watching.is_some() {
@@ -109,9 +109,17 @@ impl TextFileEnumerator {
         while *round < self.settings.rounds {
             while let Some(InputFile { path, length }) = files.get(*file) {
                 if *start < *length {
-                    let end = start.saturating_add(self.settings.split_bytes).min(*length);
-                    let range =
-                        FileRange { path: path.clone(), round: *round, start: *start, end, offset: None };
+                    let is_whole = self.settings.keeps_whole.is_some_and(|keeps_whole| keeps_whole(path));
+                    let split_bytes = if is_whole { u64::MAX } else { self.settings.split_bytes };
+                    let end = start.saturating_add(split_bytes).min(*length);
+                    let range = FileRange {
+                        path: path.clone(),
+                        round: *round,
+                        start: *start,
+                        end,
+                        offset: None,
+                        length: *length,
+                    };
                     *start = end;
                     return Some(range);
                 }
@@ -171,9 +179,10 @@ mod tests {
     use thalweg_runtime::split::SourceSplit;
 
     use super::*;
+    use crate::files::listing::Root;
 
     fn settings(root: &Path, split_bytes: u64, rounds: u64, watching: Option<Duration>) -> Settings {
-        Settings { roots: vec![root.to_path_buf()], split_bytes, rounds, watching }
+        Settings { split_bytes, rounds, watching, ..Settings::of(vec![Root::Path(root.to_path_buf())]) }
     }
 
     fn ids(found: &Discovery<FileRange>) -> Vec<String> {

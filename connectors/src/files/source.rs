@@ -5,14 +5,17 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::operator::{SourceContext, SourceStatus};
 use thalweg_runtime::split::{EnumeratedSource, SourceReader, SourceSplit};
+use thalweg_runtime::time::SplitReport;
 
 use super::enumerator::{FoundFiles, TextFileEnumerator};
+use super::listing::Root;
 use super::reader::SplitReader;
 use super::split::FileRange;
 
@@ -34,6 +37,9 @@ const POLL_BYTES: u64 = 1024 * 1024;
 /// One task finds the ranges, and whichever reader is done with one gets the next, as Flink's `FileSource` does it. With one subtask, the
 /// lines come in the order of the files' names and of the lines in them.
 ///
+/// With a watermark strategy directly behind it each range has a watermark of its own from when a reader begins it, as each file has in
+/// Flink; a reader without a range is idle as soon as the input has been looked through and there is nothing for it.
+///
 /// ```
 /// use std::time::Duration;
 /// use thalweg_connectors::TextFileSource;
@@ -50,10 +56,36 @@ pub struct TextFileSource {
 /// What the author chose.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    pub(super) roots: Vec<PathBuf>,
+    pub(super) roots: Vec<Root>,
     pub(super) split_bytes: u64,
     pub(super) rounds: u64,
     pub(super) watching: Option<Duration>,
+    /// Which files are not cut, by their paths.
+    pub(super) keeps_whole: Option<fn(&str) -> bool>,
+    /// Which files are read, by their paths below the root.
+    pub(super) filter: Option<Filter>,
+}
+
+/// Whether a file is read, by its path below the root.
+#[derive(Clone)]
+pub(super) struct Filter(pub(super) Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
+impl Settings {
+    /// Those that an author has not changed.
+    pub(super) fn of(roots: Vec<Root>) -> Self {
+        Self { roots, split_bytes: SPLIT_BYTES, rounds: 1, watching: None, keeps_whole: None, filter: None }
+    }
+
+    /// Whether a file is read, by its path below the root.
+    pub(super) fn is_wanted(&self, path: &str) -> bool {
+        self.filter.as_ref().is_none_or(|Filter(filter)| filter(path))
+    }
 }
 
 /// Reads the ranges of one subtask, one after the other.
@@ -64,6 +96,16 @@ pub struct TextFileReader {
     reader: Option<SplitReader>,
     /// Ranges at their end, to be told.
     finished: Vec<String>,
+    /// What the last poll has read, range by range.
+    read: Vec<RangeRead>,
+}
+
+/// What one poll has read of one range.
+#[derive(Debug)]
+struct RangeRead {
+    range: String,
+    lines: usize,
+    has_ended: bool,
 }
 
 impl TextFileSource {
@@ -74,13 +116,7 @@ impl TextFileSource {
 
     /// The lines of several files and directories. One that is named twice is read once.
     pub fn lines_of<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Self {
-        let settings = Settings {
-            roots: paths.into_iter().map(Into::into).collect(),
-            split_bytes: SPLIT_BYTES,
-            rounds: 1,
-            watching: None,
-        };
-        Self { settings }
+        Self { settings: Settings::of(paths.into_iter().map(|path| Root::Path(path.into())).collect()) }
     }
 
     /// Cuts files into pieces of this size instead of 4 MiB. Smaller ones spread better, larger ones cost less.
@@ -136,13 +172,17 @@ impl SourceReader for TextFileReader {
     type Out = String;
     type Split = FileRange;
 
+    const TELLS_SPLITS: bool = true;
+    const READS_IN_TURN: bool = true;
+
     fn add_splits(&mut self, splits: Vec<FileRange>) -> Result<(), Failure> {
         self.ranges.extend(splits);
         Ok(())
     }
 
     fn poll(&mut self, out: &mut Batch<String>, max: usize) -> Result<SourceStatus, Failure> {
-        let (mut lines, mut bytes) = (0, 0);
+        let (mut lines, mut bytes, mut of_earlier_ranges) = (0, 0, 0);
+        self.read.clear();
         while lines < max && bytes < POLL_BYTES {
             let Some(range) = self.ranges.front_mut() else {
                 return Ok(if lines > 0 { SourceStatus::Ready } else { SourceStatus::Finished });
@@ -159,13 +199,29 @@ impl SourceReader for TextFileReader {
                     range.offset = Some(reader.offset());
                 }
                 None => {
-                    self.finished.push(range.split_id());
+                    let range = range.split_id();
+                    self.finished.push(range.clone());
+                    self.read.push(RangeRead { range, lines: lines - of_earlier_ranges, has_ended: true });
+                    of_earlier_ranges = lines;
                     self.ranges.pop_front();
                     self.reader = None;
                 }
             }
         }
+        if let Some(range) = self.ranges.front() {
+            let (range, lines) = (range.split_id(), lines - of_earlier_ranges);
+            self.read.push(RangeRead { range, lines, has_ended: false });
+        }
         Ok(SourceStatus::Ready)
+    }
+
+    fn tell_splits(&mut self, report: &mut SplitReport) {
+        for RangeRead { range, lines, has_ended } in self.read.drain(..) {
+            report.records(&range, lines);
+            if has_ended {
+                report.finished(&range);
+            }
+        }
     }
 
     fn snapshot(&mut self) -> Result<Vec<FileRange>, Failure> {

@@ -16,6 +16,9 @@ pub struct FileRange {
     pub(crate) end: u64,
     /// Where in the file the next line starts; nothing when the range was not begun.
     pub(crate) offset: Option<u64>,
+    /// That of the whole file; 0 where nobody needed it.
+    #[record(default)]
+    pub(crate) length: u64,
 }
 
 impl FileRange {

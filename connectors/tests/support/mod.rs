@@ -1,27 +1,13 @@
 //! What the connectors' tests share: the context of a subtask, and readable directories.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use thalweg_common::clock::ManualClock;
-use thalweg_common::id::{JobId, OperatorId};
-use thalweg_runtime::operator::{OpenContext, OperatorMetrics};
+use thalweg_runtime::operator::OpenContext;
+use thalweg_runtime::testing::Setup;
 
 /// Subtask `subtask_index` of `parallelism` in the first attempt of a job, with a clock that stands still.
 pub fn context(subtask_index: u32, parallelism: u32) -> OpenContext {
-    OpenContext {
-        job_id: JobId(1),
-        job_name: "test".to_string(),
-        attempt: 1,
-        operator_id: OperatorId(1),
-        operator_name: "files".to_string(),
-        subtask_index,
-        parallelism,
-        max_parallelism: 128,
-        is_local: true,
-        clock: Arc::new(ManualClock::new(0)),
-        metrics: OperatorMetrics::default(),
-    }
+    Setup::default().subtask(subtask_index, parallelism).open_context()
 }
 
 /// The names in a directory, sorted.

@@ -6,6 +6,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::JobId;
 use thalweg_common::manifest::StateManifest;
+use thalweg_common::storage;
 use thalweg_proto::checkpoint::{
     CheckpointMetadata, MetadataError, Shape, checkpoint_of_path, job_directory, metadata_path,
 };
@@ -30,6 +31,7 @@ fn metadata(graph: &JobGraph) -> CheckpointMetadata {
         attempt: 2,
         is_final: false,
         shape: Shape::of(graph),
+        in_flight_bytes: 0,
         triggered_ms: 5,
         snapshots,
         manifest: StateManifest::of(graph),
@@ -42,7 +44,7 @@ async fn what_is_written_is_read_back() {
     let graph = checkpointed_graph();
     let metadata = metadata(&graph);
     let jobs = job_directory(directory.path().to_str().unwrap(), JobId(1));
-    let storage = thalweg_common::storage::open(&jobs).unwrap();
+    let storage = storage::open(&jobs).unwrap();
     let uri = metadata.write(&*storage).await.unwrap();
     assert!(uri.ends_with(&format!("/{}/chk-4/_metadata", JobId(1))), "{uri}");
     assert_eq!(CheckpointMetadata::read(&*storage, JobId(1), 4, &graph).await.unwrap(), metadata);
@@ -54,13 +56,13 @@ async fn what_is_written_is_read_back() {
     assert_eq!(CheckpointMetadata::read(&*storage, JobId(1), 4, &graph).await.unwrap(), metadata);
 
     for address in [uri.clone(), uri.replace("/_metadata", ""), uri.replace("_metadata", "")] {
-        let (found_in, found) = CheckpointMetadata::find(&address).await.unwrap().unwrap();
+        let (found_in, found) = CheckpointMetadata::find(&address, storage::open).await.unwrap().unwrap();
         assert_eq!((found_in.uri(), found), (storage.uri(), metadata.clone()), "{address}");
     }
     storage.put("chk-8/_metadata", "something else".into()).await.unwrap();
     for other in ["chk-5", "chk-8", "shared"] {
         let address = format!("{}/{other}", storage.uri());
-        assert!(CheckpointMetadata::find(&address).await.unwrap().is_none(), "{address}");
+        assert!(CheckpointMetadata::find(&address, storage::open).await.unwrap().is_none(), "{address}");
     }
 
     let missing = CheckpointMetadata::read(&*storage, JobId(1), 5, &graph).await.unwrap_err();

@@ -99,7 +99,17 @@ pub async fn restorable(
     as_a_whole: bool,
 ) -> Result<CheckpointMetadata, RestoreError> {
     let metadata = CheckpointMetadata::read(storage, job_id, checkpoint_id, graph).await?;
-    let expected = expected(&metadata).map_err(RestoreError::Unreadable)?;
+    complete(storage, &metadata, as_a_whole).await?;
+    Ok(metadata)
+}
+
+/// Checks that the files of a checkpoint are there; `as_a_whole` with their contents.
+pub(super) async fn complete(
+    storage: &dyn Storage,
+    metadata: &CheckpointMetadata,
+    as_a_whole: bool,
+) -> Result<(), RestoreError> {
+    let expected = expected(metadata).map_err(RestoreError::Unreadable)?;
     check_sizes(storage, &expected).await?;
     if as_a_whole {
         for (path, file) in &expected {
@@ -115,7 +125,7 @@ pub async fn restorable(
             }
         }
     }
-    Ok(metadata)
+    Ok(())
 }
 
 /// The files that a checkpoint consists of, beside its metadata.

@@ -39,6 +39,7 @@ fn metadata(graph: &JobGraph) -> CheckpointMetadata {
         attempt: 2,
         is_final: false,
         shape: crate::checkpoint::Shape::of(graph),
+        in_flight_bytes: 0,
         triggered_ms: 5,
         snapshots: snapshots.collect(),
         manifest: thalweg_common::manifest::StateManifest::of(graph),

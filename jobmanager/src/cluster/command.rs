@@ -3,13 +3,13 @@
 //! Ids and times come in the command: applying it reads no clock and draws no random number. Every command about a job
 //! carries its execution attempt, so that what a leader decided about an older one is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thalweg_common::Timestamp;
 use thalweg_common::graph::JobGraph;
-use thalweg_common::id::{Attempt, CheckpointId, JobId, SubmissionId};
+use thalweg_common::id::{Attempt, CheckpointId, JobId, RegionId, SubmissionId};
 use thalweg_common::status::JobStatus;
 
 use super::job::{Base, Binary, CompletedCheckpoint, FailureRecord, Placement, RestartRecord};
@@ -114,7 +114,7 @@ pub struct SubmitJob {
     /// URI under which checkpoints of this job are, without the job's id; absent when it takes none. Decided once, so
     /// that every later leader finds them.
     pub checkpoint_directory: Option<String>,
-    /// The savepoint that it begins with.
+    /// What it begins with.
     pub base: Option<Base>,
     /// For the author: the plan's and the cluster's.
     pub warnings: Vec<String>,
@@ -135,6 +135,8 @@ pub struct StatusChanged {
     pub reason: String,
     /// The failure that caused it.
     pub failure: Option<FailureRecord>,
+    /// With RESTARTING, the regions that go on meanwhile, by their numbers in the job's graph.
+    pub going_on: BTreeSet<RegionId>,
     /// What the restart strategy remembers from now on; absent when it is unchanged.
     pub restarts: Option<RestartRecord>,
     /// Milliseconds since the epoch.

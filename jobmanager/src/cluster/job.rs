@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::JobGraph;
-use thalweg_common::id::{Attempt, CheckpointId, JobId, SubmissionId, SubtaskId, TaskManagerId};
+use thalweg_common::graph::{JobGraph, Regions};
+use thalweg_common::id::{Attempt, CheckpointId, JobId, RegionId, SubmissionId, SubtaskId, TaskManagerId};
 use thalweg_common::limits::{
     MAX_CONCURRENT_CHECKPOINTS, MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY,
     MAX_JOB_SAVEPOINTS, MAX_RESTART_TIMES,
@@ -97,7 +97,8 @@ impl CompletedCheckpoint {
     /// What the job is restored from behind a savepoint with which it was to end.
     pub(crate) fn as_base(&self) -> Option<Base> {
         let path = self.path.clone().filter(|_| self.is_final)?;
-        Some(Base { id: self.id, path, allow_non_restored_state: false, is_claimed: false })
+        let kind = BaseKind::Savepoint;
+        Some(Base { id: self.id, path, kind, allow_non_restored_state: false, is_claimed: false })
     }
 }
 
@@ -152,32 +153,43 @@ pub(crate) fn candidates(checkpoints: &VecDeque<CompletedCheckpoint>) -> Vec<Che
     candidates.into_iter().map(|checkpoint| checkpoint.id).collect()
 }
 
-/// A savepoint that a job is restored from as long as no newer checkpoint can be: the one that it began with, or the one with which
-/// it was to end.
+/// What a [`Base`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BaseKind {
+    /// A savepoint: each task reads what it needs of it.
+    Savepoint,
+    /// A checkpoint of another job: its snapshots are restored as this job's own are, and its files are never named in checkpoints of
+    /// this one.
+    Checkpoint,
+}
+
+/// What a job is restored from as long as no newer checkpoint can be: the savepoint or other job's checkpoint that it began with, or the
+/// savepoint with which it was to end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// Its number. The job's own checkpoints have higher ones, or lower ones if it was to end with this.
     pub id: CheckpointId,
     /// The URI of its directory.
     pub path: String,
+    /// What it is.
+    pub kind: BaseKind,
     /// Whether state that the job does not declare is dropped.
     pub allow_non_restored_state: bool,
     /// Whether it is deleted when checkpoints have replaced it.
     pub is_claimed: bool,
 }
 
-/// Lets go of the savepoint that the job began with, when as many newer checkpoints are kept as shall be. Gives its path if it is to be
-/// deleted.
+/// Lets go of what the job began with, when as many newer checkpoints are kept as shall be. Gives it if it is to be deleted.
 pub(crate) fn release(
     base: &mut Option<Base>,
     checkpoints: &VecDeque<CompletedCheckpoint>,
     keep: usize,
-) -> Option<String> {
+) -> Option<Base> {
     let replaced = base.take_if(|base| {
         let newer = |checkpoint: &&CompletedCheckpoint| checkpoint.id > base.id && checkpoint.path.is_some();
         checkpoints.iter().filter(newer).count() >= keep.max(1)
     });
-    replaced.filter(|base| base.is_claimed).map(|base| base.path)
+    replaced.filter(|base| base.is_claimed)
 }
 
 /// Remembers a savepoint; the oldest are forgotten.
@@ -248,6 +260,9 @@ pub struct JobRecord {
     pub placement: Placement,
     /// The attempt that started each of them: the newest one, unless only other regions were restarted since.
     pub attempts: BTreeMap<SubtaskId, Attempt>,
+    /// The regions that go on while the job is RESTARTING: their tasks run in the attempts that started them. Empty when none does, and in
+    /// every other state.
+    pub going_on: BTreeSet<RegionId>,
     /// The checkpoint that the newest attempt was restored from.
     pub restored: Option<CheckpointId>,
     /// What the restart strategy remembers.
@@ -258,7 +273,7 @@ pub struct JobRecord {
     pub checkpoints_in_progress: BTreeSet<CheckpointId>,
     /// The completed checkpoints that are kept, the newest last; as many as the job's configuration says.
     pub checkpoints: VecDeque<CompletedCheckpoint>,
-    /// The savepoint that it is restored from while no newer checkpoint can be.
+    /// What it is restored from while no newer checkpoint can be.
     pub base: Option<Base>,
     /// The completed savepoints, the newest last; at most [`MAX_JOB_SAVEPOINTS`].
     pub savepoints: VecDeque<CompletedCheckpoint>,
@@ -272,6 +287,8 @@ pub struct JobRecord {
     pub history: VecDeque<StatusChange>,
     /// How many there were.
     pub status_changes: u64,
+    /// How often all of its tasks were started again.
+    pub full_restarts: u64,
 }
 
 impl JobRecord {
@@ -313,10 +330,16 @@ impl JobRecord {
 
     /// Starts an attempt of these subtasks.
     pub(super) fn start(&mut self, attempt: Attempt, placement: Placement, restored: Option<CheckpointId>) {
-        self.attempt = attempt;
-        self.restored = restored;
+        if !self.going_on.is_empty() {
+            let started = Regions::of(&self.graph).regions(placement.keys().copied());
+            self.going_on.retain(|region| !started.contains(region));
+        }
         // The graph may be another one since the last attempt.
         let subtasks: BTreeSet<_> = self.graph.subtasks().collect();
+        let is_restart = self.attempt > 0 && placement.len() == subtasks.len();
+        self.full_restarts += u64::from(is_restart);
+        self.attempt = attempt;
+        self.restored = restored;
         self.placement.retain(|subtask, _| subtasks.contains(subtask));
         self.attempts.retain(|subtask, _| subtasks.contains(subtask));
         self.attempts.extend(placement.keys().map(|subtask| (*subtask, attempt)));
@@ -324,8 +347,8 @@ impl JobRecord {
     }
 
     /// Keeps a checkpoint that has completed. All older ones that are in progress are over with it.
-    /// Gives the path of a savepoint that is not needed any more and is to be deleted.
-    pub(super) fn add_checkpoint(&mut self, checkpoint: CompletedCheckpoint) -> Option<String> {
+    /// Gives what the job began with, if that is not needed any more and is to be deleted.
+    pub(super) fn add_checkpoint(&mut self, checkpoint: CompletedCheckpoint) -> Option<Base> {
         self.checkpoints_completed += 1;
         self.checkpoints_in_progress.remove(&checkpoint.id);
         let newer = self.checkpoints_in_progress.split_off(&checkpoint.id);

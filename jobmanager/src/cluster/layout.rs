@@ -100,6 +100,8 @@ impl ClusterState {
         job.layouts.replace(kind, present, &layout);
         job.graph = layout.graph;
         job.configuration = layout.configuration;
+        // Their numbers are those of the graph before.
+        job.going_on.clear();
         if job.status == JobStatus::Running {
             job.drop_checkpoints_in_progress();
             job.add_change(StatusChange {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thalweg_common::id::JobId;
@@ -46,6 +46,7 @@ fn change(state: &mut ClusterState, to: JobStatus) {
         to,
         reason,
         failure,
+        going_on: BTreeSet::new(),
         restarts,
         time_ms: 3,
     }));

@@ -16,7 +16,8 @@ mod state_tests;
 
 pub use command::{Command, Outcome, StatusChanged, SubmitJob};
 pub use job::{
-    Base, Binary, CompletedCheckpoint, FailureRecord, JobRecord, Placement, RestartRecord, Slot, StatusChange,
+    Base, BaseKind, Binary, CompletedCheckpoint, FailureRecord, JobRecord, Placement, RestartRecord, Slot,
+    StatusChange,
 };
 pub(crate) use job::{candidates, release, remember, retain, skip};
 pub use layout::{Layout, OtherLayouts, Rescale, RescaleKind};

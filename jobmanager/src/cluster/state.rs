@@ -134,7 +134,7 @@ impl ClusterState {
     }
 
     fn change_status(&mut self, change: StatusChanged) -> Result<Outcome, Refusal> {
-        let StatusChanged { job_id, attempt, to, reason, failure, restarts, time_ms } = change;
+        let StatusChanged { job_id, attempt, to, reason, failure, going_on, restarts, time_ms } = change;
         let job = self.job_of_attempt(job_id, attempt)?;
         if job.status == to && !job.status.can_become(to) {
             return Ok(Outcome::Ok);
@@ -164,6 +164,7 @@ impl ClusterState {
             job.layouts.previous = None;
         }
         job.status = to;
+        job.going_on = going_on;
         job.reason = reason;
         if to.is_terminal() {
             job.ended_ms = Some(time_ms);
@@ -201,8 +202,8 @@ impl ClusterState {
             let in_progress = job.checkpoints_in_progress.last().copied();
             return Err(Refusal::StaleCheckpoint { job_id, given: checkpoint.id, in_progress });
         }
-        if let Some(path) = job.add_checkpoint(checkpoint) {
-            self.forget_savepoint(&path);
+        if let Some(base) = job.add_checkpoint(checkpoint) {
+            self.forget_savepoint(&base.path);
         }
         Ok(Outcome::Ok)
     }
@@ -303,6 +304,7 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         attempt: 0,
         placement: Placement::new(),
         attempts: BTreeMap::new(),
+        going_on: std::collections::BTreeSet::new(),
         restored: None,
         restarts: RestartRecord::default(),
         last_checkpoint_id: submit.base.as_ref().map_or(0, |base| base.id),
@@ -315,5 +317,6 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         failures: std::collections::VecDeque::new(),
         history: std::collections::VecDeque::new(),
         status_changes: 0,
+        full_restarts: 0,
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use thalweg_common::codec;
@@ -35,6 +35,7 @@ fn change(attempt: u32, to: JobStatus) -> Command {
         to,
         reason: "because".into(),
         failure: None,
+        going_on: BTreeSet::new(),
         restarts: None,
         time_ms: 3,
     })
@@ -254,6 +255,7 @@ fn failures_are_kept_with_bounded_texts_and_numbers() {
             to: JobStatus::Restarting,
             reason: String::new(),
             failure: Some(failure),
+            going_on: BTreeSet::new(),
             restarts: Some(restarts),
             time_ms: round,
         }));
@@ -284,6 +286,7 @@ fn the_job_that_ended_first_is_forgotten_first() {
                 to,
                 reason: String::new(),
                 failure: None,
+                going_on: BTreeSet::new(),
                 restarts: None,
                 time_ms,
             }));
@@ -333,6 +336,7 @@ fn any_command() -> impl Strategy<Value = Command> {
                 to,
                 reason: "r".into(),
                 failure: None,
+                going_on: if to == JobStatus::Restarting { [0].into() } else { BTreeSet::new() },
                 restarts: None,
                 time_ms: 1,
             })

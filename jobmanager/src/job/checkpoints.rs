@@ -249,7 +249,9 @@ impl JobCore {
 
     fn metadata(&self, pending: Pending) -> CheckpointMetadata {
         let manifest = self.manifest();
+        let in_flight_bytes = pending.parts.values().map(|part| part.phases.persisted_bytes);
         CheckpointMetadata {
+            in_flight_bytes: in_flight_bytes.fold(0, u64::saturating_add),
             job_id: self.spec.job_id,
             checkpoint_id: pending.checkpoint_id,
             attempt: self.execution.attempt,

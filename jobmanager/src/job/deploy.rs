@@ -125,7 +125,8 @@ impl JobCore {
     /// What was suspected or found damaged before is read as a whole: by its listing alone it may look sound.
     pub(super) fn read_metadata(&self, checkpoint_id: CheckpointId) -> Action {
         let as_a_whole = self.was_unreadable(checkpoint_id) || self.suspicious == Some(checkpoint_id);
-        Action::ReadMetadata { attempt: self.execution.attempt, checkpoint_id, as_a_whole }
+        let (attempt, base) = (self.execution.attempt, self.restored_base().cloned());
+        Action::ReadMetadata { attempt, checkpoint_id, base, as_a_whole }
     }
 
     /// Whether the log says of a checkpoint that it could not be read.
@@ -268,14 +269,15 @@ impl JobCore {
             }
             for (subtask, _) in &tasks {
                 let task = self.spec.task_name(*subtask, attempt);
-                out.push(Action::Log(format!("Deploying {task} to {task_manager}")));
+                // Queries count these lines by what stands behind the last blank: nothing may follow.
+                out.push(Action::Log(format!("Deploying {task} to flink-taskmanager-{task_manager}")));
             }
             let message = Message::DeployTasks(Deployment {
                 attempt,
                 tasks,
                 locations: Arc::clone(&locations),
                 restored: self.execution.restored,
-                savepoint: self.restored_base().cloned(),
+                base: self.restored_base().cloned(),
             });
             out.push(Action::Send { task_manager: task_manager.clone(), message });
         }

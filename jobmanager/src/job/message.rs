@@ -273,6 +273,8 @@ pub enum Action {
         attempt: Attempt,
         /// The checkpoint.
         checkpoint_id: CheckpointId,
+        /// Where it is, if it is another job's.
+        base: Option<Base>,
         /// Whether the files' contents are checked too, because something was wrong before.
         as_a_whole: bool,
     },
@@ -297,6 +299,8 @@ pub enum Action {
     },
     /// Delete all files of the savepoint in this directory.
     DeleteSavepoint(String),
+    /// Delete this checkpoint of another job, with those of its files that no other checkpoint there needs.
+    DeleteForeign(Base),
     /// Tell whoever asked for a savepoint.
     Savepoint {
         /// By which they are found.
@@ -413,6 +417,7 @@ pub struct Deployment {
     pub locations: Arc<Vec<(SubtaskId, Worker)>>,
     /// The checkpoint that snapshots come from.
     pub restored: Option<CheckpointId>,
-    /// The savepoint that is restored in place of snapshots.
-    pub savepoint: Option<Base>,
+    /// What is restored in place of the job's own snapshots: a savepoint, which tasks read themselves, or another job's checkpoint, in whose
+    /// directory the files of the snapshots are.
+    pub base: Option<Base>,
 }

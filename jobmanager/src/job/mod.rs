@@ -8,7 +8,7 @@
 //! ```text
 //! Waiting -> Starting -> Deploying -> Running -> Ending -> Ended
 //!    ^                                   |          ^
-//!    |        Adopting (new leader) -> (Running)    |
+//!    |  (Delayed) <- Adopting (new leader) -> (Running)
 //!    +------- Delayed <- Stopping <- any failure ---+
 //! ```
 //! Regions that are not restarted go on meanwhile. Invariants: tasks are deployed only for an attempt that is in the log; the first
@@ -18,6 +18,7 @@
 
 mod adaptive;
 mod adopt;
+pub(crate) mod alignment;
 mod attempt;
 mod checkpoints;
 mod deploy;
@@ -64,8 +65,8 @@ enum Phase {
     Deploying { restore: Restore, deployed: bool },
     /// All tasks run.
     Running,
-    /// A new leader waits for the attempt's task managers to register; `suspect` is what does not run any more, of which
-    /// the cause may follow in a moment.
+    /// A new leader waits for the task managers of what goes on to register; `suspect` is what does not run any more, of which the cause
+    /// may follow in a moment.
     Adopting { deadline_ms: u64, suspect: Option<Suspect> },
     /// Tasks are being cancelled, on these task managers in these regions.
     Stopping { next: Next, waiting: BTreeMap<TaskManagerId, BTreeSet<RegionId>>, deadline_ms: u64 },
@@ -98,8 +99,12 @@ struct Committing {
 #[derive(Debug, Clone, PartialEq)]
 struct Suspect {
     failure: Failure,
+    /// Whether this is the cause, and not what comes of it.
+    is_cause: bool,
     subtask: Option<SubtaskId>,
-    task_manager: TaskManagerId,
+    task_manager: String,
+    /// All that do not run any more.
+    lost: BTreeSet<RegionId>,
 }
 
 /// What follows when all tasks have stopped.
@@ -146,7 +151,7 @@ pub struct JobCore {
     coordinator: Option<Coordinator>,
     /// The checkpoints in the log, the newest last.
     retained: VecDeque<CompletedCheckpoint>,
-    /// The savepoint in the log that is restored while no newer checkpoint can be.
+    /// What is restored, by the log, while no newer checkpoint can be.
     base: Option<Base>,
     /// The savepoints in the log, the newest last.
     savepoints: VecDeque<CompletedCheckpoint>,
@@ -220,10 +225,12 @@ impl JobCore {
             rescaled: None,
             adaptive,
         };
-        if origin == Origin::Submitted || record.status != JobStatus::Running {
-            core.restarting = core.spec.regions.all();
-        }
+        core.restarting = core.not_running(record, origin);
         let mut out: Vec<_> = core.shared.unknown().map(Action::ReadShared).collect();
+        if origin == Origin::Submitted {
+            let line = rescale::parallelism_line(&core.spec.name, &core.spec.layout());
+            out.extend(line.map(Action::Log));
+        }
         match origin {
             Origin::Submitted => core.wait_for_slots(now, &mut out),
             Origin::Adopted => core.adopt(now, &mut out),
@@ -413,10 +420,34 @@ impl JobCore {
         self.history.iter().cloned().chain(in_progress).collect()
     }
 
+    /// How long a subtask has waited for barriers at most, in the last checkpoint that completed, as far as this leader knows.
+    #[must_use]
+    pub fn last_alignment_ms(&self) -> Option<u64> {
+        let completed = self.history.iter().filter(|one| one.standing == Standing::Completed);
+        completed.last()?.parts.values().map(|part| part.phases.alignment_us / 1_000).max()
+    }
+
     /// Moves the job to another state: log line and proposal.
     fn switch(
         &mut self,
         to: JobStatus,
+        reason: impl Into<String>,
+        failure: Option<FailureRecord>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let going_on = match to {
+            JobStatus::Restarting => &self.spec.regions.all() - &self.restarting,
+            _ => BTreeSet::new(),
+        };
+        self.switch_beside(to, going_on, reason, failure, now, out);
+    }
+
+    /// The same while these regions go on.
+    fn switch_beside(
+        &mut self,
+        to: JobStatus,
+        going_on: BTreeSet<RegionId>,
         reason: impl Into<String>,
         failure: Option<FailureRecord>,
         now: Now,
@@ -431,6 +462,7 @@ impl JobCore {
             to,
             reason: reason.into(),
             failure,
+            going_on,
             restarts: (to == JobStatus::Restarting).then(|| self.restarts.clone()),
             time_ms: now.wall_ms,
         })));

@@ -5,19 +5,24 @@
 //! progress are given up, because each is one of all regions. A failure elsewhere meanwhile widens the restart by its regions, which
 //! gives the union yet another attempt. Where that would not be right, all is restarted:
 //! - `jobmanager.execution.failover-strategy` is `full`, or the adaptive scheduler is in charge, which may change the whole layout;
-//! - the job was just rescaled and goes back to the layout before, or a new leader has not found all tasks yet;
+//! - the job was just rescaled and goes back to the layout before;
 //! - tasks end, or were told to: a final checkpoint or savepoint is in progress or complete;
 //! - the newest checkpoint cannot be read: who goes on would name files of it that are damaged or gone.
+//!
+//! The log has the regions that go on with each change to RESTARTING, so that a new leader adopts them as it adopts those of a running job.
+//! What it does not find of them is restarted, too, and nothing else.
 //!
 //! Invariant: `restarting` is empty while the job runs, and while it does not, regions that are not in it have all their tasks.
 
 use std::collections::BTreeSet;
 
 use thalweg_common::id::{Attempt, RegionId, SubtaskId, TaskManagerId, WorkerId};
+use thalweg_common::status::JobStatus;
 
 use super::message::{Action, Message, News, Now};
-use super::{JobCore, Next, Phase};
+use super::{JobCore, Next, Origin, Phase};
 use crate::checkpoint::Coordinator;
+use crate::cluster::JobRecord;
 
 impl JobCore {
     /// The region of a task.
@@ -88,12 +93,21 @@ impl JobCore {
         }
     }
 
+    /// The regions that do not run when a core comes to its job.
+    pub(super) fn not_running(&self, record: &JobRecord, origin: Origin) -> BTreeSet<RegionId> {
+        match record.status {
+            JobStatus::Running if origin == Origin::Adopted => BTreeSet::new(),
+            // With the adaptive scheduler, which changes the whole layout, nothing goes on.
+            JobStatus::Restarting if self.adaptive.is_none() => &self.spec.regions.all() - &record.going_on,
+            _ => self.spec.regions.all(),
+        }
+    }
+
     /// What a failure of these regions restarts, together with what is being restarted.
     pub(super) fn to_restart(&self, failed: &BTreeSet<RegionId>) -> BTreeSet<RegionId> {
         let is_regional = self.spec.patience.restarts_regions
             && self.adaptive.is_none()
             && self.layouts.previous.is_none()
-            && !matches!(self.phase, Phase::Adopting { .. })
             && !self.is_ending();
         match is_regional {
             true => failed.union(&self.restarting).copied().collect(),

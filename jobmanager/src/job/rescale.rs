@@ -189,6 +189,7 @@ impl JobCore {
         rescaling.is_proposed = true;
         let Rescaling { kind, layout, reason, .. } = rescaling;
         out.push(Action::Log(format!("Job {} ({}): {reason}.", self.spec.name, self.spec.job_id)));
+        out.extend(parallelism_line(&self.spec.name, layout).map(Action::Log));
         out.push(Action::Propose(Command::Rescale(Rescale {
             job_id: self.spec.job_id,
             attempt: self.execution.attempt,
@@ -275,6 +276,13 @@ impl JobCore {
         };
         out.extend(request.map(|request| Action::Rescaled { request, news }));
     }
+}
+
+/// What the log says of the parallelism of a layout, if that is set. Queries read the number from the end of the line.
+pub(super) fn parallelism_line(job: &str, layout: &Layout) -> Option<String> {
+    let key = thalweg_common::config::keys::PARALLELISM_DEFAULT.name;
+    let parallelism = layout.configuration.get(key)?;
+    Some(format!("Job {job} has the configuration property: {key}, {parallelism}"))
 }
 
 /// How people call a layout.

@@ -138,6 +138,7 @@ impl JobCore {
         let regions = self.regions_on(task_manager);
         let restarts = self.spec.graph.restart_strategy != thalweg_common::config::RestartStrategy::None;
         if !regions.is_empty() && restarts && self.is_news(&regions) {
+            let regions = self.adopt_beside(&regions, out);
             self.move_away(&format!("task manager {task_manager} is stopping"), &regions, now, out);
         }
     }

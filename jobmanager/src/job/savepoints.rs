@@ -19,7 +19,7 @@ use super::message::{Action, Message, Now};
 use super::{JobCore, Phase, Restore};
 use crate::checkpoint::coordinator::Pending;
 use crate::checkpoint::{Coordinator, Event};
-use crate::cluster::{self, Base, CompletedCheckpoint};
+use crate::cluster::{self, Base, BaseKind, CompletedCheckpoint};
 
 /// A savepoint that somebody waits for.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,8 +198,8 @@ impl JobCore {
         Some(own_directory(asked, self.spec.job_id, checkpoint_id))
     }
 
-    /// What can be restored, in the order in which it is tried: checkpoints up to the last that is newer than the savepoint and sound,
-    /// then that, then the rest.
+    /// What can be restored, in the order in which it is tried: checkpoints up to the last that is newer than the base and sound, then
+    /// that, then the rest.
     pub(super) fn candidates(&self) -> VecDeque<CheckpointId> {
         let mut candidates = cluster::candidates(&self.retained);
         if let Some(base) = &self.base {
@@ -212,7 +212,7 @@ impl JobCore {
         candidates.into()
     }
 
-    /// The savepoint that the present attempt restores, if it restores one.
+    /// The savepoint, or checkpoint of another job, that the present attempt restores, if it restores one.
     pub(super) fn restored_base(&self) -> Option<&Base> {
         self.base.as_ref().filter(|base| self.execution.restored == Some(base.id))
     }
@@ -220,7 +220,7 @@ impl JobCore {
     /// Begins to restore one of the candidates. Tasks read a savepoint themselves.
     pub(super) fn restore(&self, older: VecDeque<CheckpointId>, out: &mut Vec<Action>) -> Restore {
         match self.execution.restored {
-            Some(id) if self.restored_base().is_none() => {
+            Some(id) if self.restored_base().is_none_or(|base| base.kind == BaseKind::Checkpoint) => {
                 out.push(self.read_metadata(id));
                 Restore::Reading { older }
             }
@@ -228,18 +228,22 @@ impl JobCore {
         }
     }
 
-    /// The cluster's own savepoint is not needed any more.
+    /// What the cluster owns of what the job began with is not needed any more.
     pub(super) fn release_base(&mut self, out: &mut Vec<Action>) {
         let keep = self.spec.graph.checkpointing.keeps();
-        if let Some(path) = cluster::release(&mut self.base, &self.retained, keep) {
-            out.push(Action::DeleteSavepoint(path));
+        if let Some(base) = cluster::release(&mut self.base, &self.retained, keep) {
+            out.push(match base.kind {
+                BaseKind::Savepoint => Action::DeleteSavepoint(base.path),
+                BaseKind::Checkpoint => Action::DeleteForeign(base),
+            });
         }
     }
 
     /// How people call what was restored.
     pub(super) fn restored_text(&self, id: CheckpointId) -> String {
         match self.restored_base() {
-            Some(base) => format!("restored from savepoint {}", base.path),
+            Some(Base { kind: BaseKind::Savepoint, path, .. }) => format!("restored from savepoint {path}"),
+            Some(Base { kind: BaseKind::Checkpoint, path, .. }) => format!("restored from checkpoint {path}"),
             None => format!("restored from checkpoint {id}"),
         }
     }

@@ -7,7 +7,7 @@ use thalweg_common::id::{RegionId, SubtaskId, TaskManagerId};
 use thalweg_common::status::JobStatus;
 
 use super::message::{Action, Message, Now};
-use super::{JobCore, Next, Phase};
+use super::{JobCore, Next, Phase, Suspect};
 use crate::cluster::{FailureRecord, Outcome};
 use crate::scheduler::restart::{self, Decision, Moment};
 
@@ -37,6 +37,11 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
+        if matches!(self.phase, Phase::Adopting { .. }) {
+            let task_manager = task_manager.to_string();
+            let suspect = Suspect { failure, is_cause: true, subtask, task_manager, lost: failed };
+            return self.suspect(suspect, now, out);
+        }
         self.suspect_checkpoint(&failure, subtask);
         let attempt = subtask.map_or(self.execution.attempt, |subtask| self.execution.attempt_of(subtask));
         let task = subtask.map_or_else(String::new, |subtask| self.spec.task_name(subtask, attempt));
@@ -64,7 +69,8 @@ impl JobCore {
             Decision::Restart { delay_ms, record: restarts } => {
                 let regions = self.to_restart(&failed);
                 self.restarts = restarts;
-                self.switch(JobStatus::Restarting, reason.clone(), Some(record), now, out);
+                let going_on = &self.spec.regions.all() - &regions;
+                self.switch_beside(JobStatus::Restarting, going_on, reason.clone(), Some(record), now, out);
                 self.roll_back(&reason, now, out);
                 let until_ms = now.elapsed_ms.saturating_add(delay_ms);
                 self.stop_tasks(Next::Restart { until_ms }, regions, now, out);
@@ -93,7 +99,8 @@ impl JobCore {
         let regions = self.to_restart(regions);
         self.restarts.resume_at_ms = now.wall_ms;
         self.running_since_ms = None;
-        self.switch(JobStatus::Restarting, reason, None, now, out);
+        let going_on = &self.spec.regions.all() - &regions;
+        self.switch_beside(JobStatus::Restarting, going_on, reason, None, now, out);
         self.stop_tasks(Next::Restart { until_ms: now.elapsed_ms }, regions, now, out);
     }
 

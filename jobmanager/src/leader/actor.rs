@@ -160,6 +160,7 @@ impl Actor {
                 term.ask_logs(job_id, tail_bytes, sink);
                 answer(reply, ());
             }
+            Mail::Time { job_id, sink, reply } => answer(reply, term.ask_time(job_id, sink)),
         }
     }
 
@@ -191,5 +192,6 @@ fn refuse(mail: Mail, not_leading: NotLeading) {
         Mail::View { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::Checkpoints { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::TaskManagers { reply } => drop(reply.send(Err(not_leading))),
+        Mail::Time { reply, .. } => drop(reply.send(Err(not_leading))),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_common::Timestamp;
 use thalweg_common::id::TaskManagerId;
+use thalweg_proto::model::ProcessMetrics;
 use thalweg_proto::v1;
 
 use super::views::TaskManagerView;
@@ -20,6 +21,7 @@ pub(super) struct TaskManager {
     pub(super) draining: bool,
     pub(super) connected_since_ms: Timestamp,
     pub(super) last_heartbeat_ms: Timestamp,
+    pub(super) process: Option<ProcessMetrics>,
     /// Monotonic.
     pub(super) last_heard_ms: u64,
     pub(super) outbound: Outbound,
@@ -135,6 +137,7 @@ impl Connections {
                 labels: task_manager.labels.clone(),
                 connected_since_ms: task_manager.connected_since_ms,
                 last_heartbeat_ms: task_manager.last_heartbeat_ms,
+                process: task_manager.process,
             })
             .collect()
     }

@@ -14,16 +14,17 @@ mod logs;
 mod requests;
 mod samples;
 mod term;
+mod time_requests;
 mod views;
 mod wire;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::{ConfigKey, Configuration, keys};
-use thalweg_common::id::JobId;
+use thalweg_common::id::{JobId, SubtaskId};
 use thalweg_common::limits::ACTOR_MAILBOX;
 use thalweg_common::storage::StorageFactory;
 use thalweg_common::task_scope::TaskScope;
@@ -33,7 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 pub(crate) use requests::News;
-pub(crate) use views::{LiveJob, LogPiece, TaskManagerView};
+pub(crate) use views::{LiveJob, LiveTask, LogPiece, TaskManagerView};
 
 use crate::checkpoint::Statistics;
 use crate::cluster::{JobRecord, Layout};
@@ -90,6 +91,12 @@ pub(crate) enum Mail {
         tail_bytes: u64,
         sink: mpsc::Sender<LogPiece>,
         reply: oneshot::Sender<Result<(), NotLeading>>,
+    },
+    /// How the tasks of a job keep time, as they answer; the reply says which are to be awaited, the sink is dropped behind the last.
+    Time {
+        job_id: JobId,
+        sink: mpsc::Sender<v1::TaskTime>,
+        reply: oneshot::Sender<Result<BTreeSet<SubtaskId>, NotLeading>>,
     },
 }
 

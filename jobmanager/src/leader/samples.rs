@@ -5,7 +5,7 @@
 use thalweg_proto::v1;
 
 /// The reports of one task's execution.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Samples {
     pub(crate) latest: v1::TaskCounters,
     /// The one before, if there was one.
@@ -17,7 +17,7 @@ impl Samples {
     pub(super) fn add(&mut self, counters: v1::TaskCounters) {
         let before_ns = time_ns(&self.latest);
         if before_ns > 0 && time_ns(&counters) > before_ns {
-            self.earlier = Some(self.latest);
+            self.earlier = Some(std::mem::take(&mut self.latest));
         }
         self.latest = counters;
     }
@@ -47,9 +47,9 @@ mod tests {
             (counters(2, 20, 0), Some(1)),
             (counters(2, 20, 5), Some(2)),
         ] {
-            samples.add(reported);
+            samples.add(reported.clone());
             assert_eq!(samples.latest, reported);
-            assert_eq!(samples.earlier.map(|earlier| earlier.records_in), earlier, "{reported:?}");
+            assert_eq!(samples.earlier.as_ref().map(|earlier| earlier.records_in), earlier, "{reported:?}");
         }
     }
 }

@@ -6,6 +6,7 @@
 mod actions;
 mod requests;
 mod standby;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,12 +26,14 @@ use super::connections::{Connections, TaskManager};
 use super::logs::LogRequests;
 use super::requests::Requests;
 use super::samples::Samples;
+use super::time_requests::TimeRequests;
 use super::views::{LiveJob, LogPiece, TaskManagerView};
 use super::wire::{self, Said};
 use super::work::{self, Done, Work};
 use super::{ConnectionId, Context, Outbound};
 use crate::checkpoint::Statistics;
 use crate::cluster::{Command, Slot};
+use crate::job::alignment::AlignmentGroups;
 use crate::job::{Input, JobCore, JobSpec, Now, Origin, Report, RescaleNews, SavepointNews};
 
 /// Ended jobs whose last counters are remembered.
@@ -45,6 +48,8 @@ struct Job {
     proposals: VecDeque<Command>,
     /// What was reported of the tasks that run, or ran last.
     counters: BTreeMap<SubtaskId, Samples>,
+    /// Sources that are aligned with each other.
+    alignment: AlignmentGroups,
     /// Reports that were refused because they belong to another attempt.
     refused: u64,
     /// Task managers without tasks of the job that have fetched its binary, or were told to.
@@ -62,6 +67,7 @@ pub(super) struct Term {
     inputs: VecDeque<(JobId, Input)>,
     allocate: bool,
     logs: LogRequests,
+    times: TimeRequests,
     savepoints: Requests<SavepointNews>,
     rescalings: Requests<RescaleNews>,
     pub(super) work: FuturesUnordered<Work>,
@@ -80,6 +86,7 @@ impl Term {
             inputs: VecDeque::new(),
             allocate: false,
             logs: LogRequests::default(),
+            times: TimeRequests::default(),
             savepoints: Requests::default(),
             rescalings: Requests::default(),
             work: FuturesUnordered::new(),
@@ -117,6 +124,7 @@ impl Term {
                 submitted_ms: record.submitted_ms,
                 proposals: VecDeque::new(),
                 counters: BTreeMap::new(),
+                alignment: AlignmentGroups::default(),
                 refused: 0,
                 standby: BTreeSet::new(),
             };
@@ -248,6 +256,7 @@ impl Term {
             draining: false,
             connected_since_ms: now.wall_ms,
             last_heartbeat_ms: now.wall_ms,
+            process: None,
             last_heard_ms: now.elapsed_ms,
             outbound,
         };
@@ -310,9 +319,10 @@ impl Term {
         }
         match wire::read(message) {
             Err(malformed) => error!("Refused a message of task manager {name}: {malformed}."),
-            Ok(Said::Heartbeat(jobs)) => {
+            Ok(Said::Heartbeat(v1::Heartbeat { jobs, process })) => {
                 if let Some(task_manager) = self.connections.get_mut(&name) {
                     task_manager.last_heartbeat_ms = now.wall_ms;
+                    task_manager.process = process.map(Into::into).or(task_manager.process);
                 }
                 self.count(jobs);
                 self.send(
@@ -321,6 +331,10 @@ impl Term {
                 );
                 self.settle();
             }
+            Ok(Said::TaskChanged { counters, job_id, attempt, news }) => {
+                self.count(counters.into_iter().collect());
+                self.feed(job_id, Input::Reported { task_manager: name, attempt, news });
+            }
             Ok(Said::News { job_id, attempt, news }) => {
                 if !self.jobs.contains_key(&job_id) {
                     debug!("Refused a report of task manager {name} about job {job_id}, which does not run.");
@@ -328,6 +342,8 @@ impl Term {
                 self.feed(job_id, Input::Reported { task_manager: name, attempt, news });
             }
             Ok(Said::Logs(logs)) => self.logs.arrived(&name, logs),
+            Ok(Said::SourceWatermarks(watermarks)) => self.align(&name, watermarks),
+            Ok(Said::TaskTime(time)) => self.time_told(time),
             Ok(Said::Draining) => self.draining(&name),
         }
     }

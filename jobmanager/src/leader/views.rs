@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use thalweg_common::Timestamp;
 use thalweg_common::id::{Attempt, SubtaskId, TaskManagerId};
 use thalweg_common::status::TaskStatus;
+use thalweg_proto::model::ProcessMetrics;
 use thalweg_proto::v1;
 
 use super::samples::Samples;
@@ -17,6 +18,8 @@ pub(crate) struct LiveJob {
     pub(crate) waits_for: String,
     pub(crate) tasks: BTreeMap<SubtaskId, LiveTask>,
     pub(crate) checkpoint_in_progress: bool,
+    /// Of the last checkpoint: how long a subtask has waited for barriers at most.
+    pub(crate) last_alignment_ms: Option<u64>,
 }
 
 /// A task that has a slot.
@@ -36,7 +39,7 @@ impl LiveJob {
     pub(super) fn new(core: &JobCore, samples: &BTreeMap<SubtaskId, Samples>) -> Self {
         let task = |(subtask, task_manager, status): (SubtaskId, &TaskManagerId, TaskStatus)| {
             let Samples { latest: mut counters, earlier } =
-                samples.get(&subtask).copied().unwrap_or_default();
+                samples.get(&subtask).cloned().unwrap_or_default();
             counters.subtask = Some(subtask.into());
             counters.set_status(status.into());
             let attempt = core.task_attempt(subtask).unwrap_or_else(|| core.attempt());
@@ -46,6 +49,7 @@ impl LiveJob {
             waits_for: core.waits_for().to_string(),
             tasks: core.tasks().map(task).collect(),
             checkpoint_in_progress: core.checkpoint_in_progress(),
+            last_alignment_ms: core.last_alignment_ms(),
         }
     }
 }
@@ -60,6 +64,8 @@ pub(crate) struct TaskManagerView {
     pub(crate) labels: Vec<String>,
     pub(crate) connected_since_ms: Timestamp,
     pub(crate) last_heartbeat_ms: Timestamp,
+    /// What it takes of its machine, as it said last.
+    pub(crate) process: Option<ProcessMetrics>,
 }
 
 /// The end of one log of one worker.

@@ -9,17 +9,24 @@ use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
 use thalweg_proto::v1::task_manager_message::Message as FromTaskManager;
 
-use crate::cluster::Binary;
+use crate::checkpoint::metadata;
+use crate::cluster::{BaseKind, Binary};
 use crate::job::{Deployment, JobSpec, Message, News, Report, Worker};
 
 /// What a task manager says.
 pub(super) enum Said {
     /// It lives.
-    Heartbeat(Vec<v1::JobCounters>),
+    Heartbeat(v1::Heartbeat),
     /// Something about a job's attempt.
     News { job_id: JobId, attempt: Attempt, news: News },
+    /// A task is in another state; perhaps what it has counted comes with it.
+    TaskChanged { counters: Option<v1::JobCounters>, job_id: JobId, attempt: Attempt, news: News },
     /// Logs that were asked for.
     Logs(v1::Logs),
+    /// How far aligned sources are.
+    SourceWatermarks(v1::SourceWatermarks),
+    /// How a task keeps time, as was asked.
+    TaskTime(v1::TaskTime),
     /// It was told to stop.
     Draining,
 }
@@ -31,7 +38,7 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
     };
     match required("message", message.message)? {
         FromTaskManager::Register(_) => Err(Malformed::new("register", "came twice")),
-        FromTaskManager::Heartbeat(heartbeat) => Ok(Said::Heartbeat(heartbeat.jobs)),
+        FromTaskManager::Heartbeat(heartbeat) => Ok(Said::Heartbeat(heartbeat)),
         FromTaskManager::WorkerReady(ready) => {
             let worker = worker(&ready.worker_id, ready.data_address)?;
             news(ready.job_id, ready.attempt, News::WorkerReady(worker))
@@ -47,7 +54,14 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
                 status: task_status("task_status_changed.status", changed.status)?,
                 failure: changed.failure.map(TryInto::try_into).transpose()?,
             };
-            news(changed.job_id, changed.attempt, task)
+            let job_id = JobId::from_wire("job_id", &changed.job_id)?;
+            let counters = changed.counters.map(|counters| v1::JobCounters {
+                job_id: changed.job_id,
+                attempt: changed.attempt,
+                tasks: vec![*counters],
+                job_name: String::new(),
+            });
+            Ok(Said::TaskChanged { counters, job_id, attempt: changed.attempt, news: task })
         }
         FromTaskManager::CheckpointAcknowledged(acknowledged) => {
             let acknowledgement = News::Acknowledged {
@@ -71,6 +85,8 @@ pub(super) fn read(message: v1::TaskManagerMessage) -> Result<Said, Malformed> {
             news(stopped.job_id, stopped.attempt, News::TasksStopped(regions))
         }
         FromTaskManager::Logs(logs) => Ok(Said::Logs(logs)),
+        FromTaskManager::SourceWatermarks(watermarks) => Ok(Said::SourceWatermarks(watermarks)),
+        FromTaskManager::TaskTime(time) => Ok(Said::TaskTime(time)),
         FromTaskManager::Draining(v1::Draining {}) => Ok(Said::Draining),
     }
 }
@@ -175,7 +191,14 @@ fn deploy_tasks(spec: &JobSpec, deployment: Deployment) -> v1::DeployTasks {
         worker_id: worker.id.to_wire(),
         data_address: worker.data_address.clone(),
     };
+    let of = |kind| deployment.base.as_ref().filter(|base| base.kind == kind);
+    let savepoint = of(BaseKind::Savepoint).map(|base| v1::RestoredSavepoint {
+        path: base.path.clone(),
+        allow_non_restored_state: base.allow_non_restored_state,
+    });
+    let foreign = of(BaseKind::Checkpoint).and_then(|base| metadata::place(&base.path));
     v1::DeployTasks {
+        restore_directory: foreign.map(|(directory, _)| directory.to_string()).unwrap_or_default(),
         job_id: spec.job_id.to_wire(),
         attempt: deployment.attempt,
         plan_fingerprint: spec.fingerprint,
@@ -191,9 +214,6 @@ fn deploy_tasks(spec: &JobSpec, deployment: Deployment) -> v1::DeployTasks {
         locations: deployment.locations.iter().map(location).collect(),
         checkpoint_directory: spec.checkpoint_directory.clone().unwrap_or_default(),
         restored_checkpoint_id: deployment.restored.unwrap_or(0),
-        savepoint: deployment.savepoint.map(|base| v1::RestoredSavepoint {
-            path: base.path,
-            allow_non_restored_state: base.allow_non_restored_state,
-        }),
+        savepoint,
     }
 }

@@ -14,8 +14,8 @@ use tracing::warn;
 
 use super::Context;
 use crate::checkpoint::verify::{self, RestoreError};
-use crate::checkpoint::{CheckpointMetadata, metadata};
-use crate::cluster::{Binary, Command, Outcome, Refusal};
+use crate::checkpoint::{CheckpointMetadata, foreign, metadata};
+use crate::cluster::{Base, Binary, Command, Outcome, Refusal};
 use crate::consensus::{Consensus, ProposeError};
 use crate::job::{Input, JobSpec, Proposal};
 
@@ -145,20 +145,32 @@ pub(super) fn delete_savepoint(files: JobFiles, directory: String) -> Work {
     .boxed()
 }
 
-/// Reads a checkpoint that is to be restored, and checks its files.
+/// Deletes a checkpoint of another job that this one has claimed. What cannot be deleted is left to people.
+pub(super) fn delete_foreign(files: JobFiles, base: Base) -> Work {
+    async move {
+        if let Err(error) = foreign::delete(&files.storages, &base.path).await {
+            warn!("Files of a checkpoint that nobody needs remain in {}: {error}.", base.path);
+        }
+        Done { job_id: files.spec.job_id, input: None }
+    }
+    .boxed()
+}
+
+/// Reads a checkpoint that is to be restored, perhaps another job's, and checks its files.
 pub(super) fn read_metadata(
     files: JobFiles,
     attempt: Attempt,
-    checkpoint_id: CheckpointId,
+    (checkpoint_id, base): (CheckpointId, Option<Base>),
     as_a_whole: bool,
 ) -> Work {
     async move {
-        let result = match files.open() {
-            Ok(storage) => {
-                verify::restorable(&*storage, files.spec.job_id, checkpoint_id, &files.spec.graph, as_a_whole)
-                    .await
+        let JobSpec { job_id, graph, .. } = &*files.spec;
+        let result = match (base, files.open()) {
+            (Some(base), _) => foreign::restorable(&files.storages, &base, graph, as_a_whole).await,
+            (None, Ok(storage)) => {
+                verify::restorable(&*storage, *job_id, checkpoint_id, graph, as_a_whole).await
             }
-            Err(failure) => Err(RestoreError::Failed(failure)),
+            (None, Err(failure)) => Err(RestoreError::Failed(failure)),
         };
         let result = result.map(Arc::new);
         Done {

@@ -6,6 +6,7 @@ use thalweg_common::id::SubtaskId;
 use thalweg_common::status::{JobStatus, TaskStatus};
 use thalweg_proto::convert::WireId;
 use thalweg_proto::v1;
+use tonic::Status;
 
 use super::checkpoints;
 use super::watch::JobEvent;
@@ -34,8 +35,14 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
+/// The job graph, as clients read it.
+pub(super) fn plan(job: &JobRecord) -> Result<String, Status> {
+    serde_json::to_string(&*job.graph)
+        .map_err(|error| Status::internal(format!("the job graph cannot be written: {error}")))
+}
+
 /// Everything about a job.
-pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> v1::JobDetails {
+pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> Result<v1::JobDetails, Status> {
     let vertices = (0u32..).zip(&job.graph.vertices).map(|(vertex, data)| v1::VertexDetails {
         vertex,
         name: data.name.clone(),
@@ -43,7 +50,7 @@ pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> v1::JobDetails
         max_parallelism: data.max_parallelism,
         subtasks: (0..data.parallelism).map(|index| task(job, live, SubtaskId { vertex, index })).collect(),
     });
-    v1::JobDetails {
+    Ok(v1::JobDetails {
         summary: Some(summary(job, live)),
         vertices: vertices.collect(),
         checkpoints: Some(checkpoints::summary(job, live.is_some_and(|live| live.checkpoint_in_progress))),
@@ -54,7 +61,8 @@ pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> v1::JobDetails
         configuration: job.configuration.clone().into_iter().collect(),
         warnings: job.warnings.clone(),
         size_bytes: job.binary.map_or(0, |binary| binary.size_bytes),
-    }
+        graph: plan(job)?,
+    })
 }
 
 fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::SubtaskDetails {
@@ -66,7 +74,7 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
         (_, Some(status)) => status,
         (_, None) => TaskStatus::Created,
     };
-    let mut counters = known.map(|task| task.counters).unwrap_or_default();
+    let mut counters = known.map(|task| task.counters.clone()).unwrap_or_default();
     counters.subtask = Some(subtask.into());
     counters.set_status(status.into());
     let placed = job.placement.get(&subtask).map(|slot| &slot.task_manager);
@@ -74,7 +82,7 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
     let started_by = job.attempts.get(&subtask).copied();
     v1::SubtaskDetails {
         counters: Some(counters),
-        earlier: known.and_then(|task| task.earlier),
+        earlier: known.and_then(|task| task.earlier.clone()),
         task_manager: task_manager.map(ToString::to_string).unwrap_or_default(),
         attempt: known.map(|task| task.attempt).or(started_by).unwrap_or(job.attempt),
     }

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::submit::Submitter;
 use super::watch::JobWatch;
-use super::{checkpoints, describe, news, propose_status, rescale, savepoints};
+use super::{checkpoints, describe, news, propose_status, rescale, savepoints, time};
 use crate::cluster::{Command, JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
 use crate::leader::{Leader, Mail, NotLeading};
@@ -67,6 +67,15 @@ impl JobServer {
         let state = self.inner.consensus.state().read();
         let job = state.job(job_id).cloned();
         job.ok_or_else(|| Status::not_found(Refusal::UnknownJob { job_id }.to_string()))
+    }
+
+    /// Everything about a job.
+    pub(crate) async fn describe(&self, job_id: JobId) -> Result<v1::JobDetails, Status> {
+        let leader = &self.inner.leader;
+        let live = leader.ask(|reply| Mail::View { job_id: Some(job_id), reply }).await;
+        let live = live.map_err(NotLeading::into_status)?;
+        let job = self.record(job_id)?;
+        describe::details(&job, live.get(&job_id))
     }
 
     /// Cancels a job: returns when that is in the log.
@@ -192,14 +201,7 @@ impl JobService for JobServer {
         request: Request<v1::DescribeJobRequest>,
     ) -> Result<Response<v1::JobDetails>, Status> {
         let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
-        let live = self
-            .inner
-            .leader
-            .ask(|reply| Mail::View { job_id: Some(job_id), reply })
-            .await
-            .map_err(NotLeading::into_status)?;
-        let job = self.record(job_id)?;
-        Ok(Response::new(describe::details(&job, live.get(&job_id))))
+        self.describe(job_id).await.map(Response::new)
     }
 
     async fn list_checkpoints(
@@ -379,6 +381,13 @@ impl JobService for JobServer {
         self.check_leading()?;
         self.inner.consensus.remove_member(request.into_inner().id).await.map_err(propose_status)?;
         Ok(Response::new(v1::MembershipResponse {}))
+    }
+
+    async fn get_time(&self, request: Request<v1::GetTimeRequest>) -> Result<Response<v1::JobTime>, Status> {
+        let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
+        self.check_leading()?;
+        let record = self.record(job_id)?;
+        Ok(Response::new(time::ask(&self.inner.leader, job_id, &record).await?))
     }
 
     async fn get_logs(

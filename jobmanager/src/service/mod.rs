@@ -3,6 +3,7 @@
 //! On a command's way this is the first step in a job manager: requests are read and checked here, commands proposed,
 //! answers written. Only the leader answers; the others name it.
 
+mod beginning;
 mod checkpoints;
 mod describe;
 mod jobs;
@@ -11,6 +12,7 @@ mod rescale;
 mod savepoints;
 mod submit;
 mod task_managers;
+mod time;
 mod watch;
 
 pub(crate) use jobs::JobServer;

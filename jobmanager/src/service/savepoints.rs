@@ -1,20 +1,14 @@
-//! Savepoints as clients ask for them: taking, listing, deleting; and the check of a job that is to begin with one, before anything of
-//! it starts.
-
-use std::collections::BTreeMap;
+//! Savepoints as clients ask for them: taking, listing, deleting.
 
 use thalweg_common::config::{Configuration, keys};
-use thalweg_common::failure::Failure;
-use thalweg_common::graph::{JobGraph, Vertex};
-use thalweg_common::manifest::{OperatorReport, Report, StateManifest, check};
 use thalweg_common::storage::StorageFactory;
 use thalweg_proto::model::SavepointMode;
 use thalweg_proto::v1;
 use thalweg_proto::v1::savepoint_event::Message;
-use thalweg_savepoint::{Metadata, Savepoint};
+use thalweg_savepoint::Savepoint;
 use tonic::Status;
 
-use crate::cluster::{Base, CompletedCheckpoint, JobRecord};
+use crate::cluster::{CompletedCheckpoint, JobRecord};
 use crate::job::SavepointNews;
 
 /// Where a savepoint of the job goes: what was asked for, the job's own setting, or the cluster's.
@@ -110,142 +104,4 @@ pub(super) async fn dispose<'a>(
         Err(error) => return Err(Status::aborted(error.to_string())),
     }
     storage.delete_prefix("").await.map_err(|error| Status::unavailable(error.to_string()))
-}
-
-/// A savepoint that a job is to begin with.
-#[derive(Debug, Clone)]
-pub(super) struct Beginning {
-    savepoint: Savepoint,
-    restore: v1::SavepointRestore,
-}
-
-impl Beginning {
-    pub(super) async fn open(
-        storages: &StorageFactory,
-        restore: v1::SavepointRestore,
-    ) -> Result<Self, Failure> {
-        let storage = storages.open(&restore.path).map_err(|error| Failure::from(&error))?;
-        let savepoint =
-            Savepoint::open(storage).await.map_err(|error| Failure::user(error.to_string()).permanent())?;
-        Ok(Self { savepoint, restore })
-    }
-
-    /// What becomes of the state in a job with this graph.
-    pub(super) fn compare(&self, graph: &JobGraph) -> Report {
-        let found = &self.savepoint.metadata().manifest;
-        check(found, &StateManifest::of(graph), self.restore.allow_non_restored_state)
-    }
-
-    /// The setting that lets operators keep the number of key groups of their state, if they differ from it.
-    pub(super) fn kept_max_parallelism(
-        report: &Report,
-        configuration: &mut BTreeMap<String, String>,
-    ) -> bool {
-        let kept = |operator: &OperatorReport| Some(operator.max_parallelism.as_ref()?.restored);
-        let Some(restored) = report.operators.iter().find_map(kept) else { return false };
-        configuration.insert(keys::PIPELINE_MAX_PARALLELISM.name.to_string(), restored.to_string());
-        true
-    }
-
-    /// Refuses what does not fit.
-    pub(super) fn accept(&self, graph: &JobGraph, report: &Report) -> Result<Base, Failure> {
-        refuse_misfits(report)?;
-        let kept =
-            report.operators.iter().find_map(|operator| Some((operator, operator.max_parallelism.as_ref()?)));
-        if let Some((operator, kept)) = kept {
-            return Err(Failure::user(format!(
-                "the state of `{}` has max parallelism {}, and the job sets {}; set it to {} in the program",
-                operator.name, kept.restored, kept.declared, kept.restored
-            ))
-            .permanent());
-        }
-        let metadata = self.savepoint.metadata();
-        check_parts(metadata, graph)?;
-        Ok(Base {
-            id: metadata.savepoint_id,
-            path: self.savepoint.uri().to_string(),
-            allow_non_restored_state: self.restore.allow_non_restored_state,
-            is_claimed: self.restore.claim,
-        })
-    }
-}
-
-/// Sources and sinks whose state has no parts keep their parallelism.
-fn check_parts(metadata: &Metadata, graph: &JobGraph) -> Result<(), Failure> {
-    for operator in metadata.manifest.operators.iter().filter(|operator| !operator.is_keyed()) {
-        let is_whole =
-            metadata.files_of(operator.id).any(|file| file.item_bytes > 0 && file.items > file.parts);
-        let has_it = |vertex: &&Vertex| vertex.operators.iter().any(|candidate| candidate.id == operator.id);
-        let declared = graph.vertices.iter().find(has_it);
-        let Some(vertex) = declared.filter(|vertex| is_whole && vertex.parallelism != operator.parallelism)
-        else {
-            continue;
-        };
-        return Err(Failure::user(format!(
-            "{} had parallelism {} when the savepoint was taken and would have {}: its state has no parts that could be divided; \
-             keep its parallelism with `set_parallelism({})`, and change that of the other operators",
-            operator.label(),
-            operator.parallelism,
-            vertex.parallelism,
-            operator.parallelism
-        ))
-        .permanent());
-    }
-    Ok(())
-}
-
-/// The report as a refusal, if it is one.
-pub(super) fn refuse_misfits(report: &Report) -> Result<(), Failure> {
-    let refusals = report.refusals();
-    if refusals.is_empty() {
-        return Ok(());
-    }
-    let text = format!("the state does not fit the job:\n{}", refusals.join("\n"));
-    Err(Failure::user(text).permanent())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use thalweg_common::graph::{StateDescriptor, StateKind};
-    use thalweg_common::id::{JobId, OperatorId};
-    use thalweg_common::schema::Schema;
-    use thalweg_savepoint::DataFile;
-
-    use super::*;
-    use crate::testing::{graph_of, vertex};
-
-    #[test]
-    fn what_has_parts_may_change_its_parallelism_and_what_has_none_may_not() {
-        let graph = |parallelism| {
-            let mut source = vertex("numbers", parallelism, "default");
-            let position = StateDescriptor::new("position", StateKind::Source, Schema::primitive("bytes"));
-            source.operators[0].states.push(position);
-            graph_of(vec![source])
-        };
-        let check = |items, parts, item_bytes, parallelism| {
-            let file = DataFile {
-                operator: OperatorId(1),
-                path: "1/0-a1-0".into(),
-                subtask: Some(0),
-                size_bytes: 10,
-                checksum: 0,
-                groups: None,
-                states: BTreeMap::new(),
-                items,
-                item_bytes,
-                parts,
-            };
-            let metadata = Metadata::new(JobId(1), 4, 0, StateManifest::of(&graph(2)), vec![file]);
-            check_parts(&metadata, &graph(parallelism))
-        };
-        assert_eq!(check(3, 3, 60, 5), Ok(()));
-        assert_eq!(check(1, 0, 8, 2), Ok(()), "nothing changes");
-        assert_eq!(check(1, 0, 0, 5), Ok(()), "it remembers nothing");
-        for parts in [0, 2] {
-            let refused = check(3, parts, 60, 5).unwrap_err();
-            assert!(refused.message.contains("keep its parallelism with `set_parallelism(2)`"), "{refused}");
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Accepting a job: what is checked before it is proposed, with a binary or, in local mode, with a graph alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use super::savepoints::{Beginning, refuse_misfits};
+use super::beginning::{Beginning, refuse_misfits};
 use super::{failure_status, propose_status};
 use crate::cluster::{Base, Binary, Command, Outcome, Refusal, SubmitJob};
 use crate::consensus::{Consensus, ProposeError};
@@ -49,8 +49,10 @@ pub(crate) struct Submitting {
     pub(crate) arguments: Vec<String>,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) graph: JobGraph,
-    /// The savepoint that it begins with, checked.
+    /// What it begins with, checked.
     pub(crate) base: Option<Base>,
+    /// For the author, beside the plan's.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A job that was accepted.
@@ -138,27 +140,21 @@ impl Submitter {
         let path = self.blobs.path(binary.sha256);
         let members = self.consensus.members();
         let (mut graph, ()) = tokio::try_join!(
-            check(&path, runner, request.clone()),
+            check(&path, runner, request),
             self.replicator.replicate(binary.sha256, binary.size_bytes, &members)
         )
         .map_err(|failure| failure_status(&failure))?;
         if !header.check_against.is_empty() {
             return self.compare(&header.check_against, header.check_allow_non_restored_state, &graph);
         }
-        let mut beginning = None;
+        let (mut beginning, mut warnings) = (None, Vec::new());
         if let Some(restore) = header.savepoint {
-            tell(responses, "checking the savepoint", binary.size_bytes).await?;
-            let from = Beginning::open(&self.storages, restore).await;
-            let from = from.map_err(|failure| failure_status(&failure))?;
-            let mut report = from.compare(&graph);
-            if Beginning::kept_max_parallelism(&report, &mut configuration) {
-                let request = PlanRequest { configuration: configuration.clone(), ..request };
-                let planned = check(&path, runner, request).await;
-                graph = planned.map_err(|failure| failure_status(&failure))?;
-                report = from.compare(&graph);
-            }
-            let base = from.accept(&graph, &report).map_err(|failure| failure_status(&failure))?;
+            tell(responses, "checking what the job begins with", binary.size_bytes).await?;
+            let program = (path.as_path(), runner, header.arguments.as_slice());
+            let begun = self.begin(restore, program, &mut graph, &mut configuration).await;
+            let (base, report, warning) = begun.map_err(|failure| failure_status(&failure))?;
             beginning = Some((base, report));
+            warnings.extend(warning);
         }
         let (base, report) = beginning.unzip();
         tidy(&self.blobs, self.consensus.state(), binary.sha256, self.clock.now_ms()).await;
@@ -170,12 +166,34 @@ impl Submitter {
             configuration,
             graph,
             base,
+            warnings,
         };
         let result = v1::SubmitResult::from(self.accept(job).await?);
         Ok(v1::SubmitResult {
             report: report.as_ref().map(report_text).transpose()?.unwrap_or_default(),
             ..result
         })
+    }
+
+    /// Checks what a job is to begin with against its plan, which is made again if operators keep the max parallelism of their state. Gives a
+    /// warning, too, if there is one.
+    async fn begin(
+        &self,
+        restore: v1::SavepointRestore,
+        (path, runner, arguments): (&Path, &PlanRunner, &[String]),
+        graph: &mut JobGraph,
+        configuration: &mut BTreeMap<String, String>,
+    ) -> Result<(Base, Report, Option<String>), Failure> {
+        let from = Beginning::open(&self.storages, restore).await?;
+        let mut report = from.compare(graph);
+        if Beginning::kept_max_parallelism(&report, configuration) {
+            let request = PlanRequest { arguments: arguments.to_vec(), configuration: configuration.clone() };
+            *graph = check(path, runner, request).await?;
+            report = from.compare(graph);
+        }
+        let base = from.accept(graph, &report)?;
+        let warning = from.check_owners(self.consensus.state().read().jobs())?;
+        Ok((base, report, warning))
     }
 
     /// What would become of the state of a running job in one with this graph. Changes nothing.
@@ -239,7 +257,7 @@ impl Submitter {
         graph.validate().map_err(|error| Failure::user(error.to_string()).permanent())?;
         check_limits(&graph)?;
         check_configuration(&job.configuration)?;
-        let mut warnings = graph.warnings.clone();
+        let mut warnings = [graph.warnings.clone(), job.warnings].concat();
         let checkpoint_directory = self.checkpoint_directory(&graph, &mut warnings)?;
         let job_id = JobId::random()
             .map_err(|error| Failure::external(format!("the system gives no random bytes: {error}")))?;

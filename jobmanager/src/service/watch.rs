@@ -143,6 +143,7 @@ mod tests {
             to,
             reason: "because".into(),
             failure: None,
+            going_on: std::collections::BTreeSet::new(),
             restarts: None,
             time_ms: 3,
         })

@@ -13,13 +13,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use thalweg_common::failure::Failure;
-use thalweg_common::graph::JobGraph;
+use thalweg_common::graph::{JobGraph, PLAN_PREFIX};
 use thalweg_common::limits::{MAX_PLAN_BYTES, PLAN_STDERR_TAIL_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
-
-/// What starts the one line of the output that counts.
-const PLAN_PREFIX: &str = "THALWEG-PLAN ";
 
 /// Files that a plan may have open.
 const OPEN_FILES: u64 = 256;

@@ -55,6 +55,7 @@ pub fn graph(parallelism: u32, directory: Option<&std::path::Path>) -> JobGraph 
             input_tag: None,
             states: vec![],
             key_schema: None,
+            time: None,
         }],
     };
     JobGraph {
@@ -97,7 +98,7 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let log = Arc::new(LocalLog::new(listener.local_addr().unwrap().to_string()));
         let scope = TaskScope::new("test");
-        let configuration = Configuration::from_yaml_like(settings).unwrap();
+        let configuration = Configuration::from_yaml(settings).unwrap();
         let data = directory.path().join("data");
         let manager =
             start(1, listener, log.clone(), configuration, data, None, Routes::default(), &scope).await;
@@ -261,6 +262,7 @@ impl FakeTaskManager {
             subtask: Some(v1::SubtaskId { vertex, index }),
             status: status.into(),
             failure,
+            counters: None,
         }))
         .await;
     }
@@ -330,4 +332,6 @@ pick! {
     checkpoint_completed: CheckpointCompleted -> CheckpointCompleted,
     stop_worker: StopWorker -> StopWorker,
     logs_request: LogsRequest -> LogsRequest,
+    group_watermarks: GroupWatermarks -> GroupWatermarks,
+    time_request: TimeRequest -> TimeRequest,
 }

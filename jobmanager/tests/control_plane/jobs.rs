@@ -43,8 +43,13 @@ async fn a_bounded_job_runs_to_its_end() {
             back_pressured_ns: back_pressured_ms * 1_000_000,
             ..v1::TaskCounters::default()
         };
-        let jobs = vec![v1::JobCounters { job_id: job.to_wire(), attempt: 1, tasks: vec![counters] }];
-        a.say(Says::Heartbeat(v1::Heartbeat { jobs })).await;
+        let jobs = vec![v1::JobCounters {
+            job_id: job.to_wire(),
+            attempt: 1,
+            tasks: vec![counters],
+            ..Default::default()
+        }];
+        a.say(Says::Heartbeat(v1::Heartbeat { jobs, process: None })).await;
         let told = a.try_next().await.unwrap().unwrap();
         assert!(matches!(told, v1::job_manager_message::Message::HeartbeatAnswer(_)), "{told:?}");
         let details = client.describe(job).await.unwrap();

@@ -7,5 +7,7 @@ mod failover;
 mod fake;
 mod jobs;
 mod leading;
+mod metrics;
 #[cfg(feature = "raft")]
 mod submission;
+mod time;

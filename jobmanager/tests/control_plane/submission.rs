@@ -34,7 +34,7 @@ impl Checked {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let log = std::sync::Arc::new(LocalLog::new(listener.local_addr().unwrap().to_string()));
         let scope = TaskScope::new("test");
-        let configuration = Configuration::from_yaml_like(settings).unwrap();
+        let configuration = Configuration::from_yaml(settings).unwrap();
         let program = Some(PathBuf::from(env!("CARGO_BIN_EXE_jobmanager")));
         let data = directory.path().join("data");
         let manager = start(1, listener, log, configuration, data, program, Routes::default(), &scope).await;

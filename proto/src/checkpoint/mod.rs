@@ -6,6 +6,7 @@
 //! (u32), the encoded [`CheckpointMetadata`], and the xxh3 of all of that (u64), integers little-endian. The state manifest in it
 //! lets tools read a checkpoint without its job.
 
+mod foreign;
 mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +18,14 @@ use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, SubtaskId};
 use thalweg_common::limits::MAX_CHECKPOINT_METADATA_BYTES;
 use thalweg_common::manifest::StateManifest;
-use thalweg_common::storage::{self, Storage, StorageError};
+use thalweg_common::storage::{Storage, StorageError};
 use thalweg_common::{Timestamp, codec};
 
 pub use self::shape::{Shape, VertexShape};
 use crate::convert::SnapshotHandle;
 
 const MAGIC: &[u8; 8] = b"THWGCHKP";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>();
 const CHECKSUM_BYTES: usize = size_of::<u64>();
 
@@ -41,6 +42,8 @@ pub struct CheckpointMetadata {
     pub is_final: bool,
     /// Of the graph that took it; the same job restores it at any parallelism.
     pub shape: Shape,
+    /// Bytes of records that its barriers have overtaken: 0 if it is aligned.
+    pub in_flight_bytes: u64,
     /// When it was triggered, in milliseconds since the epoch.
     pub triggered_ms: Timestamp,
     /// One for every subtask.
@@ -127,7 +130,8 @@ pub fn metadata_path(checkpoint_id: CheckpointId) -> String {
 }
 
 /// The job's directory and the checkpoint in it that an address means: that of a directory `chk-N`, or of the file in it.
-fn place(address: &str) -> Option<(&str, CheckpointId)> {
+#[must_use]
+pub fn place(address: &str) -> Option<(&str, CheckpointId)> {
     let address = address.trim_end_matches('/');
     let address = address.strip_suffix("/_metadata").unwrap_or(address);
     let (job, directory) = address.rsplit_once('/').unwrap_or((".", address));
@@ -137,13 +141,16 @@ fn place(address: &str) -> Option<(&str, CheckpointId)> {
 
 impl CheckpointMetadata {
     /// Reads the metadata of the checkpoint at an address such as `file:///checkpoints/JOB/chk-12`, and opens the directory of its
-    /// job, in which its files are. Nothing if there is something else, such as a savepoint.
+    /// job, in which its files are, with `open`. Nothing if there is something else, such as a savepoint.
     ///
     /// # Errors
     /// When it cannot be read, or is damaged.
-    pub async fn find(address: &str) -> Result<Option<(Arc<dyn Storage>, Self)>, MetadataError> {
+    pub async fn find(
+        address: &str,
+        open: impl FnOnce(&str) -> Result<Arc<dyn Storage>, StorageError>,
+    ) -> Result<Option<(Arc<dyn Storage>, Self)>, MetadataError> {
         let Some((job, checkpoint_id)) = place(address) else { return Ok(None) };
-        let storage = storage::open(job)?;
+        let storage = open(job)?;
         let path = metadata_path(checkpoint_id);
         let bytes = match storage.get(&path).await {
             Err(error) if error.is_not_found() => return Ok(None),
@@ -209,7 +216,7 @@ impl CheckpointMetadata {
         fingerprint: u64,
         subtask: SubtaskId,
     ) -> Vec<SnapshotHandle> {
-        let needed = self.shape.needed_by(graph, fingerprint, subtask);
+        let needed = self.shape.needed_by(graph, fingerprint, subtask, self.in_flight_bytes > 0);
         needed.iter().filter_map(|subtask| self.snapshots.get(subtask).cloned()).collect()
     }
 
@@ -223,14 +230,34 @@ impl CheckpointMetadata {
         checkpoint_id: CheckpointId,
         graph: &JobGraph,
     ) -> Result<Self, MetadataError> {
+        Self::read_checked(storage, checkpoint_id, |found| found.check(job_id, checkpoint_id, graph)).await
+    }
+
+    /// Reads a metadata file back that another job wrote, and checks that it can be restored in one with this graph.
+    ///
+    /// # Errors
+    /// Each names the file.
+    pub async fn read_foreign(
+        storage: &dyn Storage,
+        checkpoint_id: CheckpointId,
+        graph: &JobGraph,
+        allow_non_restored_state: bool,
+    ) -> Result<Self, MetadataError> {
+        let check = |found: &Self| found.check_foreign(graph, allow_non_restored_state);
+        Self::read_checked(storage, checkpoint_id, check).await
+    }
+
+    async fn read_checked(
+        storage: &dyn Storage,
+        checkpoint_id: CheckpointId,
+        check: impl FnOnce(&Self) -> Result<(), String>,
+    ) -> Result<Self, MetadataError> {
         let path = metadata_path(checkpoint_id);
         let bytes = storage.get(&path).await?;
         let full_path = format!("{}/{path}", storage.uri().trim_end_matches('/'));
         let metadata = Self::decode(&bytes)
             .map_err(|reason| MetadataError::Damaged { path: full_path.clone(), reason })?;
-        metadata
-            .check(job_id, checkpoint_id, graph)
-            .map_err(|reason| MetadataError::Mismatch { path: full_path, reason })?;
+        check(&metadata).map_err(|reason| MetadataError::Mismatch { path: full_path, reason })?;
         Ok(metadata)
     }
 
@@ -283,6 +310,31 @@ impl CheckpointMetadata {
                 "it was taken by another version of the job, or with other max parallelisms".to_string()
             );
         }
+        self.check_snapshots()
+    }
+
+    /// Whether a job with this graph, which is not the one that took it, can begin with it.
+    ///
+    /// # Errors
+    /// What does not fit, and what helps.
+    pub fn check_foreign(&self, graph: &JobGraph, allow_non_restored_state: bool) -> Result<(), String> {
+        foreign::check(self, graph, allow_non_restored_state)?;
+        self.check_snapshots()
+    }
+
+    /// The same as far as it depends on the states that the job declares, which is all if no records were on their way.
+    ///
+    /// # Errors
+    /// What does not fit, and what helps.
+    pub fn check_states(
+        &self,
+        declared: &StateManifest,
+        allow_non_restored_state: bool,
+    ) -> Result<(), String> {
+        foreign::check_states(self, declared, allow_non_restored_state)
+    }
+
+    fn check_snapshots(&self) -> Result<(), String> {
         match self.shape.subtasks().find(|subtask| !self.snapshots.contains_key(subtask)) {
             Some(missing) => Err(format!("it has no snapshot of subtask {missing}")),
             None => Ok(()),

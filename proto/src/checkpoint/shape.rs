@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use thalweg_common::graph::{JobGraph, Operator, StateKind, Vertex};
+use thalweg_common::graph::{Edge, JobGraph, Operator, StateKind, Vertex};
 use thalweg_common::id::{OperatorId, SubtaskId};
 use thalweg_common::key_group::{KeyGroupRange, groups_of};
 
@@ -19,6 +19,8 @@ pub struct Shape {
     pub fingerprint: u64,
     /// Of what all its operators declare to remember, whatever the parallelism.
     pub states: u64,
+    /// Of its chains and of what is sent between them, whatever the parallelism.
+    pub topology: u64,
     /// In the order of the graph.
     pub vertices: Vec<VertexShape>,
 }
@@ -46,6 +48,7 @@ impl Shape {
         Self {
             fingerprint: graph.fingerprint(),
             states: states(graph),
+            topology: topology(graph),
             vertices: graph.vertices.iter().map(vertex).collect(),
         }
     }
@@ -57,9 +60,16 @@ impl Shape {
             .flat_map(|(vertex, shape)| (0..shape.parallelism).map(move |index| SubtaskId { vertex, index }))
     }
 
-    /// The subtasks of this shape whose snapshots hold what `subtask` of `graph`, which has this fingerprint, continues.
+    /// The subtasks of this shape whose snapshots hold what `subtask` of `graph`, which has this fingerprint, continues: its state, and
+    /// with `in_flight` records on their way.
     #[must_use]
-    pub fn needed_by(&self, graph: &JobGraph, fingerprint: u64, subtask: SubtaskId) -> BTreeSet<SubtaskId> {
+    pub fn needed_by(
+        &self,
+        graph: &JobGraph,
+        fingerprint: u64,
+        subtask: SubtaskId,
+        in_flight: bool,
+    ) -> BTreeSet<SubtaskId> {
         let Some(target) = graph.vertices.get(subtask.vertex as usize) else { return BTreeSet::new() };
         let mut needed = BTreeSet::new();
         if self.fingerprint == fingerprint {
@@ -68,7 +78,7 @@ impl Shape {
                 return needed;
             }
         }
-        if graph.checkpointing.overtakes_after().is_some() {
+        if in_flight {
             needed.extend(self.sharers(target, subtask));
         }
         for operator in target.operators.iter().filter(|operator| !operator.states.is_empty()) {
@@ -84,7 +94,7 @@ impl Shape {
     }
 
     /// The subtasks that share key groups with `subtask` of `target`: what was on its way to them, or from them, is divided by those,
-    /// also where there is no state. `scheduler::rescale::check` sees to it that the vertex is the same.
+    /// also where there is no state. Whoever lets the checkpoint be restored sees to it that the vertex is the same.
     fn sharers(&self, target: &Vertex, subtask: SubtaskId) -> impl Iterator<Item = SubtaskId> + use<> {
         let groups = groups_of(subtask.index, target.parallelism, target.max_parallelism);
         let same = self.vertices.get(subtask.vertex as usize).cloned();
@@ -119,6 +129,21 @@ fn unites(operator: &Operator) -> bool {
 
 fn overlap(one: KeyGroupRange, other: KeyGroupRange) -> bool {
     one.start.max(other.start) < one.end.min(other.end)
+}
+
+/// A number that differs when other operators are chained, have other key groups, or send something else to somebody else. How records
+/// find their channel may change with the parallelism.
+fn topology(graph: &JobGraph) -> u64 {
+    let chain = |vertex: &Vertex| {
+        let ids: Vec<OperatorId> = vertex.operators.iter().map(|operator| operator.id).collect();
+        (vertex.max_parallelism, ids)
+    };
+    let chains: Vec<_> = graph.vertices.iter().map(chain).collect();
+    let edge = |edge: &Edge| {
+        (edge.source, edge.source_operator, edge.tag.clone(), edge.target, edge.schema_fingerprint)
+    };
+    let edges: Vec<_> = graph.edges.iter().map(edge).collect();
+    xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&(chains, edges)).unwrap_or_default())
 }
 
 /// A number that differs when operators remember something else. Chains and parallelism do not count.

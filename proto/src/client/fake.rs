@@ -213,6 +213,11 @@ impl JobService for JobManager {
         Err(Status::unimplemented(""))
     }
 
+    async fn get_time(&self, _: Request<v1::GetTimeRequest>) -> Result<Response<v1::JobTime>, Status> {
+        self.check_leads()?;
+        Err(Status::unimplemented("no task runs here"))
+    }
+
     async fn get_logs(
         &self,
         _: Request<v1::GetLogsRequest>,

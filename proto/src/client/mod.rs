@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 
 use crate::convert::WireId;
 use crate::leader::redirect;
+use crate::model::time::JobTime;
 use crate::model::{Checkpoints, JobDetails, JobManagers, JobSummary, LogPart, TaskManagerSummary};
 use crate::route::{Backoff, Route, RouteStep};
 use crate::transport::{check_address, endpoint, job_service};
@@ -155,6 +156,19 @@ impl JobClient {
         let ask = |mut service: Service| {
             let request = request.clone();
             async move { service.list_checkpoints(request).await }
+        };
+        Ok(self.request(ask).await?.try_into()?)
+    }
+
+    /// How the tasks of one job keep time at this moment. Takes up to two seconds if some of them do not answer.
+    ///
+    /// # Errors
+    /// When there is no such job, nobody leads, or the cluster refuses.
+    pub async fn time(&self, job_id: JobId) -> Result<JobTime, ClientError> {
+        let request = v1::GetTimeRequest { job_id: job_id.to_wire() };
+        let ask = |mut service: Service| {
+            let request = request.clone();
+            async move { service.get_time(request).await }
         };
         Ok(self.request(ask).await?.try_into()?)
     }

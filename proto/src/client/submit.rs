@@ -48,13 +48,13 @@ pub enum Begin {
     /// Nothing.
     #[default]
     Fresh,
-    /// The state of a savepoint.
+    /// The state of a savepoint, or of a checkpoint of another job.
     Savepoint {
         /// The URI of its directory.
         path: String,
         /// Whether state that the job does not declare is dropped.
         allow_non_restored_state: bool,
-        /// Whether the cluster owns the savepoint from now on, and deletes it when newer checkpoints have replaced it.
+        /// Whether the cluster owns it from now on, and deletes it when newer checkpoints have replaced it.
         claim: bool,
     },
     /// It does not: its declared state is compared with that of a running job, and the report is all that comes of it.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use thalweg_common::Timestamp;
 use thalweg_common::clock::{SharedClock, Stopwatch, SystemClock};
 use thalweg_common::config::CheckpointMode;
 use thalweg_common::failure::Failure;
@@ -31,8 +32,9 @@ use super::stored::StoredBatch;
 use super::traffic::Traffic;
 use super::waker::TaskWaker;
 use crate::batch::Batch;
-use crate::event::{Aligned, Barrier, Event};
-use crate::time::{Merged, WatermarkMerger};
+use crate::event::{Aligned, Barrier, Event, WatermarkStatus};
+use crate::time::inquiry::{InputTime, TaskTime};
+use crate::time::{Merged, NO_WATERMARK, WatermarkMerger};
 
 /// What a gate delivers.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub struct InputGate<T> {
     next: usize,
     aligner: Aligner,
     watermarks: WatermarkMerger,
+    /// Since when a channel is idle, if it is.
+    idle_since_ms: Vec<Option<Timestamp>>,
     /// A watermark that was not delivered yet, because there are records to read and one was delivered not long ago.
     held: Merged,
     /// Until then one may be held.
@@ -115,6 +119,7 @@ impl<T: Record> InputGate<T> {
             next: 0,
             aligner: Aligner::new(channels, mode),
             watermarks: WatermarkMerger::new(channels),
+            idle_since_ms: vec![None; channels],
             held: Merged::default(),
             holds_until: Duration::ZERO,
             end_of_time: Merged::default(),
@@ -188,6 +193,8 @@ impl<T: Record> InputGate<T> {
                     }
                 }
                 Message::Event(Event::Status(status)) => {
+                    let is_idle = status == WatermarkStatus::Idle;
+                    self.idle_since_ms[channel] = is_idle.then(|| self.clock.now_ms());
                     let merged = self.watermarks.on_status(channel, status);
                     if let Some(input) = self.on_time(merged) {
                         return Ok(input);
@@ -291,6 +298,18 @@ impl<T: Record> InputGate<T> {
     #[must_use]
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
+    }
+
+    /// Tells how far its channels are.
+    pub(crate) fn tell_time(&self, told: &mut TaskTime) {
+        let known = |watermark| Some(watermark).filter(|watermark| *watermark != NO_WATERMARK);
+        told.watermark = known(self.watermarks.watermark());
+        for (channel, receiver) in self.receivers.iter().enumerate() {
+            let (watermark, is_idle, has_ended) = self.watermarks.input(channel);
+            let idle_since_ms = self.idle_since_ms[channel].filter(|_| is_idle);
+            let (channel, watermark) = (receiver.id(), known(watermark));
+            told.inputs.push(InputTime { channel, watermark, is_idle, has_ended, idle_since_ms });
+        }
     }
 
     /// The task asks for more, so it is through with its last batch. Returns the time, if that is of interest.

@@ -4,6 +4,7 @@
 //! its snapshots. Invariants: the gate is read to its last message before each poll, so that barriers never wait behind a split that is long;
 //! what the gate delivered before a barrier is in the snapshot; a reader that is to end before its splits do keeps them in its snapshot.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
@@ -18,6 +19,7 @@ use crate::exchange::{Input, InputGate};
 use crate::operator::SourceStatus;
 use crate::parts::{Part, Parts};
 use crate::program::{AnyLink, EdgeCode, Head, Node, OperatorContext, Polled, SourceFactory};
+use crate::side_output::Aside;
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::holdings::Holdings;
 use crate::split::message::{Assignment, EncodedSplit, Order};
@@ -97,7 +99,10 @@ impl<R: SourceReader> AssignedReading<R> {
         let splits: Vec<R::Split> = restored(parts)?;
         let told = context.splits.clone().filter(|_| R::TELLS_SPLITS);
         if let Some(told) = &told {
-            told.lock().added(splits.iter().map(R::Split::split_id));
+            let mut report = told.lock();
+            report.added::<R>(&splits);
+            // Until the enumerator has said that there is nothing: others must not go ahead of what may be on its way.
+            report.expect(true);
         }
         let open = splits.iter().map(R::Split::split_id).collect();
         let holdings = Holdings::new(open, finished, S::Enumerator::TRACKS_FINISHED);
@@ -120,7 +125,7 @@ impl<R: SourceReader> AssignedReading<R> {
                     self.gate.recycle(batch);
                     if !splits.is_empty() {
                         if let Some(told) = &self.told {
-                            told.lock().added(splits.iter().map(R::Split::split_id));
+                            told.lock().added::<R>(&splits);
                         }
                         self.reader.add_splits(splits)?;
                     }
@@ -141,13 +146,25 @@ impl<R: SourceReader> AssignedReading<R> {
     fn obey(&mut self, assignment: Assignment, splits: &mut Vec<R::Split>) -> Result<(), Failure> {
         match assignment.order {
             Order::Read { number, split: EncodedSplit { id, bytes } } => {
+                self.expect(true);
                 self.holdings.assigned(number, &id)?;
                 splits.push(decoded(&bytes, &id)?);
             }
             Order::Noted(finished) => self.holdings.noted(&finished),
-            Order::NoMoreSplits => self.no_more = true,
+            Order::NoMoreSplits => {
+                self.no_more = true;
+                self.expect(false);
+            }
+            Order::NothingAtPresent => self.expect(false),
         }
         Ok(())
+    }
+
+    /// Whether more splits may come at any moment.
+    fn expect(&self, is_expecting: bool) {
+        if let Some(told) = &self.told {
+            told.lock().expect(is_expecting && !self.no_more);
+        }
     }
 
     /// Says what is new to the enumerator.
@@ -200,6 +217,16 @@ impl<R: SourceReader> Reading for AssignedReading<R> {
 
     fn tell_splits(&mut self, report: &mut SplitReport) {
         self.reader.tell_splits(report);
+    }
+
+    const PAUSES_SPLITS: bool = R::PAUSES_SPLITS;
+
+    fn pause_splits(&mut self, paused: &BTreeSet<String>) {
+        self.reader.pause_splits(paused);
+    }
+
+    fn emit_aside(&mut self, aside: &mut Aside<'_>) {
+        self.reader.emit_aside(aside);
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {

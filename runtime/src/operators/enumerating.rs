@@ -20,7 +20,7 @@ use crate::operator::SourceStatus;
 use crate::program::{AnyLink, Calls, Head, OperatorContext, SourceFactory};
 use crate::snapshot::OperatorSnapshot;
 use crate::split::dealer::{Dealer, Undealt};
-use crate::split::message::{Assignment, EncodedSplit, Word};
+use crate::split::message::{Assignment, EncodedSplit, Found, Word};
 use crate::split::{Discovery, EnumeratedSource, Next, SourceSplit, SplitEnumerator};
 use crate::task::counters::Gauge;
 use crate::task::panics;
@@ -79,7 +79,7 @@ enum Call {
 
 /// What a call has brought.
 struct Answer {
-    splits: Vec<EncodedSplit>,
+    splits: Vec<Found>,
     /// Behind a look: when to look again.
     next: Option<Next>,
     /// The enumerator's state, if it may have changed.
@@ -101,8 +101,16 @@ impl<E: SplitEnumerator> Enumerating<E> {
         let enumerator = source.enumerator(&context.open, restored)?;
         let notes = context.wires.notes.clone();
         let clock = context.open.clock.clone();
+        let mut dealer = Dealer::new(notes.len(), source.splits_per_reader());
+        for split in undealt.waiting {
+            let pin = super::splits::decoded::<E::Split>(&split.bytes, &split.id)?.pin();
+            dealer.found([Found { split, pin }]);
+        }
+        if undealt.is_complete {
+            dealer.complete();
+        }
         Ok(Self {
-            dealer: Dealer::new(notes.len(), source.splits_per_reader(), undealt),
+            dealer,
             state,
             notes,
             finder: Finder::new(enumerator, context),
@@ -132,7 +140,10 @@ impl<E: SplitEnumerator> Enumerating<E> {
         match answer.next {
             None => {}
             Some(Next::AtOnce) => self.due = self.clock.monotonic(),
-            Some(Next::After(pause)) => self.due = self.clock.monotonic().saturating_add(pause),
+            Some(Next::After(pause)) => {
+                self.dealer.looked();
+                self.due = self.clock.monotonic().saturating_add(pause);
+            }
             Some(Next::Never) => self.dealer.complete(),
         }
         Ok(())
@@ -249,7 +260,10 @@ fn answer<E: SplitEnumerator>(enumerator: &mut E, call: Call) -> Result<Answer, 
     };
     let is_changed = !splits.is_empty() || !told.is_empty() || next == Some(Next::Never);
     let state = is_changed.then(|| encoded(&enumerator.state()));
-    let encode = |split: E::Split| EncodedSplit { id: split.split_id(), bytes: encoded(&split) };
+    let encode = |split: E::Split| Found {
+        pin: split.pin(),
+        split: EncodedSplit { id: split.split_id(), bytes: encoded(&split) },
+    };
     Ok(Answer { splits: splits.into_iter().map(encode).collect(), next, state, told })
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Such a split can be halved, again and again, so that there is always work for more subtasks; and halves that are as far as each other
 //! become one again. Invariant: halving and joining change neither which numbers are left nor how often each of them is.
+//!
+//! Sources over numbers keep time per subtask, not per split, as those of Flink do that make numbers: a subtask takes the numbers of all of
+//! its splits in ascending order, so none of them is ahead of the others.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};

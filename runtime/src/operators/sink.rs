@@ -1,9 +1,11 @@
 //! The link at the end of a chain: writes to a sink and runs its transactions.
 //!
 //! Invariants: a transaction is prepared at the barrier, and committed only after the checkpoint is durable; a commit that is to be
-//! repeated is waited for between the task's turns, so that control mail is read meanwhile.
+//! repeated is waited for between the task's turns, so that control mail is read meanwhile; a task does not end while its sink has
+//! requests under way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
@@ -15,12 +17,15 @@ use super::factory;
 use crate::batch::Batch;
 use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
-use crate::operator::{OpenContext, Sink};
+use crate::operator::{OpenContext, Sink, UnderWay};
 use crate::parts::{Part, Parts};
 use crate::program::{OperatorContext, OperatorFactory};
 use crate::snapshot::SnapshotBuilder;
 use crate::stores::Draining;
 use crate::task::counters::Counters;
+
+/// How often a sink is looked at that has something under way behind the last barrier.
+const LAST_LOOKS: Duration = Duration::from_millis(5);
 
 /// A factory of subtasks of `prototype`.
 pub fn sink<T, S>(prototype: S) -> Arc<dyn OperatorFactory>
@@ -38,8 +43,12 @@ where
 struct SinkLink<S, C> {
     sink: S,
     committer: Committer<C>,
-    /// Where it says when a commit is to be repeated.
+    /// Where it says when it wants another turn.
     alarm: Draining,
+    /// The barrier behind which nothing is written: what belongs to it is committed when nothing is under way any more.
+    last_barrier: Option<CheckpointId>,
+    /// Whether it is durable.
+    is_ending: bool,
     open: OpenContext,
     counters: Counters,
 }
@@ -58,9 +67,38 @@ impl<S, C: Record> SinkLink<S, C> {
         sink.recover(&prepared)?;
         let (committer, alarm) = (Committer::new(restored), context.stores.draining());
         let (open, counters) = (context.open.clone(), context.counters.clone());
-        let mut link = Self { sink, committer, alarm, open, counters };
+        let mut link = Self { sink, committer, alarm, last_barrier: None, is_ending: false, open, counters };
         link.commit_due()?;
         Ok(link)
+    }
+
+    /// Lets the sink go on with what it writes beside the task.
+    fn advance<T>(&mut self) -> Result<UnderWay, Failure>
+    where
+        S: Sink<T, Committable = C>,
+    {
+        let under_way = self.sink.advance()?;
+        // Behind the last barrier a task ends when it wants no turn any more: only what is under way may keep it.
+        let is_over = self.last_barrier.is_some() && under_way.records == 0;
+        if let Some(time) = under_way.again_at.filter(|_| !is_over) {
+            self.alarm.flush_at(time);
+        }
+        Ok(under_way)
+    }
+
+    /// Commits what is due; behind the last barrier only when nothing is under way any more.
+    fn go_on<T>(&mut self) -> Result<Flushed, Failure>
+    where
+        S: Sink<T, Committable = C>,
+    {
+        let under_way = self.advance()?;
+        if self.is_ending && under_way.records > 0 {
+            // The task has no turns any more but those that it wants.
+            self.alarm.flush_at(self.open.clock.monotonic() + LAST_LOOKS);
+            return Ok(Flushed::All);
+        }
+        self.commit_due()?;
+        Ok(if under_way.is_full { Flushed::Blocked } else { Flushed::All })
     }
 
     /// Commits what is due, or says when to try again.
@@ -73,7 +111,7 @@ impl<S, C: Record> SinkLink<S, C> {
             match self.committer.next(now) {
                 Next::Nothing => return Ok(()),
                 Next::At(time) => {
-                    self.alarm.flush_at(time);
+                    self.alarm.commit_at(time);
                     return Ok(());
                 }
                 Next::Commit(committables) => match self.sink.commit(committables) {
@@ -115,7 +153,8 @@ impl<T, S: Sink<T>> Link<T> for SinkLink<S, S::Committable> {
 
     fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
         self.counters.set_output_watermark(timestamp);
-        Ok(())
+        let written = self.sink.write_watermark(timestamp);
+        self.named(written)
     }
 
     fn watermark_status(&mut self, _status: WatermarkStatus) -> Result<(), Failure> {
@@ -123,22 +162,24 @@ impl<T, S: Sink<T>> Link<T> for SinkLink<S, S::Committable> {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        let flushed = self.sink.flush();
-        self.named(flushed)
+        let finished = self.sink.finish();
+        self.named(finished)
     }
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
         let prepared = self.sink.prepare(barrier.id);
         let prepared = self.named(prepared)?;
         self.committer.add(self.open.subtask_index, barrier.id, prepared);
+        self.last_barrier = barrier.is_final.then_some(barrier.id);
         snapshot.operator(self.open.operator_id).parts = Some(self.parts());
         Ok(())
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
         self.committer.complete(checkpoint);
-        let committed = self.commit_due();
-        self.named(committed)
+        self.is_ending |= self.last_barrier == Some(checkpoint);
+        let committed = self.go_on();
+        self.named(committed).map(drop)
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
@@ -151,9 +192,8 @@ impl<T, S: Sink<T>> Link<T> for SinkLink<S, S::Committable> {
             let flushed = self.sink.flush();
             self.named(flushed)?;
         }
-        let committed = self.commit_due();
-        self.named(committed)?;
-        Ok(Flushed::All)
+        let flushed = self.go_on();
+        self.named(flushed)
     }
 }
 
@@ -170,6 +210,7 @@ fn transactions<C: Record>(part: Part) -> Result<Transactions<C>, Failure> {
         Part::Whole(committable) => (0, 0, vec![committable]),
         Part::Began
         | Part::Split { .. }
+        | Part::Pinned { .. }
         | Part::Finished { .. }
         | Part::List { .. }
         | Part::Broadcast { .. } => {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the position in the snapshot is the one behind the last record that went through the chain.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use thalweg_common::failure::Failure;
@@ -14,12 +15,14 @@ use super::splits::SplitReading;
 use crate::batch::Batch;
 use crate::event::Barrier;
 use crate::exchange::pace::Pace;
-use crate::link::{Flushed, Link};
+use crate::link::Flushed;
 use crate::operator::{OpenContext, Source, SourceStatus};
 use crate::program::{AnyLink, Head, OperatorContext, Polled, SourceFactory};
+use crate::side_output::{Aside, Outputs};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::{EnumeratedSource, SplitSource};
 use crate::task::counters::Counters;
+use crate::time::alignment::Alignment;
 use crate::time::splits::SharedSplits;
 use crate::time::{MAX_WATERMARK, SplitReport};
 
@@ -135,6 +138,19 @@ pub(super) trait Reading: Send + 'static {
         let _ = report;
     }
 
+    /// Whether single splits can wait.
+    const PAUSES_SPLITS: bool = false;
+
+    /// These splits wait from now on, and no others.
+    fn pause_splits(&mut self, paused: &BTreeSet<String>) {
+        let _ = paused;
+    }
+
+    /// Emits what the last poll has for side outputs.
+    fn emit_aside(&mut self, aside: &mut Aside<'_>) {
+        let _ = aside;
+    }
+
     /// Adds the position to the snapshot of its operator.
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure>;
 
@@ -184,6 +200,7 @@ pub(super) fn head<R: Reading>(
     let name = context.open.operator_name.clone();
     let next = next.typed::<R::Out>().map_err(|failure| failure.context(&name))?;
     let reading = open(context).map_err(|failure| failure.context(&name))?;
+    let outputs = Outputs::new(next, std::mem::take(&mut context.side_outputs));
     let target = context.debloat_target.map(|target| target / POLLS_IN_TARGET);
     Ok(Box::new(SourceHead {
         reading,
@@ -191,8 +208,9 @@ pub(super) fn head<R: Reading>(
         counters: context.counters.clone(),
         pace: target.map(|target| Pace::new(target, Batch::<R::Out>::FULL_RECORDS)),
         splits: context.splits.clone().filter(|splits| splits.is_wanted() && splits.lock().is_told()),
-        output: Batch::default(),
-        next,
+        alignment: context.splits.as_ref().and_then(SharedSplits::alignment),
+        paused: BTreeSet::new(),
+        outputs,
     }))
 }
 
@@ -204,13 +222,31 @@ struct SourceHead<R: Reading> {
     pace: Option<Pace>,
     /// Where it tells of its splits.
     splits: Option<SharedSplits>,
-    output: Batch<R::Out>,
-    next: Box<dyn Link<R::Out>>,
+    /// What it waits for, if it is aligned with other sources.
+    alignment: Option<Alignment>,
+    /// The splits that wait.
+    paused: BTreeSet<String>,
+    outputs: Outputs<R::Out>,
 }
 
 impl<R: Reading> SourceHead<R> {
     fn named(&self, failure: Failure) -> Failure {
         failure.context(&self.open.operator_name)
+    }
+
+    /// Lets the splits wait that are ahead of other sources. Says whether all of it has to.
+    fn waits_for_others(&mut self) -> bool {
+        let Some(alignment) = &self.alignment else { return false };
+        if R::PAUSES_SPLITS
+            && let Some(splits) = &self.splits
+        {
+            let ahead = splits.lock().ahead(alignment.limit());
+            if ahead != self.paused {
+                self.reading.pause_splits(&ahead);
+                self.paused = ahead;
+            }
+        }
+        alignment.is_ahead()
     }
 }
 
@@ -219,14 +255,20 @@ impl<R: Reading> Head for SourceHead<R> {
         if let Some(polled) = self.reading.attend().map_err(|failure| self.named(failure))? {
             return Ok(polled);
         }
+        if self.waits_for_others() {
+            // Who brings news of them wakes the task.
+            return self.look();
+        }
         let paced = self.pace.as_mut().map(|pace| {
             let now = self.open.clock.monotonic();
             pace.end(now);
             (pace.records(), now)
         });
         let max = paced.map_or(Batch::<R::Out>::FULL_RECORDS, |(records, _)| records);
-        let status = self.reading.poll(&mut self.output, max).map_err(|failure| self.named(failure))?;
-        let records = self.output.len();
+        let output = self.outputs.main_mut();
+        let polled = self.reading.poll(output, max);
+        let records = output.len();
+        let status = polled.map_err(|failure| self.named(failure))?;
         if records > max {
             let message = format!("gave {records} records at once where {max} are allowed; respect `max`");
             return Err(self.named(Failure::user(message)));
@@ -241,10 +283,9 @@ impl<R: Reading> Head for SourceHead<R> {
                 pace.begin(records, now);
             }
             self.counters.add_records_read(records);
-            let result = self.next.process(&mut self.output);
-            self.output.clear();
-            result?;
         }
+        self.reading.emit_aside(&mut Aside::new(self.outputs.sides_mut()));
+        self.outputs.hand_on()?;
         Ok(match status {
             SourceStatus::Finished => Polled::EndOfInput,
             SourceStatus::Idle { retry_after } if records == 0 => {
@@ -259,30 +300,30 @@ impl<R: Reading> Head for SourceHead<R> {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        self.next.watermark(MAX_WATERMARK)?;
+        self.outputs.watermark(MAX_WATERMARK)?;
         self.reading.over();
-        self.next.finish()
+        self.outputs.finish()
     }
 
     fn snapshot(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) -> Result<(), Failure> {
         let taken = self.reading.snapshot(snapshot.operator(self.open.operator_id));
         taken.map_err(|failure| self.named(failure))?;
-        self.next.snapshot(barrier, snapshot)?;
+        self.outputs.snapshot(barrier, snapshot)?;
         // Behind that, so that the barrier is on its way when what it has overtaken is recorded.
         self.reading.passed(barrier, snapshot);
         Ok(())
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        self.next.completed(checkpoint)
+        self.outputs.completed(checkpoint)
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
         self.reading.aborted(checkpoint);
-        self.next.aborted(checkpoint)
+        self.outputs.aborted(checkpoint)
     }
 
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
-        self.next.flush(partial)
+        self.outputs.flush(partial)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the splits of a source that is restored come from its snapshot alone.
 
+use std::collections::BTreeSet;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 
@@ -10,6 +12,7 @@ use crate::batch::Batch;
 use crate::operator::SourceStatus;
 use crate::parts::{Part, Parts};
 use crate::program::OperatorContext;
+use crate::side_output::Aside;
 use crate::snapshot::OperatorSnapshot;
 use crate::split::{SourceReader, SourceSplit, SplitSource};
 use crate::time::SplitReport;
@@ -34,7 +37,7 @@ impl<R: SourceReader> SplitReading<R> {
         if R::TELLS_SPLITS
             && let Some(shared) = &context.splits
         {
-            shared.lock().added(splits.iter().map(SourceSplit::split_id));
+            shared.lock().added::<R>(&splits);
         }
         let mut reader = source.reader(&context.open)?;
         reader.add_splits(splits)?;
@@ -53,6 +56,16 @@ impl<R: SourceReader> Reading for SplitReading<R> {
         self.reader.tell_splits(report);
     }
 
+    const PAUSES_SPLITS: bool = R::PAUSES_SPLITS;
+
+    fn pause_splits(&mut self, paused: &BTreeSet<String>) {
+        self.reader.pause_splits(paused);
+    }
+
+    fn emit_aside(&mut self, aside: &mut Aside<'_>) {
+        self.reader.emit_aside(aside);
+    }
+
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {
         let (subtask, parallelism) = (self.subtask, self.parallelism);
         let began = (subtask == 0).then_some(Part::Began);
@@ -66,7 +79,11 @@ impl<R: SourceReader> Reading for SplitReading<R> {
 pub(super) fn part<S: SourceSplit>(split: &S) -> Part {
     let mut bytes = Vec::new();
     split.encode(&mut bytes);
-    Part::Split { id: split.split_id(), split: bytes }
+    let id = split.split_id();
+    match split.pin() {
+        Some(pin) => Part::Pinned { id, split: bytes, pin },
+        None => Part::Split { id, split: bytes },
+    }
 }
 
 /// The splits among what is restored.
@@ -75,7 +92,7 @@ pub(super) fn restored<S: Record>(parts: Vec<Part>) -> Result<Vec<S>, Failure> {
     for part in parts {
         match part {
             Part::Began | Part::Finished { .. } => {}
-            Part::Split { id, split } => splits.push(decoded(&split, &id)?),
+            Part::Split { id, split } | Part::Pinned { id, split, .. } => splits.push(decoded(&split, &id)?),
             Part::Whole(split) => splits.push(decoded(&split, "of an earlier version")?),
             Part::Transactions { .. } | Part::List { .. } | Part::Broadcast { .. } => {
                 return Err(Failure::internal(

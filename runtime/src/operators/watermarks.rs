@@ -3,7 +3,7 @@
 //! On a watermark's way this is its beginning. Directly behind a source that tells of its splits it keeps time for each of them, elsewhere
 //! for its subtask. Invariants: a watermark is behind the records that it is about, and in front of all others; watermarks from before end
 //! here, but for that of the end of the input, which is the last one; while the output is full nothing is emitted and no time passes
-//! for idleness.
+//! for idleness, nor for what waits for other sources.
 
 use std::iter;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use thalweg_common::Timestamp;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
-use thalweg_common::id::CheckpointId;
+use thalweg_common::id::{CheckpointId, OperatorId};
 
 use super::factory;
 use crate::batch::{Batch, NO_TIMESTAMP};
@@ -23,10 +23,13 @@ use crate::link::{Flushed, Link};
 use crate::program::{OperatorContext, OperatorFactory};
 use crate::snapshot::SnapshotBuilder;
 use crate::stores::Draining;
+use crate::time::alignment::Alignment;
+use crate::time::inquiry::Inquiry;
 use crate::time::origins::{Changes, Origins};
 use crate::time::splits::SharedSplits;
 use crate::time::{
-    MAX_WATERMARK, Merged, TimestampAssigner, WatermarkGenerator, WatermarkOutput, WatermarkStrategy,
+    MAX_WATERMARK, Merged, TimestampAssigner, WatermarkAlignment, WatermarkGenerator, WatermarkOutput,
+    WatermarkStrategy,
 };
 
 /// Timestamps and watermarks as this strategy says.
@@ -37,19 +40,24 @@ where
     A: TimestampAssigner<T>,
 {
     factory::operator(move |context, next| {
-        Ok(Box::new(Watermarks::<T, G, A>::open(&strategy, context, next)))
+        Ok(Box::new(Watermarks::<T, G, A>::open(&strategy, context, next)?))
     })
 }
 
 struct Watermarks<T, G, A> {
     name: String,
+    operator_id: OperatorId,
     assigner: A,
     origins: Origins<G>,
     /// What the source before this operator tells, and the version of its splits that was seen.
     splits: Option<(SharedSplits, u64)>,
-    /// Nothing if generators are never asked.
+    /// How far this source is among others, if it is aligned with them.
+    alignment: Option<Alignment>,
+    /// Nothing if generators are never asked by the clock.
     interval: Option<Duration>,
     next_emission: Duration,
+    /// Generators are asked whenever there is nothing more to read: see [`TimeSettings`](crate::time::TimeSettings).
+    is_by_hand: bool,
     /// Since when the output is full.
     blocked_since: Option<Duration>,
     /// The last watermark has passed.
@@ -57,6 +65,7 @@ struct Watermarks<T, G, A> {
     /// What generators have said behind the record of this number, while a batch is looked at.
     said: Vec<(usize, Merged)>,
     alarm: Draining,
+    inquiry: Inquiry,
     clock: SharedClock,
     next: Box<dyn Link<T>>,
     records: PhantomData<fn(T)>,
@@ -67,31 +76,60 @@ where
     G: WatermarkGenerator<T>,
     A: TimestampAssigner<T>,
 {
-    fn open(strategy: &WatermarkStrategy<G, A>, context: &OperatorContext, next: Box<dyn Link<T>>) -> Self {
-        let WatermarkStrategy { mut generator, mut assigner, idleness } = strategy.clone();
+    fn open(
+        strategy: &WatermarkStrategy<G, A>,
+        context: &OperatorContext,
+        next: Box<dyn Link<T>>,
+    ) -> Result<Self, Failure> {
+        let WatermarkStrategy { mut generator, mut assigner, idleness, alignment } = strategy.clone();
+        let alignment = alignment.map(|alignment| aligned(&alignment, context)).transpose()?;
         generator.open(&context.open);
         assigner.open(&context.open);
         let now = context.open.clock.monotonic();
         if let Some(splits) = &context.splits {
             splits.want();
         }
-        let interval = Some(context.time.auto_watermark_interval).filter(|interval| !interval.is_zero());
-        Self {
+        let is_by_hand = context.time.is_by_hand;
+        let interval = context.time.auto_watermark_interval;
+        let interval = Some(interval).filter(|interval| !interval.is_zero() && !is_by_hand);
+        Ok(Self {
             name: context.open.operator_name.clone(),
+            operator_id: context.open.operator_id,
             assigner,
             origins: Origins::single(generator, idleness, now),
             splits: context.splits.clone().map(|splits| (splits, 0)),
+            alignment,
             interval,
             next_emission: now + interval.unwrap_or_default(),
+            is_by_hand,
             blocked_since: None,
             has_ended: false,
             said: Vec::new(),
             alarm: context.stores.draining(),
+            inquiry: context.counters.inquiry(),
             clock: Arc::clone(&context.open.clock),
             next,
             records: PhantomData,
-        }
+        })
     }
+}
+
+/// How the source before this operator is aligned with others.
+fn aligned(alignment: &WatermarkAlignment, context: &OperatorContext) -> Result<Alignment, Failure> {
+    let misplaced = |what: &str| {
+        let message =
+            format!("{what}; put one strategy with_watermark_alignment() directly behind the source");
+        Failure::user(message).permanent().context(&context.open.operator_name)
+    };
+    let splits = context.splits.as_ref();
+    let splits =
+        splits.ok_or_else(|| misplaced("there is something between the source and its alignment"))?;
+    let alignment = Alignment::new(alignment);
+    if !splits.align(alignment.clone()) {
+        return Err(misplaced("the source is aligned twice"));
+    }
+    context.counters.add_alignment(alignment.clone());
+    Ok(alignment)
 }
 
 impl<T, G, A> Watermarks<T, G, A>
@@ -179,6 +217,24 @@ where
         Ok(has_passed)
     }
 
+    /// Says how far this source is, and sees what of it must wait for others.
+    fn align(&mut self, now: Duration) {
+        let Some(alignment) = &self.alignment else { return };
+        let is_out = self.has_ended || self.origins.status() == WatermarkStatus::Idle;
+        alignment.set(self.origins.watermark(), is_out);
+        let (limit, all_wait) = (alignment.limit(), alignment.is_ahead());
+        let mut can_pause = false;
+        if let Some((splits, _)) = &self.splits {
+            let mut report = splits.lock();
+            can_pause = report.can_pause();
+            if can_pause {
+                let watermarks = self.origins.watermarks();
+                report.set_watermarks(watermarks.map(|(split, watermark)| (split.to_owned(), watermark)));
+            }
+        }
+        self.origins.hold(|watermark| all_wait || (can_pause && watermark > limit), now);
+    }
+
     /// Does what is due by the clock, and says whether something was passed on. With `is_caught_up` there is nothing more to read, so
     /// that who says nothing may be idle.
     fn tick(&mut self, is_caught_up: bool) -> Result<bool, Failure> {
@@ -187,6 +243,10 @@ where
             self.origins.excuse(now.saturating_sub(since));
         }
         let mut has_passed = self.follow_splits(now)?;
+        if self.is_by_hand && is_caught_up {
+            let changes = self.origins.emit::<T>();
+            has_passed |= self.pass_on(changes)?;
+        }
         if let Some(interval) = self.interval {
             if now >= self.next_emission {
                 self.next_emission = now + interval;
@@ -195,9 +255,11 @@ where
             }
             self.alarm.flush_at(self.next_emission);
         }
+        self.align(now);
         if is_caught_up {
             let changes = self.origins.time_out::<T>(now);
             has_passed |= self.pass_on(changes)?;
+            self.align(now);
         }
         // Who is due already is looked at when there is nothing more to read.
         if let Some(at) = self.origins.times_out_at().filter(|at| *at > now) {
@@ -236,7 +298,9 @@ where
             start += records;
         }
         self.hand_on(batch)?;
-        self.follow_splits(now).map(|_| ())
+        self.follow_splits(now)?;
+        self.align(now);
+        Ok(())
     }
 
     fn watermark(&mut self, timestamp: Timestamp) -> Result<(), Failure> {
@@ -244,6 +308,7 @@ where
             return Ok(());
         }
         self.has_ended = true;
+        self.align(self.clock.monotonic());
         let is_idle = self.origins.status() == WatermarkStatus::Idle;
         let status = is_idle.then_some(WatermarkStatus::Active);
         Merged { watermark: Some(timestamp), status }.pass_to(self.next.as_mut())
@@ -271,6 +336,10 @@ where
     }
 
     fn flush(&mut self, partial: bool) -> Result<Flushed, Failure> {
+        self.inquiry.tell(|told| {
+            let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
+            self.origins.tell_time(self.operator_id, now, now_ms, told);
+        });
         let flushed = self.next.flush(partial)?;
         if self.has_ended {
             return Ok(flushed);

@@ -431,6 +431,26 @@ fn the_end_of_a_bounded_input_is_the_end_of_time_once_in_each_attempt() {
 }
 
 #[test]
+fn numbers_have_one_time_in_a_subtask_whatever_their_splits() {
+    let source = super::super::source(super::super::CollectionSource::new((0i64..9).map(|time| ('x', time))));
+    let (clock, log) = (Arc::new(ManualClock::new(0)), Log::default());
+    let mut context = Setup { clock: clock.clone(), ..Setup::default() }.operator_context();
+    context.splits = Some(SharedSplits::default());
+    let strategy = timed(WatermarkStrategy::for_monotonous_timestamps());
+    let next = AnyLink::new::<Happening>(Box::new(log.clone()));
+    let link = watermarks::<Happening, _, _>(strategy).build(&mut context, Some(next)).unwrap();
+    let mut head = source.build(&mut context, link).unwrap();
+    head.poll().unwrap();
+    clock.advance(Duration::from_secs(1));
+    head.flush(true).unwrap();
+    assert_eq!(
+        watermarks_of(&log.take()),
+        [Watermark(7)],
+        "sixteen splits, read in the order of the numbers"
+    );
+}
+
+#[test]
 fn without_a_split_a_subtask_is_idle_at_once() {
     let mut bench = SourceBench::new(&[], timed(WatermarkStrategy::for_monotonous_timestamps()));
     assert_eq!(bench.second(Poll::default()), [Status(Idle)]);
@@ -465,3 +485,6 @@ fn idle_shard_example_with_time_per_shard() {
 
 #[path = "idle_shard_tests.rs"]
 mod idle_shards;
+
+#[path = "alignment_tests.rs"]
+mod alignment;

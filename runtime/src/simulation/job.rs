@@ -259,7 +259,7 @@ fn program<const PADDING: usize>(scenario: &Scenario, ledger: &Arc<Ledger>) -> P
         storages: StorageFactory::default(),
         state: Default::default(),
         // With an alarm in every source, nothing would ever be found to stand still.
-        time: TimeSettings { auto_watermark_interval: Duration::ZERO },
+        time: TimeSettings { auto_watermark_interval: Duration::ZERO, ..TimeSettings::default() },
     }
 }
 

@@ -102,7 +102,7 @@ impl<'a> Manager<'a> {
             }
             News::Failed(failure) => return Err(format!("task {subtask} failed: {failure}")),
             News::Snapshot(taken) => self.on_snapshot(subtask, taken)?,
-            News::Gone => {}
+            News::Time(_) | News::Gone => {}
         }
         Ok(())
     }

@@ -182,15 +182,13 @@ impl Slot {
         }
     }
 
-    /// What comes next, for a simulation in the place of the thread.
-    #[cfg(test)]
+    /// What comes next, for a simulation or a test by hand in the place of the thread.
     pub(crate) fn simulated_next(&mut self) -> Step {
         let called = self.parker.called();
         self.next(called, self.clock.monotonic())
     }
 
-    /// Gives a task its turn, for a simulation in the place of the thread.
-    #[cfg(test)]
+    /// Gives a task its turn, for whoever is in the place of the thread.
     pub(crate) fn simulate_turn(&mut self, seat: usize) {
         self.give_turn(seat, self.clock.monotonic());
     }

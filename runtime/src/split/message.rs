@@ -32,6 +32,15 @@ pub(crate) enum Order {
     Noted(Vec<String>),
     /// No split will come any more.
     NoMoreSplits,
+    /// There is no split that nobody has: who has none is idle until one is found.
+    NothingAtPresent,
+}
+
+/// A split that nobody has, and its [pin](super::SourceSplit::pin).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) split: EncodedSplit,
+    pub(crate) pin: Option<u32>,
 }
 
 /// A split, as it travels.

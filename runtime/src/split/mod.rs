@@ -87,18 +87,27 @@ pub(crate) mod message;
 #[cfg(test)]
 mod protocol_tests;
 
+use std::collections::BTreeSet;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 
 pub use self::enumerator::{Discovery, EnumeratedSource, Next, SplitEnumerator};
 use crate::batch::Batch;
 use crate::operator::{SourceContext, SourceStatus};
+use crate::side_output::Aside;
 use crate::time::SplitReport;
 
 /// A part of a source's input, and how far it was read.
 pub trait SourceSplit: Record {
     /// Tells it from all other splits of its source. The same wherever it is read, and from its beginning to its end.
     fn split_id(&self) -> String;
+
+    /// Says that one reader must have it, whatever others have to do: the one whose number is this modulo the number of readers, also behind a
+    /// restore at another parallelism. Always the same for a split. Nothing by default: any reader may have it.
+    fn pin(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// A source whose input has splits. A prototype: the topology holds one, every subtask makes its reader from a clone.
@@ -135,6 +144,15 @@ pub trait SourceReader: Send + 'static {
     /// each split on its own; otherwise for all splits of a subtask together.
     const TELLS_SPLITS: bool = false;
 
+    /// Whether it reads its splits one after the other, in the order in which it got them. Then a split has a watermark from when its turn
+    /// comes, and those behind it hold nobody back. Only where it tells of its splits.
+    const READS_IN_TURN: bool = false;
+
+    /// Whether [`pause_splits`](Self::pause_splits) works: then splits of a source that is
+    /// [aligned](crate::time::WatermarkStrategy::with_watermark_alignment) with others wait one by one, otherwise all of a subtask together.
+    /// Only where it tells of its splits, and does not read them in turn.
+    const PAUSES_SPLITS: bool = false;
+
     /// Reads these from now on, each from its position.
     ///
     /// # Errors
@@ -152,6 +170,18 @@ pub trait SourceReader: Send + 'static {
     /// to their end. Called behind a poll if somebody wants to know.
     fn tell_splits(&mut self, report: &mut SplitReport) {
         let _ = report;
+    }
+
+    /// Reads nothing of these splits until it is told others, and all of the others: Flink's `pauseOrResumeSplits`. Called with every change.
+    /// If there is nothing else to read, [`poll`](Self::poll) says that it is idle, not finished.
+    fn pause_splits(&mut self, paused: &BTreeSet<String>) {
+        let _ = paused;
+    }
+
+    /// Emits what the last poll has for side outputs, such as records that cannot be read. Called behind each poll; what nobody reads
+    /// is dropped.
+    fn emit_aside(&mut self, aside: &mut Aside<'_>) {
+        let _ = aside;
     }
 
     /// The splits that are not at their end, each with the position behind the last record that was given out. They may be others

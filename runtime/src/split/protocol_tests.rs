@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::dealer::{Dealer, Undealt};
 use super::holdings::Holdings;
-use super::message::{Assignment, EncodedSplit, Order, Word};
+use super::message::{Assignment, EncodedSplit, Found, Order, Word};
 use crate::parts::{self, Part, Parts};
 
 /// Records of each split.
@@ -130,7 +130,7 @@ impl Model {
         let mut model = Self {
             most,
             enumerator: Enumerator::default(),
-            dealer: Dealer::new(0, most, Undealt::default()),
+            dealer: Dealer::new(0, most),
             channels: Vec::new(),
             readers: Vec::new(),
             checkpoints: Vec::new(),
@@ -143,7 +143,11 @@ impl Model {
     fn restart(&mut self, readers: usize) {
         let from = self.complete.clone().unwrap_or_default();
         self.enumerator = from.enumerator;
-        self.dealer = Dealer::new(readers, self.most, from.undealt);
+        self.dealer = Dealer::new(readers, self.most);
+        self.dealer.found(from.undealt.waiting.into_iter().map(anybodys));
+        if from.undealt.is_complete {
+            self.dealer.complete();
+        }
         self.checkpoints.clear();
         let before = from.readers.len() as u32;
         let all: Vec<Parts> = (0..)
@@ -181,12 +185,13 @@ impl Model {
         match happens {
             Happens::Discover(count) => {
                 let found = self.enumerator.discover(count);
-                self.dealer.found(found);
+                self.dealer.found(found.into_iter().map(anybodys));
+                self.dealer.looked();
             }
             Happens::Tell => {
                 let told = self.dealer.take_untold();
                 let found = self.enumerator.finished(&told);
-                self.dealer.found(found);
+                self.dealer.found(found.into_iter().map(anybodys));
                 self.dealer.told(told);
                 if self.enumerator.found.len() == usize::from(SPLITS) {
                     self.dealer.complete();
@@ -219,7 +224,7 @@ impl Model {
                     reader.splits.push((split.id, split.bytes[0]));
                 }
                 Order::Noted(splits) => self.readers[index].holdings.noted(&splits),
-                Order::NoMoreSplits => {}
+                Order::NoMoreSplits | Order::NothingAtPresent => {}
             },
             Message::Barrier(checkpoint) => self.take_part(checkpoint, index, Vec::new()),
         }
@@ -323,8 +328,12 @@ proptest! {
     }
 }
 
-fn split(id: &str) -> EncodedSplit {
-    EncodedSplit { id: id.into(), bytes: vec![] }
+fn anybodys(split: EncodedSplit) -> Found {
+    Found { split, pin: None }
+}
+
+fn split(id: &str) -> Found {
+    anybodys(EncodedSplit { id: id.into(), bytes: vec![] })
 }
 
 /// Everything that is dealt now, as reader and id.
@@ -346,7 +355,7 @@ fn pairs(expected: &[(u32, &str)]) -> Vec<(u32, String)> {
 
 #[test]
 fn a_reader_that_is_done_gets_the_next_split_and_a_slow_one_does_not() {
-    let mut dealer = Dealer::new(2, 2, Undealt::default());
+    let mut dealer = Dealer::new(2, 2);
     dealer.found(["a", "b", "c", "d", "e", "f"].map(split));
     dealer.on_word(0, has(0, 0));
     assert_eq!(dealt(&mut dealer), pairs(&[]), "the other one may have restored some");
@@ -364,16 +373,56 @@ fn a_reader_that_is_done_gets_the_next_split_and_a_slow_one_does_not() {
 }
 
 #[test]
+fn a_reader_without_splits_is_told_once_that_there_is_nothing_for_it() {
+    let mut dealer = Dealer::new(3, 2);
+    (0..2).for_each(|reader| dealer.on_word(reader, has(reader.into(), 0)));
+    assert_eq!(dealt(&mut dealer), pairs(&[]), "the enumerator has not looked");
+    dealer.looked();
+    assert_eq!(
+        dealt(&mut dealer),
+        pairs(&[(0, "NothingAtPresent")]),
+        "one has something, one has said nothing"
+    );
+    dealer.on_word(1, has(0, 0));
+    dealer.on_word(2, has(0, 0));
+    assert_eq!(dealt(&mut dealer), pairs(&[(1, "NothingAtPresent"), (2, "NothingAtPresent")]));
+    dealer.found([split("a")]);
+    assert_eq!(dealt(&mut dealer), pairs(&[(0, "a")]));
+    dealer.on_word(0, has(0, 1));
+    assert_eq!(dealt(&mut dealer), pairs(&[(0, "NothingAtPresent")]), "it has had some since");
+    dealer.complete();
+    let ends = [0, 1, 2].map(|reader| (reader, "NoMoreSplits"));
+    assert_eq!(dealt(&mut dealer), pairs(&ends));
+}
+
+#[test]
 fn without_a_limit_all_is_dealt_evenly_to_what_readers_have() {
-    let mut dealer = Dealer::new(3, u64::MAX, Undealt::default());
+    let mut dealer = Dealer::new(3, u64::MAX);
     (0..3).for_each(|reader| dealer.on_word(reader, has(u64::from(reader), 0)));
     dealer.found(["a", "b", "c", "d"].map(split));
     assert_eq!(dealt(&mut dealer), pairs(&[(0, "a"), (1, "b"), (0, "c"), (2, "d")]));
 }
 
 #[test]
+fn a_pinned_split_waits_for_its_reader_and_holds_up_no_other() {
+    let mut dealer = Dealer::new(2, 1);
+    let pinned = |id: &str, pin| Found { pin: Some(pin), ..split(id) };
+    dealer.found([pinned("a", 1), pinned("b", 3), split("c"), pinned("d", 4)]);
+    assert_eq!(dealt(&mut dealer), pairs(&[]));
+    (0..2).for_each(|reader| dealer.on_word(reader, has(0, 0)));
+    assert_eq!(dealt(&mut dealer), pairs(&[(1, "a"), (0, "c")]), "both have one now");
+    let waiting: Vec<String> = dealer.undealt().waiting.into_iter().map(|split| split.id).collect();
+    assert_eq!(waiting, ["b", "d"]);
+    dealer.on_word(0, has(0, 1));
+    assert_eq!(dealt(&mut dealer), pairs(&[(0, "d")]), "the first one waits for the other reader");
+    dealer.on_word(1, has(0, 1));
+    dealer.complete();
+    assert_eq!(dealt(&mut dealer), pairs(&[(1, "b"), (0, "NoMoreSplits"), (1, "NoMoreSplits")]));
+}
+
+#[test]
 fn what_is_at_its_end_is_told_once_in_an_attempt_and_then_noted() {
-    let mut dealer = Dealer::new(1, 1, Undealt::default());
+    let mut dealer = Dealer::new(1, 1);
     let word = |finished: &[&str]| Word {
         finished: finished.iter().map(|id| (*id).to_string()).collect(),
         ..Word::default()

@@ -17,6 +17,7 @@ use thalweg_state::{
 };
 
 use super::{Disk, Files, StateBackend, StateSettings, TaskStores};
+use crate::metrics::ManagedMemory;
 use crate::program::OperatorContext;
 use crate::snapshot::{FilePlace, StoreManifest};
 use crate::task::files::local_failure;
@@ -27,13 +28,25 @@ pub(super) struct Shared {
     memory: Arc<RocksDbMemory>,
     /// Memory for the cache of each store.
     cache_bytes: u64,
+    /// How many stores there are.
+    stores: u64,
 }
 
 impl Shared {
     pub(super) fn new(settings: &RocksDbSettings, managed_bytes: u64, stores: u64) -> Self {
         let shares = MemoryShares::of(managed_bytes, stores);
         let memory = Arc::new(RocksDbMemory::new(shares.rocksdb_bytes, settings));
-        Self { settings: settings.clone(), memory, cache_bytes: shares.cache_bytes }
+        let cache_bytes = shares.cache_bytes;
+        Self { settings: settings.clone(), memory, cache_bytes, stores: stores.max(1) }
+    }
+
+    /// The memory of one store: its cache, and as much of RocksDB's as every other store has.
+    fn managed_memory(&self) -> ManagedMemory {
+        let (memory, stores) = (Arc::clone(&self.memory), self.stores);
+        ManagedMemory {
+            total_bytes: self.cache_bytes + memory.capacity_bytes() / stores,
+            shared_bytes: Box::new(move || memory.used_bytes() / stores),
+        }
     }
 }
 
@@ -112,6 +125,7 @@ impl TaskStores {
             fs::remove_file(path).map_err(unusable)?;
         }
         self.uploads().restored(known_files(context, &manifests));
+        context.open.metrics.set_managed_memory(disk.rocksdb.managed_memory());
         let cache = CacheOptions::with_budget(disk.rocksdb.cache_bytes);
         Ok(KeyedStore::with_backend(
             name,

@@ -13,6 +13,8 @@ pub(crate) struct Draining {
     left: Arc<AtomicU8>,
     /// Monotonic microseconds.
     alarm: Arc<AtomicU64>,
+    /// The part of it that is about commits.
+    commit: Arc<AtomicU64>,
 }
 
 /// No operator waits for a time.
@@ -20,7 +22,8 @@ const NEVER: u64 = u64::MAX;
 
 impl Default for Draining {
     fn default() -> Self {
-        Self { left: Arc::default(), alarm: Arc::new(AtomicU64::new(NEVER)) }
+        let never = || Arc::new(AtomicU64::new(NEVER));
+        Self { left: Arc::default(), alarm: never(), commit: never() }
     }
 }
 
@@ -29,12 +32,23 @@ impl Draining {
     pub(crate) fn begin(&self) {
         self.left.store(0, Ordering::Relaxed);
         self.alarm.store(NEVER, Ordering::Relaxed);
+        self.commit.store(NEVER, Ordering::Relaxed);
     }
 
     /// An operator wants to be flushed at this monotonic time at the latest. Said again at every flush before.
     pub(crate) fn flush_at(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(NEVER);
-        self.alarm.fetch_min(micros, Ordering::Relaxed);
+        self.alarm.fetch_min(micros(time), Ordering::Relaxed);
+    }
+
+    /// The same for a commit that is to be repeated, without which the task must not end.
+    pub(crate) fn commit_at(&self, time: Duration) {
+        self.commit.fetch_min(micros(time), Ordering::Relaxed);
+        self.flush_at(time);
+    }
+
+    /// Whether a commit is to be repeated.
+    pub(crate) fn has_commits(&self) -> bool {
+        self.commit.load(Ordering::Relaxed) != NEVER
     }
 
     /// When an operator wants to be flushed.
@@ -64,4 +78,8 @@ impl Draining {
             _ => Drained::Some,
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(NEVER)
 }

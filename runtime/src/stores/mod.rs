@@ -278,6 +278,11 @@ impl TaskStores {
         Self { local: Some(LocalCopies::new(job.to_path_buf(), subtask)), ..self }
     }
 
+    /// The same without copies of its checkpoints.
+    pub(crate) fn without_copies(&self) -> Self {
+        Self { local: None, ..self.clone() }
+    }
+
     /// Copies of its checkpoints on this machine, if any are kept.
     pub(crate) fn local(&self) -> Option<&LocalCopies> {
         self.local.as_ref()

@@ -9,7 +9,7 @@ use crate::fixtures;
 use crate::operators::{Collected, CollectionSource};
 
 fn configuration(text: &str) -> Configuration {
-    Configuration::from_yaml_like(text).unwrap()
+    Configuration::from_yaml(text).unwrap()
 }
 
 #[test]

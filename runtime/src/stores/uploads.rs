@@ -1,7 +1,8 @@
 //! Which shared files a task may name in its next checkpoint, and of which files it keeps local copies. Pure.
 //!
 //! Invariants: beside what it uploads for the checkpoint at hand, a task names only files of the newest checkpoint of which it was
-//! told that it is complete: the job manager keeps those, and no others. Copies are kept of the files of that checkpoint, or of
+//! told that it is complete: the job manager keeps those, and no others. What is restored from another job's checkpoint belongs to that
+//! job, so that the first checkpoint behind it has all files anew. Copies are kept of the files of that checkpoint, or of
 //! the one that was restored, and of those in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,13 +33,22 @@ pub(crate) struct Uploads {
     /// Nothing older can become complete.
     newest: CheckpointId,
     aborted: BTreeSet<CheckpointId>,
+    /// What is restored belongs to another job.
+    is_foreign: bool,
 }
 
 impl Uploads {
+    /// What is restored is another job's: none of it is named.
+    pub(crate) fn restores_foreign(&mut self) {
+        self.is_foreign = true;
+    }
+
     /// These files were restored.
     #[cfg(any(test, feature = "rocksdb"))]
     pub(crate) fn restored(&mut self, files: Files) {
-        self.completed.shared.extend(files);
+        if !self.is_foreign {
+            self.completed.shared.extend(files);
+        }
     }
 
     /// A file of this path was restored that belongs to one checkpoint alone.
@@ -133,6 +143,17 @@ mod tests {
         assert!(uploads.known(&(OperatorId(1), "a".into(), 7, 9)).is_none(), "another content");
         uploads.completed(2);
         assert!(is_known(&uploads, "c"), "told twice");
+    }
+
+    #[test]
+    fn files_of_another_job_are_never_named() {
+        let mut uploads = Uploads::default();
+        uploads.restores_foreign();
+        uploads.restored(files(1, &["a"]));
+        assert!(!is_known(&uploads, "a") && uploads.needed().is_empty());
+        uploads.stored(2, files(2, &["a"]));
+        uploads.completed(2);
+        assert!(is_known(&uploads, "a"), "its own are");
     }
 
     #[test]

@@ -156,6 +156,11 @@ impl TaskCore {
                 self.turn = self.turn.awake();
                 Step::Abort { checkpoint }
             }
+            // The next flush brings the answer.
+            Some(Mail::TellTime { .. }) => {
+                self.turn = self.turn.awake();
+                self.own_step()
+            }
             None => self.own_step(),
         }
     }

@@ -1,15 +1,21 @@
 //! What one task has done so far: atomics, written once per batch by the task and read once a second by the worker.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thalweg_common::Timestamp;
 use thalweg_common::clock::Stopwatch;
+use thalweg_proto::model::OperatorCounters;
 
+use super::copies::Origins;
 use super::times::{Activity, Times};
 use crate::exchange::Traffic;
+use crate::metrics::OperatorMetrics;
 use crate::time::NO_WATERMARK;
+use crate::time::alignment::Alignment;
+use crate::time::inquiry::Inquiry;
 
 /// The counters of one task. Clones count together.
 #[derive(Clone, Default)]
@@ -21,11 +27,13 @@ pub(crate) struct Counters {
 struct Shared {
     /// Records which a source has read; other tasks count in their gate.
     records_read: AtomicU64,
-    /// Records which windows and patterns have dropped because they came too late.
-    late_records_dropped: Arc<AtomicU64>,
+    /// What was read of a checkpoint, from copies and from the storage.
+    restored_local_bytes: AtomicU64,
+    restored_remote_bytes: AtomicU64,
     times: Times,
     input_watermark: Watermark,
     output_watermark: Watermark,
+    inquiry: Inquiry,
     /// Only locked when the task is built and when the worker reports.
     parts: Mutex<Parts>,
 }
@@ -54,10 +62,14 @@ struct Parts {
     state: Vec<Gauge>,
     /// Of an enumerator: splits that no reader has.
     unassigned_splits: Option<Gauge>,
+    /// Of a source that is aligned with others.
+    alignment: Option<Alignment>,
+    /// Its operators, by their place in the chain.
+    operators: BTreeMap<u32, OperatorMetrics>,
 }
 
 /// What the counters showed at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Counted {
     pub(crate) records_in: u64,
     pub(crate) records_out: u64,
@@ -67,6 +79,10 @@ pub(crate) struct Counted {
     pub(crate) state_bytes: u64,
     /// Of an enumerator: splits that no reader has.
     pub(crate) unassigned_splits: Option<u64>,
+    /// Bytes of a checkpoint that it read from copies on its machine before it began.
+    pub(crate) restored_local_bytes: u64,
+    /// The same from the checkpoint's storage.
+    pub(crate) restored_remote_bytes: u64,
     /// Time in which it had something to do: it ran, or waited for its turn to run. The three times add up to the time since
     /// the task began to run.
     pub(crate) busy_ns: u64,
@@ -84,12 +100,22 @@ pub(crate) struct Counted {
     pub(crate) input_watermark: Option<Timestamp>,
     /// The last one that left its chain, or came to its sink.
     pub(crate) output_watermark: Option<Timestamp>,
+    /// How far an aligned source is ahead of the least watermark of its group.
+    pub(crate) watermark_alignment_drift_ms: Option<i64>,
+    /// In the order of the chain.
+    pub(crate) operators: Vec<OperatorCounters>,
 }
 
 impl Counters {
     /// Adds records that a source has read.
     pub(crate) fn add_records_read(&self, records: usize) {
         self.shared.records_read.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// The task has fetched what it restores.
+    pub(crate) fn set_restored(&self, origins: Origins) {
+        self.shared.restored_local_bytes.store(origins.copied_bytes, Ordering::Relaxed);
+        self.shared.restored_remote_bytes.store(origins.fetched_bytes, Ordering::Relaxed);
     }
 
     /// A watermark has come through the gate.
@@ -127,9 +153,10 @@ impl Counters {
         self.parts().outputs.push(traffic);
     }
 
-    /// What its operators count.
-    pub(crate) fn operator_metrics(&self) -> OperatorMetrics {
-        OperatorMetrics { late_records_dropped: Arc::clone(&self.shared.late_records_dropped) }
+    /// What the operator in this place of the chain counts.
+    pub(crate) fn operator_metrics(&self, position: u32, name: &str) -> OperatorMetrics {
+        let mut parts = self.parts();
+        parts.operators.entry(position).or_insert_with(|| OperatorMetrics::named(name)).clone()
     }
 
     /// A gauge for the state of one more operator.
@@ -144,6 +171,21 @@ impl Counters {
         self.parts().unassigned_splits.get_or_insert_default().clone()
     }
 
+    /// What somebody wants to know of the task's time.
+    pub(crate) fn inquiry(&self) -> Inquiry {
+        self.shared.inquiry.clone()
+    }
+
+    /// The source of the task is aligned with others.
+    pub(crate) fn add_alignment(&self, alignment: Alignment) {
+        self.parts().alignment = Some(alignment);
+    }
+
+    /// How the source of the task is aligned with others, if it is.
+    pub(crate) fn alignment(&self) -> Option<Alignment> {
+        self.parts().alignment.clone()
+    }
+
     pub(crate) fn read(&self) -> Counted {
         let parts = self.parts();
         let spent = self.shared.times.read();
@@ -151,45 +193,38 @@ impl Counters {
             side.iter().map(|traffic| of(traffic)).sum()
         };
         let records_read = self.shared.records_read.load(Ordering::Relaxed);
+        let records_in = sum(&parts.inputs, Traffic::records).saturating_add(records_read);
+        let input_watermark = self.shared.input_watermark.read();
+        let mut operators: Vec<_> =
+            parts.operators.iter().map(|(position, metrics)| metrics.read(*position)).collect();
+        if let Some(first) = operators.first_mut().filter(|operator| operator.position == 0) {
+            (first.records_in, first.current_input_watermark) = (records_in, input_watermark);
+        }
         Counted {
-            records_in: sum(&parts.inputs, Traffic::records).saturating_add(records_read),
+            records_in,
             records_out: sum(&parts.outputs, Traffic::records),
-            late_records_dropped: self.shared.late_records_dropped.load(Ordering::Relaxed),
+            late_records_dropped: operators.iter().map(|operator| operator.late_records_dropped).sum(),
             bytes_in: sum(&parts.inputs, Traffic::bytes),
             bytes_out: sum(&parts.outputs, Traffic::bytes),
             unassigned_splits: parts.unassigned_splits.as_ref().map(Gauge::get),
+            restored_local_bytes: self.shared.restored_local_bytes.load(Ordering::Relaxed),
+            restored_remote_bytes: self.shared.restored_remote_bytes.load(Ordering::Relaxed),
             busy_ns: spent.busy_ns,
             idle_ns: spent.idle_ns,
             back_pressured_ns: spent.back_pressured_ns,
             input_queue_length: sum(&parts.inputs, Traffic::queue_length),
             output_queue_length: sum(&parts.outputs, Traffic::queue_length),
             available_credit_bytes: sum(&parts.outputs, Traffic::credit),
-            input_watermark: self.shared.input_watermark.read(),
+            input_watermark,
             output_watermark: self.shared.output_watermark.read(),
+            watermark_alignment_drift_ms: parts.alignment.as_ref().and_then(Alignment::drift_ms),
             state_bytes: parts.state.iter().map(Gauge::get).sum(),
+            operators,
         }
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.shared.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the operators of a task count. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub struct OperatorMetrics {
-    late_records_dropped: Arc<AtomicU64>,
-}
-
-impl OperatorMetrics {
-    /// Counts a record that was dropped because it came too late: `numLateRecordsDropped`.
-    pub fn count_late_record(&self) {
-        self.late_records_dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many such records the task has dropped since it began.
-    pub fn late_records_dropped(&self) -> u64 {
-        self.late_records_dropped.load(Ordering::Relaxed)
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Mail {
     Completed { checkpoint: CheckpointId, is_final: bool },
     /// The checkpoint will never complete.
     Aborted { checkpoint: CheckpointId },
+    /// Tell how far event time is, when the chain is flushed next.
+    TellTime { request_id: u64 },
 }
 
 /// The task does not read its mail: it hangs in user code.

@@ -32,13 +32,14 @@ use tokio::sync::mpsc;
 
 use self::core::{Step, TaskCore};
 use self::counters::Counters;
-use self::mailbox::Inbox;
+use self::mailbox::{Inbox, Mail};
 use crate::chain::{self, ChainParts};
 use crate::event::{Aligned, Barrier};
 use crate::in_flight::Recorded;
 use crate::program::{Head, NodeCode, Program};
 use crate::snapshot::{SnapshotBuilder, TaskSnapshot};
 use crate::stores::{Draining, FrozenStore};
+use crate::time::inquiry::{Inquiry, TaskTime};
 
 /// How long a task whose neighbour is gone waits for the cause to be reported by others.
 pub(crate) const CONSEQUENCE_GRACE: Duration = Duration::from_millis(CONSEQUENCE_GRACE_MS);
@@ -60,6 +61,8 @@ pub(crate) enum News {
     Failed(Failure),
     /// It has taken its snapshot.
     Snapshot(TakenSnapshot),
+    /// How it keeps time, as it was asked.
+    Time(TaskTime),
     /// It has ended; nothing of it is left and nothing more is reported.
     Gone,
 }
@@ -114,6 +117,8 @@ struct Running {
     head: Box<dyn Head>,
     /// How far frozen epochs are, and when an operator wants to be flushed.
     draining: Draining,
+    /// What somebody wants to know of its time.
+    inquiry: Inquiry,
     /// Whether the final checkpoint has completed: what is left is to commit.
     is_complete: bool,
     /// How many subtasks the vertex has.
@@ -280,6 +285,7 @@ impl Running {
             core,
             head,
             draining: parts.stores.draining(),
+            inquiry: parts.counters.inquiry(),
             is_complete: false,
             parallelism,
             held: None,
@@ -300,13 +306,17 @@ impl Running {
             // An operator has waited for a time: it goes on when it is flushed.
             self.core.called();
         }
-        let Self { core, head, draining, parallelism, held, .. } = self;
+        let Self { core, head, draining, inquiry, parallelism, held, .. } = self;
         let mut has_polled = false;
         loop {
             if inbox.is_cancelled() {
                 return Ok(Turn::Ready);
             }
-            match core.next(inbox.next()) {
+            let mail = inbox.next();
+            if let Some(Mail::TellTime { request_id }) = mail {
+                inquiry.ask(request_id);
+            }
+            match core.next(mail) {
                 // The core wants the same again when its turn comes.
                 Step::Poll if has_polled => return Ok(Turn::Ready),
                 Step::Poll => {
@@ -317,6 +327,9 @@ impl Running {
                     draining.begin();
                     let flushed = head.flush(partial)?;
                     core.flushed(flushed, draining.left());
+                    if let Some(told) = inquiry.answer() {
+                        reporter.report(News::Time(told));
+                    }
                 }
                 Step::Park(timeout) => return Ok(parked(Wait::Input, timeout, draining, clock)),
                 Step::Look => core.looked(head.look()?),
@@ -325,24 +338,10 @@ impl Running {
                     return Ok(parked(Wait::Room, timeout, draining, clock));
                 }
                 Step::Snapshot { barrier, alignment } => {
-                    let stopwatch = Stopwatch::start(clock);
-                    let since_trigger_ms = clock.now_ms().saturating_sub(barrier.timestamp_ms);
-                    let since_trigger = Duration::from_millis(u64::try_from(since_trigger_ms).unwrap_or(0));
-                    let start_delay = since_trigger.saturating_sub(alignment.duration);
-                    let mut builder = SnapshotBuilder::of(*parallelism);
-                    head.snapshot(barrier, &mut builder)?;
-                    *held = builder.held_for().map(|time| deadline_in(clock, time));
-                    let (frozen, in_flight) = (builder.take_frozen(), builder.take_recorded());
-                    let (snapshot, sync) = (builder.build(), stopwatch.elapsed());
-                    reporter.report(News::Snapshot(TakenSnapshot {
-                        barrier,
-                        snapshot,
-                        frozen,
-                        in_flight,
-                        start_delay,
-                        alignment,
-                        sync,
-                    }));
+                    let builder = SnapshotBuilder::of(*parallelism);
+                    let (taken, held_for) = taken(head.as_mut(), barrier, alignment, builder, clock)?;
+                    *held = held_for.map(|time| deadline_in(clock, time));
+                    reporter.report(News::Snapshot(taken));
                 }
                 Step::Finish => head.finish()?,
                 Step::ReportDrained => reporter.report(News::Status(TaskStatus::Drained)),
@@ -361,13 +360,34 @@ impl Running {
 }
 
 impl Running {
-    /// The task ends when no commit is left that is to be repeated.
+    /// The task ends when no commit is left that is to be repeated. Whatever else waits for a time (timers, watermarks) is over: a job
+    /// that goes on from the savepoint has it.
     fn end_when_committed(&self, clock: &SharedClock) -> Turn {
-        match self.draining.alarm() {
-            Some(_) => parked(Wait::Input, None, &self.draining, clock),
-            None => Turn::Done(TaskStatus::Finished),
+        match self.draining.has_commits() {
+            true => parked(Wait::Input, None, &self.draining, clock),
+            false => Turn::Done(TaskStatus::Finished),
         }
     }
+}
+
+/// Takes the snapshot of a chain; and for how long its barrier is held before it overtakes, if it is.
+fn taken(
+    head: &mut dyn Head,
+    barrier: Barrier,
+    alignment: Aligned,
+    mut builder: SnapshotBuilder,
+    clock: &SharedClock,
+) -> Result<(TakenSnapshot, Option<Duration>), Failure> {
+    let stopwatch = Stopwatch::start(clock);
+    let since_trigger_ms = clock.now_ms().saturating_sub(barrier.timestamp_ms);
+    let since_trigger = Duration::from_millis(u64::try_from(since_trigger_ms).unwrap_or(0));
+    let start_delay = since_trigger.saturating_sub(alignment.duration);
+    head.snapshot(barrier, &mut builder)?;
+    let held_for = builder.held_for();
+    let (frozen, in_flight) = (builder.take_frozen(), builder.take_recorded());
+    let (snapshot, sync) = (builder.build(), stopwatch.elapsed());
+    let taken = TakenSnapshot { barrier, snapshot, frozen, in_flight, start_delay, alignment, sync };
+    Ok((taken, held_for))
 }
 
 /// Sleeps, but no longer than until an operator wants to be flushed.

@@ -207,6 +207,7 @@ async fn more_than_fits_into_memory_comes_from_a_savepoint_into_a_store_on_disk(
         input_tag: None,
         states,
         key_schema: Some(u64::schema()),
+        time: None,
     };
     let vertex = Vertex {
         name: "Longest".into(),

@@ -12,15 +12,17 @@ use thalweg_common::record::Record;
 use super::{Captured, OPERATOR, Setup, aligned, take_snapshot};
 use crate::edge::{EdgeCode, KeptOpen, SendingEnd};
 use crate::erased::{AnyReceiver, AnySender};
-use crate::event::Barrier;
+use crate::event::{Barrier, Event};
 use crate::exchange::{TaskParker, TaskWaker, local_channel};
 use crate::operators::AnySource;
-use crate::program::{AnyLink, Calls, Head, NodeCode, Polled, SplitWires};
+use crate::program::{AnyLink, Calls, Head, NodeCode, OperatorFactory, Polled, SplitWires};
 use crate::record_type::ReceivingEnd;
+use crate::side_output::{CapturedSides, OutputTag, SideOutputs};
 use crate::snapshot::{OperatorSnapshot, SnapshotBuilder};
 use crate::split::EnumeratedSource;
 use crate::split::message::Assignment;
 use crate::task::counters::Counters;
+use crate::time::splits::SharedSplits;
 
 /// Polls of everything, one after the other, without anything new before it counts as quiet: a word of a reader needs one, the answer another.
 const QUIET_ROUNDS: usize = 3;
@@ -34,6 +36,7 @@ pub struct EnumeratedHarness<Out> {
     enumerator: Box<dyn Head>,
     readers: Vec<Reader<Out>>,
     clock: Arc<ManualClock>,
+    side_outputs: CapturedSides,
     has_ended: bool,
     _kept_open: KeptOpen,
 }
@@ -53,12 +56,56 @@ pub struct EnumeratedSnapshot {
     pub readers: Vec<OperatorSnapshot>,
 }
 
+impl EnumeratedSnapshot {
+    /// What so many readers are given that restore it as a savepoint.
+    ///
+    /// # Errors
+    /// When splits cannot be divided.
+    pub fn through_savepoint(&self, readers: u32) -> Result<Self, Failure> {
+        let readers = super::through_savepoint(&self.readers, readers)?;
+        Ok(Self { enumerator: self.enumerator.clone(), readers })
+    }
+}
+
 impl<Out: Record> EnumeratedHarness<Out> {
     /// Opens a source with so many readers, new or from a checkpoint, perhaps one with another number of readers.
     ///
     /// # Errors
     /// When it does not open.
     pub fn open<S>(source: S, readers: u32, restored: Option<&EnumeratedSnapshot>) -> Result<Self, Failure>
+    where
+        S: EnumeratedSource<Out = Out>,
+    {
+        Self::open_in(Setup::default(), source, readers, restored)
+    }
+
+    /// The same for a source that asks the outside, by what the setup has for that.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open_in<S>(
+        setup: Setup,
+        source: S,
+        readers: u32,
+        restored: Option<&EnumeratedSnapshot>,
+    ) -> Result<Self, Failure>
+    where
+        S: EnumeratedSource<Out = Out>,
+    {
+        Self::open_before(setup, source, readers, restored, None)
+    }
+
+    /// The same with an operator directly behind each reader, such as a watermark strategy.
+    ///
+    /// # Errors
+    /// When one of them does not open.
+    pub fn open_before<S>(
+        setup: Setup,
+        source: S,
+        readers: u32,
+        restored: Option<&EnumeratedSnapshot>,
+        behind: Option<&dyn OperatorFactory>,
+    ) -> Result<Self, Failure>
     where
         S: EnumeratedSource<Out = Out>,
     {
@@ -71,7 +118,8 @@ impl<Out: Record> EnumeratedHarness<Out> {
         let (next, kept_open) =
             output(&code.edge, senders.into_iter().map(AnySender::new).collect(), &waker)?;
 
-        let setup = Setup { clock: clock.clone(), ..Setup::default() };
+        let setup = Setup { clock: clock.clone(), ..setup };
+        let side_outputs = CapturedSides::default();
         let own = restored.map(|snapshot| snapshot.enumerator.clone()).into_iter().collect();
         let mut context = Setup { restored: own, ..setup.clone() }.operator_context();
         let notes = kept_open.notes.clone();
@@ -86,11 +134,17 @@ impl<Out: Record> EnumeratedHarness<Out> {
             let mut context = Setup { restored, ..setup.clone() }.subtask(index, readers).operator_context();
             let end = receiving_end(&waker, &clock);
             context.wires.input = Some((end, vec![AnyReceiver::new(receiver)]));
+            context.side_outputs = SideOutputs::captured(side_outputs.clone());
             let captured = Captured::default();
-            let head = factory.build(&mut context, AnyLink::new::<Out>(Box::new(captured.clone())))?;
+            let mut next = AnyLink::new::<Out>(Box::new(captured.clone()));
+            context.splits = Some(SharedSplits::default());
+            if let Some(behind) = behind {
+                next = behind.build(&mut context, Some(next))?;
+            }
+            let head = factory.build(&mut context, next)?;
             opened.push(Reader { head, captured, has_ended: false });
         }
-        Ok(Self { enumerator, readers: opened, clock, has_ended: false, _kept_open: kept_open })
+        Ok(Self { enumerator, readers: opened, side_outputs, clock, has_ended: false, _kept_open: kept_open })
     }
 
     /// Lets time pass.
@@ -185,6 +239,31 @@ impl<Out: Record> EnumeratedHarness<Out> {
             readers.push(snapshot(reader.head.as_mut(), barrier)?);
         }
         Ok(EnumeratedSnapshot { enumerator: enumerator.snapshot, readers })
+    }
+
+    /// Lets the operators behind a reader do what is due by the clock, as a task with nothing to read does.
+    ///
+    /// # Errors
+    /// What they fail with.
+    pub fn flush(&mut self, reader: usize) -> Result<(), Failure> {
+        let reader = self.readers.get_mut(reader);
+        reader.map_or(Ok(()), |reader| reader.head.flush(true).map(drop))
+    }
+
+    /// The events behind a reader, from the beginning.
+    #[must_use]
+    pub fn events(&self, reader: usize) -> Vec<Event> {
+        self.readers.get(reader).map_or_else(Vec::new, |reader| reader.captured.events())
+    }
+
+    /// Takes out what a reader has emitted to a side output, where there is only one.
+    pub fn side_output<T: Record>(&mut self, tag: &OutputTag<T>) -> Vec<T> {
+        self.side_outputs.take(tag).into_parts().0
+    }
+
+    /// Takes out what one reader has read.
+    pub fn output_of(&mut self, reader: usize) -> Vec<Out> {
+        self.readers.get(reader).map_or_else(Vec::new, |reader| reader.captured.take().into_parts().0)
     }
 
     /// Takes out what all readers have read.

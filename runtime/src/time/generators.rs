@@ -51,6 +51,14 @@ pub trait WatermarkGenerator<T>: Clone + Send + Sync + 'static {
 
     /// Called every `pipeline.auto-watermark-interval`, while the output has room, and when the origin becomes idle.
     fn on_periodic_emit(&mut self, output: &mut WatermarkOutput);
+
+    /// What it does, for people who read the job's plan. Its type, unless it says something else.
+    fn describe(&self) -> String {
+        let name = std::any::type_name::<Self>();
+        let generics = name.find('<').unwrap_or(name.len());
+        let path = name[..generics].rfind("::").map_or(0, |end| end + 2);
+        name[path..].to_owned()
+    }
 }
 
 /// Takes what a generator has to say.
@@ -115,6 +123,15 @@ impl<T> WatermarkGenerator<T> for BoundedOutOfOrderness {
             output.emit_watermark(watermark);
         }
     }
+
+    fn describe(&self) -> String {
+        match self.behind_ms {
+            1 => "monotonous timestamps".to_owned(),
+            behind_ms => {
+                format!("out of order by {:?}", Duration::from_millis((behind_ms - 1).unsigned_abs()))
+            }
+        }
+    }
 }
 
 /// Never a watermark: for jobs in processing time.
@@ -126,6 +143,10 @@ impl<T> WatermarkGenerator<T> for NoWatermarks {
     fn on_event(&mut self, _: &T, _: Timestamp, _: &mut WatermarkOutput) {}
 
     fn on_periodic_emit(&mut self, _: &mut WatermarkOutput) {}
+
+    fn describe(&self) -> String {
+        "no watermarks".to_owned()
+    }
 }
 
 /// Ingestion time: a record has happened when it comes here, and the watermark follows the clock. If the machine's clock is set back, time
@@ -164,6 +185,10 @@ impl<T> WatermarkGenerator<T> for IngestionTime {
 
     fn on_periodic_emit(&mut self, output: &mut WatermarkOutput) {
         output.emit_watermark(self.now().saturating_sub(1));
+    }
+
+    fn describe(&self) -> String {
+        "ingestion time".to_owned()
     }
 }
 

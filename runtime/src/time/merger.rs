@@ -146,6 +146,12 @@ impl WatermarkMerger {
         self.watermark
     }
 
+    /// The last watermark of an input, and whether it is idle or has ended.
+    pub(crate) fn input(&self, input: usize) -> (Timestamp, bool, bool) {
+        let Input { watermark, state } = self.inputs[input];
+        (watermark, state == State::Idle, state == State::Ended)
+    }
+
     /// An input has a watermark. One that is not later than its last one means nothing.
     pub fn on_watermark(&mut self, input: usize, watermark: Timestamp) -> Merged {
         let input = &mut self.inputs[input];

@@ -5,7 +5,9 @@
 //! from which split (`splits`). They flow among the records as [`Event`](crate::event::Event)s, are merged by every input gate (`merger`),
 //! and handed from operator to operator by [`Link::watermark`](crate::link::Link::watermark).
 
+pub(crate) mod alignment;
 mod generators;
+pub(crate) mod inquiry;
 mod merger;
 pub(crate) mod origins;
 pub(crate) mod splits;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use thalweg_common::Timestamp;
 use thalweg_common::config::{Configuration, keys};
 
+pub use alignment::{DEFAULT_UPDATE_INTERVAL, WatermarkAlignment};
 pub use generators::{
     BoundedOutOfOrderness, IngestionTime, NoWatermarks, WatermarkGenerator, WatermarkOutput,
 };
@@ -34,6 +37,9 @@ pub const NO_WATERMARK: Timestamp = Timestamp::MIN;
 pub struct TimeSettings {
     /// How often generators are asked for a watermark; never if it is zero.
     pub auto_watermark_interval: Duration,
+    /// Whether a test moves the clock by hand. Then generators are asked whenever there is nothing more to read, a timer of the clock
+    /// fires at its time and not behind its millisecond, and nothing has a thread of its own.
+    pub(crate) is_by_hand: bool,
 }
 
 impl TimeSettings {
@@ -41,12 +47,13 @@ impl TimeSettings {
     #[must_use]
     pub fn from_configuration(configuration: &Configuration) -> Self {
         let interval = configuration.duration(&keys::AUTO_WATERMARK_INTERVAL);
-        Self { auto_watermark_interval: interval.unwrap_or(Self::default().auto_watermark_interval) }
+        let default = Self::default();
+        Self { auto_watermark_interval: interval.unwrap_or(default.auto_watermark_interval), ..default }
     }
 }
 
 impl Default for TimeSettings {
     fn default() -> Self {
-        Self { auto_watermark_interval: Duration::from_millis(200) }
+        Self { auto_watermark_interval: Duration::from_millis(200), is_by_hand: false }
     }
 }

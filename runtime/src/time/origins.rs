@@ -8,8 +8,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use thalweg_common::Timestamp;
+use thalweg_common::id::OperatorId;
+
+use super::NO_WATERMARK;
 use super::generators::{WatermarkGenerator, WatermarkOutput};
+use super::inquiry::{OriginTime, TaskTime};
 use super::merger::{Merged, WatermarkMerger};
+use super::splits::OpenSplits;
 use crate::event::WatermarkStatus;
 
 /// The origins of one subtask.
@@ -29,6 +35,14 @@ struct Origin<G> {
     last_record: Duration,
     /// Whether nothing has come for so long that it counts as idle.
     is_timed_out: bool,
+    /// Since when it must not be read, because it is ahead of other sources.
+    held_since: Option<Duration>,
+}
+
+impl<G> Origin<G> {
+    fn can_time_out(&self) -> bool {
+        !self.is_timed_out && self.held_since.is_none()
+    }
 }
 
 impl<G: Clone> Origins<G> {
@@ -43,7 +57,7 @@ impl<G: Clone> Origins<G> {
     fn add(&mut self, split: Option<String>, now: Duration) -> usize {
         let index = self.merger.add();
         let generator = self.prototype.clone();
-        let origin = Origin { split, generator, last_record: now, is_timed_out: false };
+        let origin = Origin { split, generator, last_record: now, is_timed_out: false, held_since: None };
         if index == self.origins.len() {
             self.origins.push(Some(origin));
         } else {
@@ -52,18 +66,19 @@ impl<G: Clone> Origins<G> {
         index
     }
 
-    /// These splits are there now, and no others.
-    pub(crate) fn set_splits<T>(&mut self, splits: &[String], now: Duration) -> Changes
+    /// These splits are there now, and no others. Without any, but with some to come, there is an origin for those that come.
+    pub(crate) fn set_splits<T>(&mut self, open: OpenSplits<'_>, now: Duration) -> Changes
     where
         G: WatermarkGenerator<T>,
     {
         let mut changes = Changes::default();
-        for split in splits {
+        for split in open.splits {
             self.of_split(split, now);
         }
+        let awaits_first = open.is_expecting && open.splits.is_empty();
         for index in 0..self.origins.len() {
             let Some(origin) = &self.origins[index] else { continue };
-            if origin.split.as_ref().is_some_and(|split| splits.contains(split)) {
+            if origin.split.as_ref().map_or(awaits_first, |split| open.splits.contains(split)) {
                 continue;
             }
             changes.append(self.emit_one::<T>(index));
@@ -71,6 +86,10 @@ impl<G: Clone> Origins<G> {
                 self.by_split.remove(&split);
             }
             self.merger.remove(index);
+        }
+        // Behind what the others had to say, which it would hold back.
+        if awaits_first && self.origins.iter().flatten().all(|origin| origin.split.is_some()) {
+            self.add(None, now);
         }
         changes.add(self.merger.settle());
         changes
@@ -148,7 +167,7 @@ impl<G: Clone> Origins<G> {
         let Some(idleness) = self.idleness else { return changes };
         for index in 0..self.origins.len() {
             let is_due =
-                |origin: &&mut Origin<G>| !origin.is_timed_out && now >= origin.last_record + idleness;
+                |origin: &&mut Origin<G>| origin.can_time_out() && now >= origin.last_record + idleness;
             if self.origins[index].as_mut().filter(is_due).is_none() {
                 continue;
             }
@@ -164,15 +183,65 @@ impl<G: Clone> Origins<G> {
     /// When the next origin will count as idle, if nothing comes.
     pub(crate) fn times_out_at(&self) -> Option<Duration> {
         let idleness = self.idleness?;
-        let waiting = self.origins.iter().flatten().filter(|origin| !origin.is_timed_out);
+        let waiting = self.origins.iter().flatten().filter(|origin| origin.can_time_out());
         waiting.map(|origin| origin.last_record + idleness).min()
     }
 
     /// So long nothing could come, because the output was full: that does not count.
     pub(crate) fn excuse(&mut self, time: Duration) {
-        for origin in self.origins.iter_mut().flatten() {
+        // For those that are held it does not pass anyway.
+        for origin in self.origins.iter_mut().flatten().filter(|origin| origin.held_since.is_none()) {
             origin.last_record += time;
         }
+    }
+
+    /// Those that must not be read now, by their watermark: no time passes for them, so that they do not become idle by that.
+    pub(crate) fn hold(&mut self, is_held: impl Fn(Timestamp) -> bool, now: Duration) {
+        for (index, origin) in self.origins.iter_mut().enumerate() {
+            let Some(origin) = origin else { continue };
+            if is_held(self.merger.input(index).0) {
+                origin.held_since.get_or_insert(now);
+            } else if let Some(since) = origin.held_since.take() {
+                origin.last_record += now.saturating_sub(since);
+            }
+        }
+    }
+
+    /// The watermark of each split.
+    pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.origins.iter().enumerate().filter_map(|(index, origin)| {
+            let split = origin.as_ref()?.split.as_deref()?;
+            Some((split, self.merger.input(index).0))
+        })
+    }
+
+    /// Tells what each of them knows, for this operator.
+    pub(crate) fn tell_time(
+        &self,
+        operator_id: OperatorId,
+        now: Duration,
+        now_ms: Timestamp,
+        told: &mut TaskTime,
+    ) {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        for (index, origin) in self.origins.iter().enumerate() {
+            let Some(origin) = origin else { continue };
+            let (watermark, is_idle, _) = self.merger.input(index);
+            told.origins.push(OriginTime {
+                operator_id,
+                split: origin.split.clone(),
+                watermark: Some(watermark).filter(|watermark| *watermark != NO_WATERMARK),
+                is_idle,
+                last_record_ms: now_ms.saturating_sub_unsigned(ms(now.saturating_sub(origin.last_record))),
+                idleness_ms: self.idleness.map(ms),
+                waits_for_others: origin.held_since.is_some(),
+            });
+        }
+    }
+
+    /// The watermark of all together.
+    pub(crate) fn watermark(&self) -> Timestamp {
+        self.merger.watermark()
     }
 
     /// The status of all together.

@@ -15,6 +15,11 @@ fn origins(idleness: Option<Duration>) -> Origins<BoundedOutOfOrderness> {
     Origins::single(strategy.generator, idleness, at(0))
 }
 
+/// Splits that are there, with none to come.
+fn only(splits: &[String]) -> OpenSplits<'_> {
+    OpenSplits { splits, is_expecting: false }
+}
+
 fn record(
     origins: &mut Origins<BoundedOutOfOrderness>,
     origin: usize,
@@ -59,7 +64,7 @@ fn time_in_which_nothing_could_come_makes_nobody_idle() {
 fn a_split_that_is_behind_holds_the_others_back_until_it_is_idle_or_gone() {
     let mut origins = origins(Some(IDLENESS));
     let splits = ["a", "b", "c"].map(String::from);
-    assert_eq!(said(origins.set_splits::<()>(&splits, at(0))), []);
+    assert_eq!(said(origins.set_splits::<()>(only(&splits), at(0))), []);
     let [a, b, c] = ["a", "b", "c"].map(|split| origins.of_split(split, at(0)));
     record(&mut origins, a, 5_000, at(1));
     record(&mut origins, b, 2_000, at(2));
@@ -69,10 +74,10 @@ fn a_split_that_is_behind_holds_the_others_back_until_it_is_idle_or_gone() {
     record(&mut origins, b, 4_000, at(15));
     assert_eq!(said(origins.emit::<()>()), [(Some(3_999), None)], "who comes back late holds nobody back");
     let left = ["a", "c"].map(String::from);
-    assert_eq!(said(origins.set_splits::<()>(&left, at(15))), [(Some(4_999), None)]);
+    assert_eq!(said(origins.set_splits::<()>(only(&left), at(15))), [(Some(4_999), None)]);
     // The place of the one that is gone is taken by a new one.
     let more = ["a", "c", "d"].map(String::from);
-    assert_eq!(said(origins.set_splits::<()>(&more, at(15))), []);
+    assert_eq!(said(origins.set_splits::<()>(only(&more), at(15))), []);
     let d = origins.of_split("d", at(15));
     assert!(d < 4 && d != a && d != c);
     record(&mut origins, d, 9_000, at(15));
@@ -82,11 +87,30 @@ fn a_split_that_is_behind_holds_the_others_back_until_it_is_idle_or_gone() {
 #[test]
 fn idle_shard_example_of_a_subtask_without_any_split_is_idle_at_once() {
     let mut origins = origins(None);
-    assert_eq!(said(origins.set_splits::<()>(&[], at(0))), [(None, Some(Idle))]);
+    assert_eq!(said(origins.set_splits::<()>(only(&[]), at(0))), [(None, Some(Idle))]);
     assert_eq!(origins.status(), Idle);
-    assert_eq!(said(origins.set_splits::<()>(&["a".into()], at(1))), [(None, Some(Active))]);
+    assert_eq!(said(origins.set_splits::<()>(only(&["a".into()]), at(1))), [(None, Some(Active))]);
     let a = origins.of_split("a", at(1));
     record(&mut origins, a, 7, at(1));
     // What it had to say when it ended.
-    assert_eq!(said(origins.set_splits::<()>(&[], at(2))), [(Some(6), None), (None, Some(Idle))]);
+    assert_eq!(said(origins.set_splits::<()>(only(&[]), at(2))), [(Some(6), None), (None, Some(Idle))]);
+}
+
+#[test]
+fn a_subtask_that_expects_splits_is_not_idle_without_any() {
+    let mut origins = origins(None);
+    let expecting = OpenSplits { splits: &[], is_expecting: true };
+    assert_eq!(said(origins.set_splits::<()>(expecting, at(0))), []);
+    let split = ["a".to_string()];
+    assert_eq!(said(origins.set_splits::<()>(OpenSplits { splits: &split, ..expecting }, at(1))), []);
+    let a = origins.of_split("a", at(1));
+    record(&mut origins, a, 7, at(1));
+    assert_eq!(
+        said(origins.set_splits::<()>(expecting, at(2))),
+        [(Some(6), None)],
+        "the next may be on its way"
+    );
+    assert_eq!(origins.status(), Active);
+    assert_eq!(said(origins.set_splits::<()>(only(&[]), at(3))), [(None, Some(Idle))], "there is none");
+    assert_eq!(said(origins.set_splits::<()>(only(&["b".into()]), at(4))), [(None, Some(Active))]);
 }

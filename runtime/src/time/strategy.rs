@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use thalweg_common::Timestamp;
+use thalweg_common::graph::TimeDescriptor;
 
-use super::generators::{BoundedOutOfOrderness, IngestionTime, NoWatermarks};
+use super::alignment::{DEFAULT_UPDATE_INTERVAL, WatermarkAlignment};
+use super::generators::{BoundedOutOfOrderness, IngestionTime, NoWatermarks, WatermarkGenerator};
 use crate::batch::Batch;
 use crate::operator::OpenContext;
 
@@ -31,6 +33,7 @@ pub struct WatermarkStrategy<G, A = FromSource> {
     pub(crate) generator: G,
     pub(crate) assigner: A,
     pub(crate) idleness: Option<Duration>,
+    pub(crate) alignment: Option<WatermarkAlignment>,
 }
 
 impl WatermarkStrategy<BoundedOutOfOrderness> {
@@ -62,7 +65,7 @@ impl WatermarkStrategy<IngestionTime, IngestionTime> {
     #[must_use]
     pub fn for_ingestion_time() -> Self {
         let time = IngestionTime::new();
-        Self { generator: time.clone(), assigner: time, idleness: None }
+        Self { generator: time.clone(), assigner: time, idleness: None, alignment: None }
     }
 }
 
@@ -70,7 +73,7 @@ impl<G> WatermarkStrategy<G> {
     /// With a [`WatermarkGenerator`](super::WatermarkGenerator) of your own.
     #[must_use]
     pub fn for_generator(generator: G) -> Self {
-        Self { generator, assigner: FromSource, idleness: None }
+        Self { generator, assigner: FromSource, idleness: None, alignment: None }
     }
 }
 
@@ -87,7 +90,8 @@ impl<G, A> WatermarkStrategy<G, A> {
     /// Gives timestamps by an assigner of your own, a batch at a time.
     #[must_use]
     pub fn with_timestamp_assigner<B>(self, assigner: B) -> WatermarkStrategy<G, B> {
-        WatermarkStrategy { generator: self.generator, assigner, idleness: self.idleness }
+        let Self { generator, idleness, alignment, .. } = self;
+        WatermarkStrategy { generator, assigner, idleness, alignment }
     }
 
     /// Counts a split, or a subtask, as idle from which no record has come for so long, so that nobody waits for its watermark: by the
@@ -103,6 +107,64 @@ impl<G, A> WatermarkStrategy<G, A> {
     #[must_use]
     pub fn idleness(&self) -> Option<Duration> {
         self.idleness
+    }
+
+    /// Aligns the source with all others of the job that name the same group: none reads further ahead than `max_drift` of the one that is
+    /// furthest behind, so that what waits for the slow one (windows, joins) need not keep all that the fast one has read. Flink's
+    /// `withWatermarkAlignment`, with its rules:
+    ///
+    /// - Every `update_interval`, one second unless it is said, each subtask tells its watermark, and learns the least one of the group. If its
+    ///   own is more than `max_drift` later it reads nothing until the others have come closer. The watermark is looked at as often as it is
+    ///   emitted and told, so a source may be ahead by what it reads in these intervals, too.
+    /// - Where a reader [can pause single splits](crate::split::SourceReader::PAUSES_SPLITS), the splits that are too far ahead wait each
+    ///   on its own; elsewhere all of a subtask wait, when the one that is furthest behind is too far ahead.
+    /// - Who is idle or at its end is not waited for. One that has no watermark yet is, so sources that may have no records at all need
+    ///   [`with_idleness`](Self::with_idleness). Who waits here does not become idle by waiting.
+    /// - A source that waits takes part in checkpoints, savepoints and the end of the job as ever, and counts as idle in the task's metrics.
+    ///
+    /// The leading job manager knows the least watermark of a group. While there is no leader sources go by what they heard last, for a few
+    /// seconds (or three intervals); then they read on without being aligned until one answers.
+    ///
+    /// The strategy must stand directly behind a source, in the same chain.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use thalweg_runtime::time::WatermarkStrategy;
+    ///
+    /// let strategy = WatermarkStrategy::for_bounded_out_of_orderness(Duration::from_secs(5))
+    ///     .with_idleness(Duration::from_secs(60))
+    ///     .with_watermark_alignment("orders and payments", Duration::from_secs(20), None);
+    /// # let _ = strategy;
+    /// ```
+    #[must_use]
+    pub fn with_watermark_alignment(
+        mut self,
+        group: impl Into<String>,
+        max_drift: Duration,
+        update_interval: impl Into<Option<Duration>>,
+    ) -> Self {
+        let update_interval = update_interval.into().unwrap_or(DEFAULT_UPDATE_INTERVAL);
+        self.alignment = Some(WatermarkAlignment { group: group.into(), max_drift, update_interval });
+        self
+    }
+
+    /// What the plan tells of it.
+    #[must_use]
+    pub fn describe<T>(&self) -> TimeDescriptor
+    where
+        G: WatermarkGenerator<T>,
+    {
+        TimeDescriptor {
+            words: self.generator.describe(),
+            idleness_ms: self.idleness.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            alignment: self.alignment.as_ref().map(WatermarkAlignment::describe),
+        }
+    }
+
+    /// What was set by [`with_watermark_alignment`](Self::with_watermark_alignment).
+    #[must_use]
+    pub fn alignment(&self) -> Option<&WatermarkAlignment> {
+        self.alignment.as_ref()
     }
 }
 

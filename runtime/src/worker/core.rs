@@ -15,6 +15,7 @@ use super::region::Region;
 use crate::event::Barrier;
 use crate::task::mailbox::Mail;
 use crate::task::{News, Report, Role, TakenSnapshot};
+use crate::time::inquiry::TaskTime;
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub(crate) enum Action {
     WriteSavepoint(SubtaskId, TakenSnapshot, String),
     /// A task's part of a savepoint that was given up before its directory was known.
     GiveUp(SubtaskId, TakenSnapshot),
+    /// Tell how a task keeps time, as was asked.
+    ReportTime(SubtaskId, TaskTime),
     /// Tell the task manager that a task cannot take part in the checkpoint.
     Decline(SubtaskId, CheckpointId, Failure),
     /// A command that comes too late; worth a line in the log.
@@ -96,6 +99,11 @@ impl WorkerCore {
             Command::Completed { attempt, checkpoint, is_final } => {
                 self.on_all(|region| region.tell(attempt, Mail::Completed { checkpoint, is_final }))
             }
+            Command::TellTime { attempt, request_id } => {
+                self.on_all(|region| region.tell(attempt, Mail::TellTime { request_id }))
+            }
+            // Of no concern to regions: what it says is for those who read.
+            Command::Align { .. } => Vec::new(),
             Command::Aborted { attempt, checkpoint } => {
                 self.on_all(|region| region.on_aborted(attempt, checkpoint))
             }
@@ -160,6 +168,8 @@ impl WorkerCore {
     ) -> Vec<Action> {
         match mail {
             Mail::Trigger(Barrier { id, .. }) => vec![Action::Decline(subtask, id, failure)],
+            // Whoever asked sees that it does not answer.
+            Mail::TellTime { .. } => Vec::new(),
             // What it misses cannot be made up for later.
             Mail::EndInput | Mail::Completed { .. } | Mail::Aborted { .. } => {
                 let attempt = self.attempt(subtask);

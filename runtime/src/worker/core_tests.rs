@@ -23,6 +23,7 @@ fn deployment_of(region: RegionId, attempt: Attempt, tasks: &[SubtaskId]) -> Dep
         tasks: tasks.iter().map(|subtask| (*subtask, Vec::new())).collect(),
         remote: std::sync::Arc::default(),
         checkpoint_directory: None,
+        restore_directory: None,
         savepoint: None,
     }
 }

@@ -97,6 +97,8 @@ struct Deploying {
     cancellation: Cancellation,
     snapshots: Vec<SnapshotHandle>,
     savepoint: Option<RestoredSavepoint>,
+    /// Where the files of another job's checkpoint are, if such a one is restored.
+    foreign: Directory,
     outgoing: BTreeMap<EdgeId, Vec<Outgoing>>,
     /// Why its channels cannot be connected.
     defect: Option<Failure>,
@@ -110,10 +112,10 @@ impl Deployer {
         let scope = self.scope.child_with_policy(name, ErrorPolicy::LogOnly);
         let threads = scope.child("threads");
         let started = self.server.start_attempt(self.job_id, region, attempt);
-        let prepared = started.and_then(|()| self.open_directory(&deployment));
-        let (mut wired, directory) = match prepared {
-            Ok(directory) => (wiring::connect(self, &deployment), directory),
-            Err(failure) => (wiring::broken(&deployment, &failure), None),
+        let prepared = started.and_then(|()| self.open_directories(&deployment));
+        let (mut wired, (directory, foreign)) = match prepared {
+            Ok(directories) => (wiring::connect(self, &deployment), directories),
+            Err(failure) => (wiring::broken(&deployment, &failure), (None, None)),
         };
         let cancellation = Cancellation::default();
         let mut seats = self.start_slots(&deployment, &threads);
@@ -141,6 +143,7 @@ impl Deployer {
                 cancellation,
                 snapshots,
                 savepoint: deployment.savepoint.clone(),
+                foreign: foreign.clone(),
                 outgoing,
                 defect,
             };
@@ -163,10 +166,11 @@ impl Deployer {
         if has_copies { stores.with_copies(&state.local_directories, self.job_id) } else { stores }
     }
 
-    /// Where the job's snapshots are stored, if anywhere.
-    fn open_directory(&self, deployment: &Deployment) -> Result<Directory, Failure> {
+    /// Where the job's snapshots are stored, if anywhere, and where those are that are restored, if they are another job's.
+    fn open_directories(&self, deployment: &Deployment) -> Result<(Directory, Directory), Failure> {
         let open = |uri: &String| self.program.storages.open(uri).map_err(|error| Failure::from(&error));
-        deployment.checkpoint_directory.as_ref().map(open).transpose()
+        let own = deployment.checkpoint_directory.as_ref().map(open).transpose()?;
+        Ok((own, deployment.restore_directory.as_ref().map(open).transpose()?))
     }
 
     /// Starts a thread for each slot, and gives each task its seat: those of earlier vertices first.
@@ -260,9 +264,17 @@ impl Deploying {
             groups_of(self.parts.subtask.index, vertex.parallelism, vertex.max_parallelism)
         });
         let stores = &self.parts.stores;
+        // Of another job's files nobody here may keep copies, or name them.
+        let (directory, from) = match self.foreign.take() {
+            Some(foreign) => {
+                stores.uploads().restores_foreign();
+                (Some(foreign), stores.without_copies())
+            }
+            None => (directory.clone(), stores.clone()),
+        };
         let operators = vertex.iter().flat_map(|vertex| &vertex.operators);
         let operators: Arc<BTreeSet<_>> = Arc::new(operators.map(|operator| operator.id).collect());
-        let fetched = fetch(snapshots, &operators, owned, directory.clone(), stores);
+        let fetched = fetch(snapshots, &operators, owned, directory, &from);
         let (savepoint, subtask) = (self.savepoint.take(), self.reporter.subtask);
         let now_ms = self.parts.clock.now_ms();
         let read = async {
@@ -294,7 +306,9 @@ impl Deploying {
             return Err(failure);
         }
         self.parts.restored.extend(read?);
-        let (snapshots, Origins { copied_bytes, fetched_bytes }) = fetched?;
+        let (snapshots, origins) = fetched?;
+        self.parts.counters.set_restored(origins);
+        let Origins { copied_bytes, fetched_bytes } = origins;
         if copied_bytes + fetched_bytes > 0 {
             info!(
                 "task {subtask} restores {copied_bytes} bytes from copies on this machine and {fetched_bytes} bytes from the \

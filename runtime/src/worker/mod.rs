@@ -10,6 +10,7 @@ mod core;
 mod deploy;
 mod messages;
 mod region;
+mod time;
 mod wiring;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -32,6 +33,7 @@ use self::connection::{Connection, Outgoing};
 use self::core::{Action, WorkerCore};
 use self::deploy::{Deployer, Running, RunningTask};
 use self::messages::{Acknowledgement, Command, Origin};
+use self::time::Lease;
 use crate::exchange::{ExchangeClient, ExchangeServer};
 use crate::program::Program;
 use crate::stores::TaskStores;
@@ -98,10 +100,12 @@ pub async fn run(program: Arc<Program>, options: WorkerOptions, scope: TaskScope
         reports: reports_sender,
         scope: scope.child_with_policy("tasks", ErrorPolicy::LogOnly),
     };
+    let lease = Lease::of(&deployer.program.graph);
     let worker = Worker {
         job_id: options.job_id,
         worker_id: options.worker_id,
         core: WorkerCore::new(plan_fingerprint),
+        lease,
         deployer,
         running: BTreeMap::new(),
         outgoing: connection.outgoing.clone(),
@@ -117,6 +121,7 @@ enum Event {
     Command(Result<Command, Failure>),
     Report(Report),
     CountersDue,
+    AlignmentDue,
 }
 
 /// Where a task's part goes.
@@ -138,6 +143,8 @@ struct Worker {
     job_id: JobId,
     worker_id: WorkerId,
     core: WorkerCore,
+    /// How long aligned sources go by what the leader said of them.
+    lease: Lease,
     deployer: Deployer,
     /// The tasks of each region, until they have been cancelled.
     running: BTreeMap<RegionId, Running>,
@@ -153,6 +160,7 @@ impl Worker {
     ) -> Result<(), Failure> {
         let mut counters_due = tokio::time::interval(COUNTERS_INTERVAL);
         counters_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut alignment_due = self.lease.ticks();
         let result = loop {
             let event = tokio::select! {
                 biased;
@@ -160,6 +168,7 @@ impl Worker {
                 command = connection.command(self.job_id, self.worker_id) => Event::Command(command),
                 Some(report) = reports.recv() => Event::Report(report),
                 _ = counters_due.tick() => Event::CountersDue,
+                () = time::tick(&mut alignment_due) => Event::AlignmentDue,
             };
             match self.on_event(event).await {
                 Flow::Continue => {}
@@ -179,11 +188,19 @@ impl Worker {
     async fn on_event(&mut self, event: Event) -> Flow {
         let actions = match event {
             Event::Cancelled => return Flow::Shutdown,
+            Event::Command(Ok(Command::Align { attempt, groups })) => {
+                self.align(attempt, &groups);
+                Vec::new()
+            }
             Event::Command(Ok(command)) => self.core.on_command(command),
             Event::Command(Err(failure)) => return Flow::Failed(failure),
             Event::Report(report) => self.core.on_report(report),
             Event::CountersDue => {
                 self.report_counters();
+                Vec::new()
+            }
+            Event::AlignmentDue => {
+                self.report_alignment();
                 Vec::new()
             }
         };
@@ -240,6 +257,13 @@ impl Worker {
                     };
                     self.deployer.scope.spawn(&format!("given up savepoint of task {subtask}"), given_up);
                 }
+                Action::ReportTime(subtask, told) => {
+                    let graph = &self.deployer.program.graph;
+                    let now_ms = self.deployer.clock.now_ms();
+                    for told in messages::task_time(self.origin(subtask), graph, now_ms, &told) {
+                        self.outgoing.try_send(told);
+                    }
+                }
                 Action::Decline(subtask, checkpoint, failure) => {
                     self.send(messages::declined(self.origin(subtask), checkpoint, failure)).await;
                 }
@@ -260,7 +284,10 @@ impl Worker {
             Some(failure) => error!("task {subtask} ({}) failed: {failure}", self.vertex_name(subtask)),
             None => debug!("task {subtask} ({}) is {status}", self.vertex_name(subtask)),
         }
-        self.send(messages::status_changed(self.origin(subtask), status, failure)).await;
+        // The job may end before the next time that counters are due.
+        let is_done = status == TaskStatus::Drained || status.is_terminal();
+        let counters = self.counters(subtask, status).filter(|_| is_done);
+        self.send(messages::status_changed(self.origin(subtask), status, failure, counters)).await;
     }
 
     /// The tasks of a task's region.
@@ -331,14 +358,19 @@ impl Worker {
     fn report_counters(&self) {
         let mut attempts = BTreeMap::<_, Vec<_>>::new();
         for (attempt, subtask, status) in self.core.statuses() {
-            if let Some(task) = self.task(subtask) {
-                attempts.entry(attempt).or_default().push((subtask, status, task.counters.read()));
-            }
+            attempts.entry(attempt).or_default().extend(self.counters(subtask, status));
         }
         for (attempt, tasks) in attempts {
             // A task manager that does not keep up gets the next ones.
-            self.outgoing.try_send(messages::counters(self.job_id, attempt, tasks.into_iter()));
+            let job_name = &self.deployer.program.graph.name;
+            self.outgoing.try_send(messages::counters(self.job_id, job_name, attempt, tasks));
         }
+    }
+
+    /// What a task has counted, if it is here.
+    fn counters(&self, subtask: SubtaskId, status: TaskStatus) -> Option<thalweg_proto::v1::TaskCounters> {
+        let counted = self.task(subtask)?.counters.read();
+        Some(messages::task_counters(subtask, self.vertex_name(subtask), status, counted))
     }
 
     /// Asks all tasks to end and waits a little. Their reports are read meanwhile, so that none waits in vain.
@@ -374,7 +406,7 @@ fn note(stores: &TaskStores, mail: Mail) -> bool {
     match mail {
         Mail::Completed { checkpoint, .. } => stores.uploads().completed(checkpoint),
         Mail::Aborted { checkpoint } => stores.uploads().aborted(checkpoint),
-        Mail::Trigger(_) | Mail::EndInput => return false,
+        Mail::Trigger(_) | Mail::EndInput | Mail::TellTime { .. } => return false,
     }
     stores.local().is_some()
 }
@@ -392,3 +424,5 @@ mod test_manager;
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod time_tests;

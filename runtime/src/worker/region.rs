@@ -104,6 +104,7 @@ impl Region {
             }
             News::Snapshot(_) if self.is_cancelling => Vec::new(),
             News::Snapshot(taken) => self.on_snapshot(subtask, taken),
+            News::Time(told) => vec![Action::ReportTime(subtask, told)],
             News::Gone => {
                 task.is_alive = false;
                 self.settle()
@@ -232,7 +233,7 @@ impl Region {
         let concerns = |task: &TaskState| match mail {
             Mail::Trigger(_) => task.role == Role::Source,
             Mail::EndInput => task.role.reads_outside(),
-            Mail::Completed { .. } | Mail::Aborted { .. } => true,
+            Mail::Completed { .. } | Mail::Aborted { .. } | Mail::TellTime { .. } => true,
         };
         let alive = self.tasks.iter().filter(|(_, task)| task.is_alive && concerns(task));
         alive.map(|(subtask, _)| Action::Tell(*subtask, mail)).collect()

@@ -200,6 +200,7 @@ impl Attempt<'_> {
                 tasks: here.map(task).collect(),
                 locations: all().map(location).collect(),
                 checkpoint_directory: self.directory.clone(),
+                restore_directory: String::new(),
                 savepoint: None,
                 restored_checkpoint_id: 0,
             };

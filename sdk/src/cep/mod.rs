@@ -55,7 +55,7 @@ pub use thalweg_cep::{Earlier, Match, Pattern, PatternError, SkipStrategy};
 
 use crate::error::Error;
 use crate::graph::Place;
-use crate::keyed::KeyedStream;
+use crate::keyed::{KeyOf, KeyedStream};
 use crate::stream::DataStream;
 use function::{CepFunction, Compare, EventTime, Select, Time};
 
@@ -67,7 +67,7 @@ pub fn pattern<K, T, F>(stream: &KeyedStream<K, T, F>, pattern: Pattern<T>) -> P
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
 {
     let place = Place::caller();
     let nfa = pattern.compile().or_else(|error| {
@@ -98,7 +98,7 @@ impl<K, T, F, H> PatternStream<K, T, F, H>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
     H: OnTimedOut<T>,
 {
     /// Takes events as they come, each with the time of the machine, in place of event time. There are no late events then.

@@ -38,6 +38,7 @@ pub(crate) fn build(nodes: &[NodeSpec], configuration: &Configuration, default_n
     let resolved = resolve(nodes, configuration)?;
     let enabled = configuration.boolean(&keys::PIPELINE_OPERATOR_CHAINING).unwrap_or(true);
     let heads = chain::heads(nodes, &resolved, enabled);
+    check_alignment(nodes, &heads)?;
     let checkpointing = CheckpointConfig::from_configuration(configuration)?;
     let (vertices, slots) = vertices(nodes, &resolved, &heads);
     let (edges, origins) = edges(nodes, &resolved, &heads, &slots);
@@ -82,6 +83,36 @@ fn check_names(nodes: &[NodeSpec]) -> Result<()> {
         {
             let message =
                 format!("the uid `{uid}` is already that of the operator at {first}; give each its own");
+            return Err(Error::at(node.place, message));
+        }
+    }
+    Ok(())
+}
+
+/// Who is aligned with other sources pauses the source, so it must stand directly behind it, in its task; and a source goes by one group.
+fn check_alignment(nodes: &[NodeSpec], heads: &[usize]) -> Result<()> {
+    let mut aligned: BTreeMap<usize, &NodeSpec> = BTreeMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let Some(alignment) = node.time.as_ref().and_then(|time| time.alignment.as_ref()) else { continue };
+        let behind = node.inputs.first().map(|edge| edge.from).filter(|_| node.inputs.len() == 1);
+        let is_source = |from: &usize| {
+            let before = nodes.get(*from);
+            before.is_some_and(|before| before.inputs.is_empty() || before.enumerator().is_some())
+        };
+        let source = behind.filter(|from| is_source(from) && heads.get(index) == Some(from));
+        let Some(source) = source else {
+            let message = format!(
+                "the strategy of {} is aligned with the group `{}`, so it must stand directly behind a source and in its task: call \
+                 watermarks() on the source's stream, with nothing between and with chaining enabled",
+                node.name, alignment.group
+            );
+            return Err(Error::at(node.place, message));
+        };
+        if let Some(other) = aligned.insert(source, node) {
+            let message = format!(
+                "the source is aligned at {} already; give it one strategy with alignment",
+                other.place
+            );
             return Err(Error::at(node.place, message));
         }
     }
@@ -192,6 +223,7 @@ fn vertices(nodes: &[NodeSpec], resolved: &[Resolved], heads: &[usize]) -> (Vec<
             input_tag: node.inputs.first().filter(|_| !is_head).and_then(|edge| edge.tag.map(str::to_string)),
             states: node.states.clone(),
             key_schema: node.key_schema.clone(),
+            time: node.time.clone(),
         };
         slots.push((position as u32, vertex.operators.len() as u32));
         if !is_head {

@@ -12,7 +12,7 @@ mod tests;
 use std::fmt;
 use std::panic::Location;
 
-use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind};
+use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind, TimeDescriptor};
 use thalweg_common::limits::MAX_OPERATOR_NAME_BYTES;
 use thalweg_common::schema::Schema;
 use thalweg_runtime::operator_state::OperatorStates;
@@ -71,6 +71,8 @@ pub(crate) struct NodeSpec {
     pub(crate) states: Vec<StateDescriptor>,
     /// The type of its keys, if its state is keyed.
     pub(crate) key_schema: Option<Schema>,
+    /// How it keeps time.
+    pub(crate) time: Option<TimeDescriptor>,
     /// Whether it has an output that somebody should read.
     pub(crate) has_output: bool,
     /// Whether it may emit to side outputs.
@@ -96,6 +98,7 @@ impl NodeSpec {
             inputs: Vec::new(),
             states: Vec::new(),
             key_schema: None,
+            time: None,
             has_output: true,
             has_side_outputs: false,
             is_combiner: false,
@@ -128,6 +131,9 @@ pub(crate) struct EdgeSpec {
 
 /// The kind of an operator that finds the splits of the source behind it.
 pub(crate) const ENUMERATOR: &str = "enumerator";
+
+/// The kind of an operator that makes the watermarks of a stream.
+pub(crate) const WATERMARKS: &str = "watermarks";
 
 /// Names enumerators after their sources, whose settings follow them in the text of the job.
 pub(crate) fn name_enumerators(nodes: &mut [NodeSpec]) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tempfile::TempDir;
 use thalweg_common::clock::SystemClock;
 use thalweg_common::config::Configuration;
 use thalweg_common::failure::Failure;
@@ -21,10 +22,11 @@ use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_jobmanager::{JobEvent, JobManager, JobManagerHandle, JobManagerOptions};
+use thalweg_proto::model::JobDetails;
 use thalweg_runtime::program::Program;
 use thalweg_runtime::worker::{self, WorkerOptions};
 use thalweg_taskmanager::launcher::{WorkerHandle, WorkerLauncher, WorkerSpec};
-use thalweg_taskmanager::{TaskManager, TaskManagerOptions};
+use thalweg_taskmanager::{TaskManager, TaskManagerHandle, TaskManagerOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -68,11 +70,13 @@ pub(super) fn run(
     for warning in &program.graph.warnings {
         eprintln!("Warning: {warning}");
     }
-    block_on(|scope| async move {
+    let result = block_on(|scope| async move {
         let (sender, interrupted) = watch::channel(0);
         scope.spawn_fallible("interrupts", count_interrupts(sender, scope.token()));
-        run_job(program, &arguments.job, &arguments.configuration, interrupted, &scope).await
-    })
+        run_job(program, &arguments.job, &arguments.configuration, interrupted, &scope).await.map(drop)
+    });
+    telemetry::flush();
+    result
 }
 
 /// Tells of each Ctrl-C or SIGTERM until the job has ended. The second one does not wait for that.
@@ -87,6 +91,7 @@ async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) 
             else => return Ok(()),
         }
         if *sender.borrow() > 0 {
+            telemetry::flush();
             std::process::exit(EXIT_INTERRUPTED);
         }
         sender.send_modify(|interrupts| *interrupts += 1);
@@ -94,8 +99,12 @@ async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) 
     }
 }
 
-/// Runs a program until its job has ended.
-pub(crate) fn execute(program: Program, arguments: Vec<String>, configuration: &Configuration) -> Result<()> {
+/// Runs a program until its job has ended, and tells what became of it.
+pub(crate) fn execute(
+    program: Program,
+    arguments: Vec<String>,
+    configuration: &Configuration,
+) -> Result<JobDetails> {
     block_on(|scope| async move {
         let (_never, interrupted) = watch::channel(0);
         run_job(program, &arguments, configuration, interrupted, &scope).await
@@ -103,7 +112,7 @@ pub(crate) fn execute(program: Program, arguments: Vec<String>, configuration: &
 }
 
 /// Runs `work` on a runtime of its own and ends everything that it started.
-fn block_on<W: Future<Output = Result<()>>>(work: impl FnOnce(TaskScope) -> W) -> Result<()> {
+fn block_on<T, W: Future<Output = Result<T>>>(work: impl FnOnce(TaskScope) -> W) -> Result<T> {
     if tokio::runtime::Handle::try_current().is_ok() {
         return Err(Error::new(
             "a job cannot run inside an async runtime, which it would block; call it from a plain `fn main` or `#[test]`",
@@ -133,35 +142,66 @@ async fn run_job(
     configuration: &Configuration,
     interrupted: watch::Receiver<u32>,
     scope: &TaskScope,
-) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("thalweg-local-").tempdir().map_err(|error| {
-        Error::from(error)
-            .context("cannot create a temporary directory; set TMPDIR to one that can be written")
-    })?;
-    let graph = program.graph.clone();
-    let job_manager = start_job_manager(&directory.path().join("jobmanager"), configuration, scope).await?;
-    let launcher = InProcess { program: Arc::new(program), scope: scope.child("worker") };
-    let job_managers = vec![job_manager.address.clone()];
-    let (id, data_directory) = (TaskManagerId("local".to_string()), directory.path().join("taskmanager"));
-    let options = TaskManagerOptions {
-        slots: slots_of(&graph),
-        ..TaskManagerOptions::new(id, job_managers, data_directory)
-    };
-    let task_manager = TaskManager::start(options, Arc::new(launcher), scope).await?;
-    // A job that finds its slots ready starts at once.
-    tokio::select! {
-        biased;
-        reason = job_manager.failure() => return Err(part_failed("job manager", &reason)),
-        reason = task_manager.failed() => return Err(part_failed("task manager", &reason)),
-        () = task_manager.registered() => {}
+) -> Result<JobDetails> {
+    let running = Running::start(program, arguments, configuration, scope).await?;
+    let result = follow(&running.job_manager, running.job_id, interrupted).await;
+    let details = running.job_manager.describe(running.job_id).await;
+    running.end().await;
+    result?;
+    Ok(details?)
+}
+
+/// A job, with everything that it needs.
+struct Running {
+    job_manager: JobManagerHandle,
+    task_manager: TaskManagerHandle,
+    job_id: JobId,
+    /// Of all that they keep; removed at the end.
+    _directory: TempDir,
+}
+
+impl Running {
+    /// Starts a job manager and a task manager, and submits the job.
+    async fn start(
+        program: Program,
+        arguments: &[String],
+        configuration: &Configuration,
+        scope: &TaskScope,
+    ) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("thalweg-local-").tempdir().map_err(|error| {
+            Error::from(error)
+                .context("cannot create a temporary directory; set TMPDIR to one that can be written")
+        })?;
+        let graph = program.graph.clone();
+        let job_manager =
+            start_job_manager(&directory.path().join("jobmanager"), configuration, scope).await?;
+        let launcher = InProcess { program: Arc::new(program), scope: scope.child("worker") };
+        let job_managers = vec![job_manager.address.clone()];
+        let (id, data_directory) = (TaskManagerId("local".to_string()), directory.path().join("taskmanager"));
+        let options = TaskManagerOptions {
+            slots: slots_of(&graph),
+            ..TaskManagerOptions::new(id, job_managers, data_directory)
+        };
+        let task_manager = TaskManager::start(options, Arc::new(launcher), scope).await?;
+        // A job that finds its slots ready starts at once.
+        tokio::select! {
+            biased;
+            reason = job_manager.failure() => return Err(part_failed("job manager", &reason)),
+            reason = task_manager.failed() => return Err(part_failed("task manager", &reason)),
+            () = task_manager.registered() => {}
+        }
+        let settings =
+            configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let job_id = job_manager.submit_embedded(graph, arguments.to_vec(), settings).await?;
+        Ok(Self { job_manager, task_manager, job_id, _directory: directory })
     }
-    let settings = configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let job_id = job_manager.submit_embedded(graph, arguments.to_vec(), settings).await?;
-    let result = follow(&job_manager, job_id, interrupted).await;
-    if tokio::time::timeout(SHUTDOWN_GRACE, task_manager.stop()).await.is_err() {
-        warn!("the worker does not end; user code that does not return is left behind");
+
+    /// Ends what is left when the job has ended.
+    async fn end(self) {
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.task_manager.stop()).await.is_err() {
+            warn!("the worker does not end; user code that does not return is left behind");
+        }
     }
-    result
 }
 
 async fn start_job_manager(
@@ -299,6 +339,9 @@ impl WorkerHandle for InProcessWorker {
         self.scope.cancel();
     }
 }
+
+#[cfg(test)]
+mod stop_tests;
 
 #[cfg(test)]
 mod tests {

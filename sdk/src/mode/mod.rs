@@ -80,10 +80,11 @@ fn run_here(_topology: impl FnOnce(&mut Environment) -> Result<()>, _arguments: 
 /// Runs the topology and builds its program.
 fn declare(
     topology: impl FnOnce(&mut Environment) -> Result<()>,
-    mut environment: Environment,
+    environment: Environment,
     configuration: &Configuration,
     default_name: &str,
 ) -> Result<Program> {
+    let mut environment = environment.under(configuration);
     topology(&mut environment)?;
     environment.build(configuration, default_name)
 }
@@ -118,6 +119,7 @@ fn program_name() -> String {
 
 /// Ends the process with a message.
 fn exit(code: i32, error: &Error) -> ! {
+    thalweg_common::telemetry::flush();
     eprintln!("Error: {error:?}");
     std::process::exit(code)
 }

@@ -38,7 +38,10 @@ pub(super) fn run(topology: impl FnOnce(&mut Environment) -> Result<()>, argumen
     };
     // What is left of tasks and threads ends with the process: nothing waits for user code that does not return.
     match serve(program, options) {
-        Ok(()) => std::process::exit(0),
+        Ok(()) => {
+            telemetry::flush();
+            std::process::exit(0)
+        }
         Err(failure) => exit(EXIT_FAILURE, &failure.into()),
     }
 }

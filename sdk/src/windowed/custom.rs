@@ -13,7 +13,7 @@ use thalweg_runtime::windows::{
 use super::{WindowAggregation, WindowedStream};
 use crate::error::Error;
 use crate::graph::Place;
-use crate::keyed::KeyedStream;
+use crate::keyed::{KeyOf, KeyedStream};
 use crate::stream::DataStream;
 
 /// No evictor: aggregations keep an accumulator for each window.
@@ -100,7 +100,7 @@ impl<K, T, F, W, G, Shows> CustomWindowedStream<K, T, F, W, G, KeepsAll, Shows>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
     W: WindowAssigner<T>,
     G: Trigger<T>,
 {
@@ -127,7 +127,7 @@ impl<K, T, F, W, G, E, Shows> CustomWindowedStream<K, T, F, W, G, E, Shows>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
     W: WindowAssigner<T>,
     G: Trigger<T>,
     E: Keeping<T>,

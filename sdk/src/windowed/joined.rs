@@ -14,6 +14,7 @@ use thalweg_runtime::windows::{Lateness, Mapped, TimeWindow, WindowAssigner};
 use super::allowed;
 use crate::connected::KeyedConnectedStreams;
 use crate::graph::Place;
+use crate::keyed::KeyOf;
 use crate::stream::DataStream;
 
 /// Two keyed streams cut into the same windows; made by [`KeyedConnectedStreams::window`].
@@ -36,8 +37,8 @@ where
     K: Key,
     L: Record,
     R: Record,
-    F: Fn(&L) -> K + Clone + Send + Sync + 'static,
-    G: Fn(&R) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<L, K>,
+    G: KeyOf<R, K>,
 {
     /// Cuts the records of each key of both streams into the same windows.
     ///
@@ -69,8 +70,8 @@ where
     K: Key,
     L: Record,
     R: Record,
-    F: Fn(&L) -> K + Clone + Send + Sync + 'static,
-    G: Fn(&R) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<L, K>,
+    G: KeyOf<R, K>,
     W: WindowAssigner<Either<L, R>>,
 {
     /// Keeps windows over event time for this long behind their end. Until then every late record fires its windows again, with all records

@@ -58,9 +58,10 @@ use thalweg_runtime::windows::{
 
 pub use aggregation::WindowAggregation;
 pub use custom::{CustomWindowedStream, Keeping, KeepsAll, WithEvictor};
+pub use joined::WindowedStreams;
 
 use crate::graph::Place;
-use crate::keyed::KeyedStream;
+use crate::keyed::{KeyOf, KeyedStream};
 use crate::stream::DataStream;
 
 /// Windows of one size, one behind the other, aligned to the epoch.
@@ -106,7 +107,7 @@ impl<K, T, F> KeyedStream<K, T, F>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
 {
     /// Cuts the records of each key into windows: [`tumbling`], [`sliding`], [`cumulate`], [`session`], [`dynamic_session`],
     /// [`global`], or any [`WindowAssigner`].
@@ -179,7 +180,7 @@ impl<K, T, F, W> WindowedStream<K, T, F, W>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
     W: WindowAssigner<T>,
 {
     #[track_caller]
@@ -195,7 +196,7 @@ impl<K, T, F, W, Shows> WindowedStream<K, T, F, W, Shows>
 where
     K: Key,
     T: Record,
-    F: Fn(&T) -> K + Clone + Send + Sync + 'static,
+    F: KeyOf<T, K>,
     W: WindowAssigner<T>,
 {
     /// Keeps windows over event time for this long behind their end. Until then every late record fires its windows again, with all
@@ -354,7 +355,8 @@ where
 
     #[track_caller]
     fn add<P: KeyedProcess<K, T>>(&self, process: P) -> DataStream<P::Out> {
-        let stream = self.keyed.operator("window", self.windows.name(), process);
+        let words = WindowAssigner::<T>::describe(&self.windows);
+        let stream = self.keyed.windows(self.windows.name(), words, process);
         if self.is_single { stream.set_parallelism(1) } else { stream }
     }
 }

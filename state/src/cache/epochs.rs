@@ -13,6 +13,9 @@ use thalweg_common::record::Record;
 use super::batch::{EntryBatch, put_key};
 use crate::key_table::KeyTable;
 
+/// So many rows that have changed are fetched together: what they are encoded from lies all over the memory.
+const ROWS_AHEAD: usize = 16;
+
 /// The state of a row, or of an entry of a row: a bit for each of two epochs (changed in it), one for each of two epochs
 /// that may not be behind the cache yet (encoded for it), and a count of uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -281,6 +284,11 @@ impl Epochs {
                     self.encode_row(key, row, rows);
                 }
             } else if let Some(hash) = self.frozen.hashes.get(next).copied() {
+                if next.is_multiple_of(ROWS_AHEAD) {
+                    let ahead = self.frozen.hashes[next..].iter().take(ROWS_AHEAD);
+                    ahead.clone().for_each(|hash| table.prefetch(*hash));
+                    ahead.for_each(|hash| table.for_hash(*hash, |_, row| rows.prefetch(row)));
+                }
                 table.for_hash(hash, |key, row| self.encode_row(key, row, rows));
             } else {
                 debug_assert!(false, "a frozen row is not in the list");
@@ -292,6 +300,7 @@ impl Epochs {
         }
     }
 
+    #[inline]
     fn encode_row<K: Record, R>(&mut self, key: &K, row: &mut R, rows: &mut impl Rows<K, R>) {
         if self.take_frozen_row(rows.mark(row)) {
             self.go_to(key);
@@ -302,6 +311,11 @@ impl Epochs {
 
 /// What the rows of a key table are to the epochs.
 pub(crate) trait Rows<K, R> {
+    /// Starts to fetch what belongs to a row and lies elsewhere.
+    fn prefetch(&self, row: &R) {
+        let _ = row;
+    }
+
     /// The mark of a row.
     fn mark<'a>(&'a mut self, row: &'a mut R) -> &'a mut Mark;
 

@@ -61,7 +61,7 @@ pub(crate) struct Persistent {
 #[derive(Default)]
 struct Misses {
     bytes: Vec<u8>,
-    /// By group and encoding, without repetition: the index of the key, its group, and where its encoding is.
+    /// The index of each key, its group, and where its encoding is.
     keys: Vec<Miss>,
 }
 
@@ -82,6 +82,11 @@ impl Persistent {
         }
     }
 
+    /// Whether every key that has state has a row.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
     /// Entries come in from elsewhere.
     pub(crate) fn ingest(&mut self, batch: EntryBatch) -> Result<(), StoreError> {
         self.is_complete = false;
@@ -99,7 +104,7 @@ impl Persistent {
     ) -> Result<(), StoreError> {
         let mut misses = std::mem::take(&mut self.misses);
         misses.collect(description, keys, found);
-        let result = self.load_misses(tables, description, keys, found, &misses);
+        let result = self.load_misses(tables, description, keys, found, &mut misses);
         self.misses = misses;
         // Rows without what belongs into them must not be taken for keys without state.
         result.inspect_err(|error| match error {
@@ -114,14 +119,21 @@ impl Persistent {
         description: &StoreDescription,
         keys: &[K],
         found: &[Found],
-        misses: &Misses,
+        misses: &mut Misses,
     ) -> Result<(), StoreError> {
         self.make_room(tables, misses.keys.len())?;
+        if self.is_complete {
+            // None of them has state. One that is there twice gets one row.
+            for (index, ..) in &misses.keys {
+                if tables.position(found[*index].hash, &keys[*index]).is_none() {
+                    tables.admit(keys[*index].clone(), found[*index].hash);
+                }
+            }
+            return Ok(());
+        }
+        misses.sort();
         for (index, ..) in &misses.keys {
             tables.admit(keys[*index].clone(), found[*index].hash);
-        }
-        if self.is_complete {
-            return Ok(());
         }
         let mut buffer = Vec::new();
         let of_tables = |(_, descriptor): &(usize, &StateDescriptor)| descriptor.kind != StateKind::Timers;
@@ -210,6 +222,11 @@ impl Persistent {
         }
         tables.sealed(self.frozen_epochs, self.gate.sealed());
         Ok(())
+    }
+
+    /// How often its task has waited here, and how long.
+    pub(crate) fn stalls(&self) -> (u64, Duration) {
+        self.gate.stalls()
     }
 
     /// Waits until a frozen epoch is a step further behind the cache.
@@ -327,6 +344,10 @@ impl Misses {
                 self.keys.push((index, group, start..self.bytes.len()));
             }
         }
+    }
+
+    /// Brings them into the order in which they are stored, each once.
+    fn sort(&mut self) {
         let bytes = &self.bytes;
         let order = |(_, group, range): &Miss| (*group, &bytes[range.clone()]);
         self.keys.sort_unstable_by(|left, right| order(left).cmp(&order(right)));

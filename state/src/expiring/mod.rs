@@ -5,7 +5,9 @@
 //! change things, by and by as the tables of a memory store are swept, when a snapshot in the canonical form is taken, and when RocksDB
 //! merges its files. Such a state always lies in columns, never beside its keys.
 
+mod list;
 mod map;
+mod reducing;
 mod value;
 
 use thalweg_common::Timestamp;
@@ -14,14 +16,16 @@ use thalweg_common::ttl::{Expiring, StateTtl, TtlUpdate, TtlVisibility};
 use crate::declare::Declarations;
 use crate::tables::StateKey;
 
+pub use list::ExpiringList;
 pub use map::ExpiringMap;
+pub use reducing::ExpiringReducing;
 pub use value::ExpiringValue;
 
 /// A handle of a state whose values live for a time only, as it stands in a field.
 #[diagnostic::on_unimplemented(
     message = "values of a `{Self}` do not expire",
     label = "it cannot have #[state(ttl = ...)]",
-    note = "use ExpiringValue in place of ValueState, ExpiringMap in place of MapState"
+    note = "use ExpiringValue in place of ValueState, ExpiringMap in place of MapState, and so on"
 )]
 pub trait DeclareExpiring {
     /// Declares the state as `name` with values that live so long, and remembers its number.

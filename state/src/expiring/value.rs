@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use thalweg_common::graph::StateKind;
 use thalweg_common::record::Record;
 use thalweg_common::ttl::{Expiring, StateTtl};
 
@@ -131,10 +132,24 @@ impl<T: Record> ExpiringValue<T> {
     }
 }
 
+impl<T: Record> ExpiringValue<T> {
+    /// Declares the state as one of another kind which has one value per key.
+    #[doc(hidden)]
+    pub fn declare_as<K: StateKey>(
+        &mut self,
+        kind: StateKind,
+        name: &str,
+        ttl: StateTtl,
+        declarations: &mut Declarations<K>,
+    ) {
+        self.ttl = ttl;
+        self.values.declare_kind(kind, name, Some(Expiry::of(ttl)), declarations);
+    }
+}
+
 impl<T: Record> DeclareExpiring for ExpiringValue<T> {
     fn declare<K: StateKey>(&mut self, name: &str, ttl: StateTtl, declarations: &mut Declarations<K>) {
-        self.ttl = ttl;
-        self.values.declare_column(name, Some(Expiry::of(ttl)), declarations);
+        self.declare_as(StateKind::Value, name, ttl, declarations);
     }
 }
 

@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn settings_are_read_from_their_keys() {
         assert_eq!(RocksDbSettings::default().compaction, CompactionStyle::Universal);
-        let configuration = Configuration::from_yaml_like(
+        let configuration = Configuration::from_yaml(
             "state.backend.rocksdb.predefined-options: spinning_disk_optimized\n\
              state.backend.rocksdb.compaction.style: level\n\
              state.backend.rocksdb.memory.partitioned-index-filters: true\n\

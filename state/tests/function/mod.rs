@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use std::time::Duration;
 use thalweg_common::key_group::{key_group, key_hash, subtask_of};
 use thalweg_state::{
-    AtKey, Declarations, ExpiringMap, ExpiringValue, ListState, MapState, ReducingState, State, StateTtl,
-    TtlUpdate, ValueState,
+    AtKey, Declarations, ExpiringList, ExpiringMap, ExpiringReducing, ExpiringValue, ListState, MapState,
+    ReducingState, State, StateTtl, TtlUpdate, ValueState,
 };
 
 /// Stands for the `thalweg` crate of a job.
@@ -56,9 +56,11 @@ pub struct Single {
 /// How long the values of [`Mortal`] live, in milliseconds.
 pub const COUNT_TTL_MS: i64 = 10_000;
 pub const SEEN_TTL_MS: i64 = 4_000;
+pub const LIST_TTL_MS: i64 = 6_000;
+pub const MOST_TTL_MS: i64 = 8_000;
 
 /// Values that live for a time only, and one that lives for ever.
-#[derive(State, Clone, Default)]
+#[derive(State, Clone)]
 #[state(crate = krate)]
 pub struct Mortal {
     #[state(ttl = "10s")]
@@ -67,6 +69,22 @@ pub struct Mortal {
     pub word: ValueState<String>,
     #[state(ttl = StateTtl::new(Duration::from_secs(4)).updated(TtlUpdate::OnReadAndWrite))]
     pub seen: ExpiringMap<u8, i32>,
+    #[state(ttl = "6s")]
+    pub list: ExpiringList<u16>,
+    #[state(ttl = StateTtl::new(Duration::from_secs(8)).updated(TtlUpdate::OnReadAndWrite))]
+    pub most: ExpiringReducing<u64>,
+}
+
+impl Default for Mortal {
+    fn default() -> Self {
+        Self {
+            count: ExpiringValue::default(),
+            word: ValueState::default(),
+            seen: ExpiringMap::default(),
+            list: ExpiringList::default(),
+            most: ExpiringReducing::new(|one, other| one.max(other)),
+        }
+    }
 }
 
 /// What all are to a test.
@@ -117,6 +135,9 @@ pub struct Expected {
 pub struct Since {
     pub count: i64,
     pub seen: BTreeMap<u8, i64>,
+    /// With the elements.
+    pub list: Vec<(u16, i64)>,
+    pub most: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -274,7 +295,7 @@ impl Subject for Mortal {
     }
 
     fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation) {
-        let Self { count, word, seen } = self;
+        let Self { count, word, seen, list, most } = self;
         match operation.clone() {
             Operation::SetCount(value) => count.set(at, value),
             Operation::AddToCount(value) => {
@@ -295,7 +316,18 @@ impl Subject for Mortal {
             }),
             Operation::Remove(key) => drop(seen.remove(at, &key)),
             Operation::ClearSeen => seen.clear(at),
-            // Reads count for the map, and not for the value.
+            Operation::Add(element) => list.add(at, element),
+            Operation::Extend(elements) => list.extend(at, elements),
+            Operation::SetList(elements) => list.set(at, elements),
+            Operation::RetainBelow(limit) => list.retain(at, |element| *element < limit),
+            Operation::TakeList => {
+                let elements: Vec<u16> = list.peek(at).copied().collect();
+                assert_eq!(list.take(at), elements);
+            }
+            Operation::ClearList => list.clear(at),
+            Operation::Reduce(value) => most.add(at, value),
+            Operation::ClearMost => most.clear(at),
+            // Reads count for the map and the reduced value, and not for the others.
             Operation::Read => {
                 let expected = self.read(at);
                 assert_eq!(count.get(at).copied(), expected.count);
@@ -303,22 +335,25 @@ impl Subject for Mortal {
                 assert_eq!(seen.contains(at, &1), expected.seen.contains_key(&1));
                 assert_eq!(seen.get_mut(at, &2).copied(), expected.seen.get(&2).copied());
                 assert_eq!(seen.iter(at).count(), expected.seen.len());
+                assert_eq!(list.get(at).copied().collect::<Vec<_>>(), expected.list);
+                assert_eq!(most.get(at).copied(), expected.most);
             }
-            _ => {}
         }
     }
 
     fn read(&self, at: &AtKey<'_, u16>) -> Expected {
-        let Self { count, word, seen } = self;
+        let Self { count, word, seen, list, most } = self;
         let pairs: BTreeMap<u8, i32> = seen.peek_all(at).map(|(key, value)| (*key, *value)).collect();
         assert_eq!((seen.len(at), seen.is_empty(at)), (pairs.len(), pairs.is_empty()));
         assert!(pairs.iter().all(|(key, value)| seen.peek(at, key) == Some(value)));
-        let (count, word) = (count.peek(at).copied(), word.get(at).cloned());
-        Expected { count, word, seen: pairs, ..Expected::default() }
+        let list: Vec<u16> = list.peek(at).copied().collect();
+        assert_eq!((self.list.len(at), self.list.is_empty(at)), (list.len(), list.is_empty()));
+        let (count, word, most) = (count.peek(at).copied(), word.get(at).cloned(), most.peek(at).copied());
+        Expected { count, word, seen: pairs, list, most, ..Expected::default() }
     }
 
     fn part(expected: &Expected) -> Expected {
-        Expected { list: Vec::new(), most: None, ..expected.clone() }
+        expected.clone()
     }
 }
 
@@ -327,6 +362,9 @@ impl Expected {
     pub fn expire(&mut self, now_ms: i64) {
         self.count = self.count.filter(|_| now_ms < self.since.count + COUNT_TTL_MS);
         self.seen.retain(|key, _| now_ms < self.since.seen[key] + SEEN_TTL_MS);
+        self.since.list.retain(|(_, since)| now_ms < since + LIST_TTL_MS);
+        self.list = self.since.list.iter().map(|(element, _)| *element).collect();
+        self.most = self.most.filter(|_| now_ms < self.since.most + MOST_TTL_MS);
     }
 
     /// Begins the life of what an operation has written or read.
@@ -339,8 +377,26 @@ impl Expected {
             Operation::Insert(key, _) | Operation::AddToEntry(key, _) => {
                 self.since.seen.insert(*key, now_ms);
             }
-            Operation::Read => self.since.seen.extend(self.seen.keys().map(|key| (*key, now_ms))),
-            _ => {}
+            Operation::Add(element) => self.since.list.push((*element, now_ms)),
+            Operation::Extend(elements) => {
+                self.since.list.extend(elements.iter().map(|element| (*element, now_ms)));
+            }
+            Operation::SetList(elements) => {
+                self.since.list = elements.iter().map(|element| (*element, now_ms)).collect();
+            }
+            Operation::RetainBelow(limit) => self.since.list.retain(|(element, _)| element < limit),
+            Operation::TakeList | Operation::ClearList => self.since.list.clear(),
+            Operation::Reduce(_) => self.since.most = now_ms,
+            Operation::Read => {
+                self.since.seen.extend(self.seen.keys().map(|key| (*key, now_ms)));
+                self.since.most = now_ms;
+            }
+            Operation::TakeCount
+            | Operation::SetWord(_)
+            | Operation::ClearWord
+            | Operation::Remove(_)
+            | Operation::ClearSeen
+            | Operation::ClearMost => {}
         }
     }
 

@@ -53,6 +53,10 @@ pub(super) struct Worker {
     pub(super) phase: Phase,
     /// `host:port` of its channels; empty until it is attached.
     data_address: String,
+    /// As it says with its counters.
+    pub(super) job_name: String,
+    /// Of its process; 0 until it is attached.
+    pub(super) process_id: u32,
     /// What it was given, until it has been cancelled.
     pub(super) tasks: BTreeMap<SubtaskId, Task>,
     /// What the leader waits for.
@@ -204,6 +208,7 @@ impl Job {
             return;
         }
         worker.phase = Phase::Ready;
+        worker.process_id = hello.process_id;
         worker.data_address = address(host, hello.data_port);
         actions.push(Action::Accept);
         actions.push(Action::Note(format!(
@@ -280,6 +285,7 @@ impl Job {
                         subtask: Some((*subtask).into()),
                         status: v1::TaskStatus::Failed.into(),
                         failure: task.failure.clone(),
+                        counters: Some(Box::new(task.counters.clone())),
                     })
                 },
             )
@@ -296,6 +302,8 @@ impl Worker {
             request: request.clone(),
             phase: Phase::Launching,
             data_address: String::new(),
+            job_name: String::new(),
+            process_id: 0,
             tasks: BTreeMap::new(),
             cancellations: Vec::new(),
             cancelled: 0,
@@ -339,7 +347,7 @@ impl Worker {
     pub(super) fn counters(&self) -> BTreeMap<Attempt, Vec<v1::TaskCounters>> {
         let mut counters = BTreeMap::<_, Vec<_>>::new();
         for task in self.tasks.values() {
-            counters.entry(task.attempt).or_default().push(task.counters);
+            counters.entry(task.attempt).or_default().push(task.counters.clone());
         }
         counters
     }
@@ -415,6 +423,9 @@ impl Worker {
                 match self.tasks.get_mut(&subtask).filter(|task| task.attempt == attempt) {
                     Some(task) => {
                         task.status = status;
+                        if let Some(counters) = &relay.counters {
+                            task.counters = counters.as_ref().clone();
+                        }
                         task.counters.status = relay.status;
                         task.failure = relay.failure.clone();
                         actions.push(Action::Send(ToLeader::TaskStatusChanged(relay)));
@@ -428,8 +439,16 @@ impl Worker {
                 actions.push(stale("a checkpoint message", attempt));
             }
             Report::Checkpoint { relay, .. } => actions.push(Action::Send(relay)),
+            Report::Time { attempt, relay } => {
+                if self.tasks.values().any(|task| task.attempt == attempt) {
+                    actions.push(Action::Send(relay));
+                }
+            }
             Report::Stopped { attempt, regions } => self.stopped(job, attempt, &regions, actions),
-            Report::Counters { attempt, tasks } => self.count(attempt, tasks),
+            Report::Counters { attempt, job_name, tasks } => {
+                self.job_name = job_name;
+                self.count(attempt, tasks);
+            }
             Report::Failed(failure) => {
                 self.reason.get_or_insert(failure);
                 self.phase = Phase::Ending;

@@ -166,13 +166,28 @@ impl Core {
     /// What its tasks have done so far, for the leader.
     pub(crate) fn heartbeat(&self) -> v1::Heartbeat {
         let counters = |(id, job): (&JobId, &Job)| {
-            let counters = job.worker.as_ref().map(Worker::counters).unwrap_or_default();
-            let job_id = id.to_wire();
-            let of_attempt =
-                move |(attempt, tasks)| v1::JobCounters { job_id: job_id.clone(), attempt, tasks };
+            let (job_id, worker) = (id.to_wire(), job.worker.as_ref());
+            let counters = worker.map(Worker::counters).unwrap_or_default();
+            let job_name = worker.map(|worker| worker.job_name.clone()).unwrap_or_default();
+            let of_attempt = move |(attempt, tasks)| {
+                let (job_id, job_name) = (job_id.clone(), job_name.clone());
+                v1::JobCounters { job_id, attempt, tasks, job_name }
+            };
             counters.into_iter().map(of_attempt)
         };
-        v1::Heartbeat { jobs: self.jobs.iter().flat_map(counters).collect() }
+        v1::Heartbeat { jobs: self.jobs.iter().flat_map(counters).collect(), process: None }
+    }
+
+    /// The processes of its workers.
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        self.workers().map(|worker| worker.process_id).filter(|id| *id != 0).collect()
+    }
+
+    /// Managed memory that state takes here.
+    pub(crate) fn managed_used_bytes(&self) -> u64 {
+        let counters = self.workers().flat_map(Worker::counters).flat_map(|(_, tasks)| tasks);
+        let operators = counters.flat_map(|task| task.operators);
+        operators.map(|operator| operator.managed_memory_used_bytes).sum()
     }
 
     /// Whether any task runs here.
@@ -258,6 +273,14 @@ impl Core {
                         "refused a checkpoint message of attempt {attempt} of job {job}: no tasks of it run here"
                     ))),
                 }
+            }
+            Order::Time { job, attempt, relay } => {
+                let receiver = self.jobs.get(&job).and_then(|job| job.worker.as_ref());
+                let receiver =
+                    receiver.filter(|worker| worker.phase == Phase::Ready && worker.has_tasks(attempt));
+                // Tasks that have just ended need no time, and nobody waits for them for long.
+                let tell = |worker: &Worker| Action::Tell { worker: worker.id, command: relay };
+                actions.extend(receiver.map(tell));
             }
             Order::StopWorker { job } => {
                 let exit = self.patience.exit;

@@ -119,6 +119,7 @@ fn status(attempt: Attempt, subtask: SubtaskId, status: TaskStatus) -> Report {
         subtask: Some(subtask.into()),
         status: v1::TaskStatus::from(status).into(),
         failure: (status == TaskStatus::Failed).then(|| Failure::user("bad record").into()),
+        counters: None,
     };
     Report::Status { attempt, subtask, status, relay }
 }
@@ -488,14 +489,24 @@ fn heartbeats_carry_the_latest_counters_and_states() {
         ..Default::default()
     };
     let tasks = BTreeMap::from([(TASKS[0], counters(TASKS[0], 5))]);
-    report(&mut core, 1, Report::Counters { attempt: 1, tasks });
+    report(&mut core, 1, Report::Counters { attempt: 1, job_name: "job".into(), tasks });
     let stale = BTreeMap::from([(TASKS[0], counters(TASKS[0], 77))]);
-    report(&mut core, 1, Report::Counters { attempt: 2, tasks: stale });
+    report(&mut core, 1, Report::Counters { attempt: 2, job_name: "job".into(), tasks: stale });
     let heartbeat = core.heartbeat();
     let tasks = &heartbeat.jobs[0].tasks;
     assert_eq!(tasks.iter().map(|task| task.records_in).collect::<Vec<_>>(), [5, 0]);
     assert_eq!(tasks[0].status(), v1::TaskStatus::Running);
     assert_eq!(with_ready_worker().heartbeat().jobs, []);
+
+    // What comes with the last state is the newest.
+    let Report::Status { relay, .. } = status(1, TASKS[0], TaskStatus::Drained) else { unreachable!() };
+    let relay = v1::TaskStatusChanged { counters: Some(Box::new(counters(TASKS[0], 6))), ..relay };
+    let drained =
+        Report::Status { attempt: 1, subtask: TASKS[0], status: TaskStatus::Drained, relay: relay.clone() };
+    let told = report(&mut core, 1, drained);
+    assert_eq!(told, [Action::Send(ToLeader::TaskStatusChanged(relay))]);
+    let task = core.heartbeat().jobs[0].tasks[0].clone();
+    assert_eq!((task.records_in, task.status()), (6, v1::TaskStatus::Drained));
 }
 
 #[test]

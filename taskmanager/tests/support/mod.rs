@@ -369,6 +369,7 @@ impl Attached {
             subtask: Some(TASK.into()),
             status: status.into(),
             failure: None,
+            counters: None,
         };
         self.say(Said::TaskStatusChanged(changed)).await;
     }

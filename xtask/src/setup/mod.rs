@@ -7,8 +7,8 @@
 mod environment;
 mod libclang;
 mod packages;
+mod peers;
 mod rocksdb;
-mod s3_peer;
 mod tools;
 
 use std::env;
@@ -24,8 +24,8 @@ use crate::workspace::Workspace;
 
 const HELP: &str = "\
 Installs or names what this machine lacks: gcc, g++, make, libclang, rustfmt, clippy,
-cargo-nextest and cargo-deny; and in a cache outside the checkout RocksDB, compiled once, and an
-S3 for the tests (needs python3 with venv and pip).
+cargo-nextest and cargo-deny; and in a cache outside the checkout RocksDB, compiled once, and for
+the tests an S3 (needs python3 with venv and pip) and a Kinesis (needs node and npm).
 
 What was found is written to .cargo/machine.toml, so that plain cargo commands find it as well.
 
@@ -35,10 +35,11 @@ Options:
   -h, --help  print this help
 
 Environment:
-  THALWEG_CACHE    where compiled RocksDB and the S3 are kept (default: ${XDG_CACHE_HOME:-$HOME/.cache}/thalweg)
+  THALWEG_CACHE    where compiled RocksDB and the peers of tests are kept (default: ${XDG_CACHE_HOME:-$HOME/.cache}/thalweg)
   LIBCLANG_PATH    the directory of libclang, where it is in an unusual place
   ROCKSDB_LIB_DIR  a directory with a librocksdb.a of your own
   THALWEG_S3_PEER  the program `ministack`, where it is installed by other means
+  THALWEG_KINESIS_PEER  the `main.js` of kinesis-local, where it is installed by other means
 
 Examples:
   cargo xtask setup
@@ -81,7 +82,7 @@ pub fn prepare(workspace: &Workspace, tools: &[Tool]) -> Result<BuildEnvironment
     libclang::configure(&mut environment);
     rocksdb::configure(workspace, &mut environment);
     if tools.contains(&Tool::Nextest) {
-        s3_peer::ensure(&mut environment)?;
+        peers::ensure(&mut environment)?;
     }
     if let Err(error) = environment.save(&workspace.root) {
         eprintln!("warning: only the commands of xtask will find what was found: {error:#}");

@@ -27,6 +27,7 @@ const SAVEPOINT: &str = "thalweg-savepoint";
 const STATE: &str = "thalweg-state";
 const RUNTIME: &str = "thalweg-runtime";
 const CEP: &str = "thalweg-cep";
+const METRICS: &str = "thalweg-metrics";
 const TASKMANAGER: &str = "thalweg-taskmanager";
 const JOBMANAGER: &str = "thalweg-jobmanager";
 const SDK: &str = "thalweg";
@@ -43,6 +44,7 @@ const EVERYTHING: &[&str] = &[
     STATE,
     RUNTIME,
     CEP,
+    METRICS,
     TASKMANAGER,
     JOBMANAGER,
     SDK,
@@ -54,7 +56,7 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// From the bottom to the top; ARCHITECTURE.md draws the same table.
-const LAYERS: [Layer; 17] = [
+const LAYERS: [Layer; 18] = [
     layer(DERIVE, &[]),
     layer(COMMON, &[DERIVE]),
     layer(PROTO, &[COMMON]),
@@ -62,8 +64,9 @@ const LAYERS: [Layer; 17] = [
     layer(STATE, &[COMMON, DERIVE]),
     layer(RUNTIME, &[STATE, SAVEPOINT, PROTO, COMMON]),
     layer(CEP, &[COMMON]),
-    layer(TASKMANAGER, &[PROTO, COMMON]),
-    layer(JOBMANAGER, &[SAVEPOINT, PROTO, COMMON]),
+    layer(METRICS, &[PROTO, COMMON]),
+    layer(TASKMANAGER, &[METRICS, PROTO, COMMON]),
+    layer(JOBMANAGER, &[METRICS, SAVEPOINT, PROTO, COMMON]),
     Layer {
         name: SDK,
         always: &[CEP, RUNTIME, STATE, SAVEPOINT, PROTO, COMMON],

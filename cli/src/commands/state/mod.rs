@@ -31,8 +31,20 @@ pub(super) async fn run(session: &Session, command: StateCommand) -> anyhow::Res
     }
 }
 
+/// What a job declares.
+struct Declared {
+    manifest: StateManifest,
+    /// Absent if there is no more than the manifest.
+    graph: Option<JobGraph>,
+}
+
 /// The state manifest in a file: a plan as a job's executable prints it, the job graph in it, or a manifest.
 fn manifest(path: &Path) -> anyhow::Result<StateManifest> {
+    Ok(declared(path)?.manifest)
+}
+
+/// The same with the graph, if it is in the file.
+fn declared(path: &Path) -> anyhow::Result<Declared> {
     let shown = path.display();
     let size = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
     if size > MAX_CHECKPOINT_METADATA_BYTES as u64 {
@@ -41,20 +53,21 @@ fn manifest(path: &Path) -> anyhow::Result<StateManifest> {
         );
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    let manifest = parse(&text).with_context(|| {
+    let declared = parse(&text).with_context(|| {
         format!("{shown} is neither a plan nor a state manifest; write one with `THALWEG_MODE=plan ./job > plan.txt`")
     })?;
-    manifest.validate()?;
-    Ok(manifest)
+    declared.manifest.validate()?;
+    Ok(declared)
 }
 
-fn parse(text: &str) -> anyhow::Result<StateManifest> {
+fn parse(text: &str) -> anyhow::Result<Declared> {
+    let of = |graph: JobGraph| Declared { manifest: StateManifest::of(&graph), graph: Some(graph) };
     let graph = text.lines().find_map(|line| line.strip_prefix(PLAN_PREFIX));
     if let Some(graph) = graph {
-        return Ok(StateManifest::of(&serde_json::from_str::<JobGraph>(graph)?));
+        return Ok(of(serde_json::from_str(graph)?));
     }
-    match serde_json::from_str::<JobGraph>(text) {
-        Ok(graph) => Ok(StateManifest::of(&graph)),
-        Err(_) => Ok(serde_json::from_str(text)?),
+    match serde_json::from_str(text) {
+        Ok(graph) => Ok(of(graph)),
+        Err(_) => Ok(Declared { manifest: serde_json::from_str(text)?, graph: None }),
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Checkpoint {
 impl Source {
     /// Opens the savepoint or checkpoint at this address.
     pub(super) async fn open(address: &str) -> anyhow::Result<Self> {
-        let Some((directory, metadata)) = CheckpointMetadata::find(address).await? else {
+        let Some((directory, metadata)) = CheckpointMetadata::find(address, storage::open).await? else {
             let savepoint = Savepoint::open_uri(address).await?;
             return Ok(Self { savepoint, checkpoint: None, _directory: None });
         };

@@ -1,4 +1,4 @@
-//! `thalweg state write`: a savepoint built from lines of JSON.
+//! `thalweg state write`: a savepoint built from lines of JSON, from another savepoint, or from a checkpoint.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use thalweg_common::id::JobId;
 use thalweg_common::limits::MAX_STATE_LINE_BYTES;
 use thalweg_common::storage;
-use thalweg_savepoint::{Import, Savepoint};
+use thalweg_savepoint::Import;
 
+use super::source::Source;
 use super::{Session, manifest};
 use crate::exit::Exit;
 use crate::human::{bytes, count};
@@ -17,10 +18,12 @@ use crate::state_arguments::WriteArguments;
 
 pub(super) async fn run(session: &Session, arguments: &WriteArguments) -> anyhow::Result<Exit> {
     let declared = arguments.job.as_deref().map(manifest).transpose()?;
-    let base = match &arguments.on {
-        Some(uri) => Some(Savepoint::open_uri(uri).await?),
+    // A checkpoint's state is in a temporary directory until all is written.
+    let source = match &arguments.on {
+        Some(address) => Some(open(address).await?),
         None => None,
     };
+    let base = source.as_ref().map(|source| source.savepoint.clone());
     let (job_id, number) = match &base {
         Some(base) => (base.metadata().job_id, base.metadata().savepoint_id),
         None => (JobId::random().context("cannot make an id: the system gives no random bytes")?, 0),
@@ -28,9 +31,13 @@ pub(super) async fn run(session: &Session, arguments: &WriteArguments) -> anyhow
     let mut import = match (base, declared) {
         (Some(base), declared) => Import::on(base, declared)?,
         (None, Some(declared)) => Import::new(declared)?,
-        (None, None) => bail!("say what to build: the job's plan with --job, or a savepoint with --on"),
+        (None, None) => {
+            bail!("say what to build: the job's plan with --job, or a savepoint or checkpoint with --on")
+        }
     };
-    read(&arguments.entries, &mut import)?;
+    if let Some(entries) = &arguments.entries {
+        read(entries, &mut import)?;
+    }
     let directory = storage::open(&arguments.directory)?;
     let summary = import.write(directory, job_id, number, session.now_ms()).await?;
     session.output.result(&summary, |summary| {
@@ -38,6 +45,22 @@ pub(super) async fn run(session: &Session, arguments: &WriteArguments) -> anyhow
         format!("Wrote {}: {lines} lines, {files} files, {}\n", summary.uri, bytes(summary.size_bytes))
     })?;
     Ok(Exit::Success)
+}
+
+/// What is built upon. No record may get lost on the way.
+async fn open(address: &str) -> anyhow::Result<Source> {
+    let source = Source::open(address).await?;
+    if let Some(checkpoint) = &source.checkpoint
+        && checkpoint.in_flight_bytes > 0
+    {
+        bail!(
+            "{} has {} of records that were on their way, which no savepoint can hold; take a savepoint of the job, or a checkpoint with \
+             `execution.checkpointing.unaligned` set to false",
+            checkpoint.uri,
+            bytes(checkpoint.in_flight_bytes)
+        );
+    }
+    Ok(source)
 }
 
 fn read(path: &Path, import: &mut Import) -> anyhow::Result<()> {

@@ -16,19 +16,14 @@ use aws_config::timeout::TimeoutConfig;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
-    Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
-    StalledStreamProtectionConfig,
+    Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::super::S3Settings;
 use super::retry::Retries;
+use crate::aws::{REGION_OF_LAST_RESORT, http_client};
 use crate::task_scope::{ErrorPolicy, TaskScope};
-
-/// Where AWS answers that a bucket is elsewhere, and what other stores do not care about.
-const REGION_OF_LAST_RESORT: &str = "us-east-1";
 
 /// What is shared.
 pub(in super::super) struct Access {
@@ -108,9 +103,4 @@ async fn connect(settings: &S3Settings) -> Client {
         config = config.endpoint_url(endpoint);
     }
     Client::from_conf(config.build())
-}
-
-/// One TLS stack for the whole program: rustls with ring.
-fn http_client() -> SharedHttpClient {
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }

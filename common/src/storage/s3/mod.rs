@@ -9,6 +9,7 @@
 //! conditional write carries a random mark in the object's metadata: whoever finds its mark has won.
 
 mod access;
+mod growing;
 mod multipart;
 mod problem;
 mod requests;
@@ -27,7 +28,7 @@ use self::multipart::{Condition, Written};
 use self::problem::{Answer, Problem};
 use self::source::Source;
 use super::path::{check_path, check_prefix};
-use super::{NotDeleted, ObjectInfo, Storage, StorageError, UploadedFile};
+use super::{GrowingObjects, NotDeleted, ObjectInfo, Storage, StorageError, UploadedFile};
 use crate::limits::S3_DELETE_OBJECTS;
 
 pub(super) use self::access::Access;
@@ -223,6 +224,10 @@ impl Storage for S3Storage {
         // What a crash left behind.
         self.abort_uploads(&below, |_, _| true).await;
         Ok(())
+    }
+
+    fn growing(&self) -> Option<Arc<dyn GrowingObjects>> {
+        Some(Arc::new(self.clone()))
     }
 
     fn uri(&self) -> &str {

@@ -339,19 +339,31 @@ impl S3Storage {
         self.answered("AbortMultipartUpload", attempt).await
     }
 
-    /// Uploads below a prefix of the bucket that were neither completed nor aborted: keys and ids, a page at most.
+    /// Uploads below a prefix of the bucket that were neither completed nor aborted: keys and ids.
     pub(super) async fn unfinished_uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, Problem> {
         let client = self.access.client().await;
-        let attempt = || async {
-            let request = client.list_multipart_uploads().bucket(&*self.bucket).prefix(prefix);
-            let output = request.send().await.map_err(|error| problem::of(&error))?;
-            let uploads = output.uploads().iter();
-            Ok(uploads
-                .filter_map(|upload| Some((upload.key()?.to_owned(), upload.upload_id()?.to_owned())))
-                .filter(|(key, _)| key.starts_with(prefix))
-                .collect())
-        };
-        self.answered("ListMultipartUploads", attempt).await
+        let mut all = Vec::new();
+        let (mut key, mut id) = (None, None);
+        loop {
+            let attempt = || async {
+                let request = client.list_multipart_uploads().bucket(&*self.bucket).prefix(prefix);
+                let request = request.set_key_marker(key.clone()).set_upload_id_marker(id.clone());
+                request.send().await.map_err(|error| problem::of(&error))
+            };
+            let page = self.answered("ListMultipartUploads", attempt).await?;
+            let uploads = page.uploads().iter();
+            let named =
+                uploads.filter_map(|upload| Some((upload.key()?.to_owned(), upload.upload_id()?.to_owned())));
+            all.extend(named.filter(|(key, _)| key.starts_with(prefix)));
+            let next = page
+                .next_key_marker()
+                .map(str::to_owned)
+                .filter(|next| page.is_truncated() == Some(true) && !next.is_empty());
+            if next.is_none() || next == key && page.next_upload_id_marker() == id.as_deref() {
+                return Ok(all);
+            }
+            (key, id) = (next, page.next_upload_id_marker().map(str::to_owned));
+        }
     }
 
     fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {

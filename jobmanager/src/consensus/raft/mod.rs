@@ -7,12 +7,14 @@
 //!         -> log_store   each log on disk before it counts (store: RocksDB, synced)
 //!         -> state_machine   applied to the shared state, in order; now and then a snapshot, and the log is purged
 //! leadership             who leads, read off openraft's metrics
+//! loyalty                when a node may stand for election
 //! ```
 //! Invariants: those of [`Consensus`]; in addition, of one term there is at most one leader, and it is one run of its
 //! process, so the term fences; a node whose disk fails stops taking part and says so through [`RaftLog::fatal`].
 
 mod leadership;
 mod log_store;
+mod loyalty;
 mod members;
 mod network;
 mod options;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use openraft::error::{InitializeError, RaftError};
+use thalweg_common::clock::SystemClock;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::{codec, limits};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -42,6 +45,7 @@ pub use self::store_error::StoreError;
 
 use self::leadership::Observer;
 use self::log_store::LogStore;
+use self::loyalty::{Guard, Heard, Loyalty};
 use self::network::Network;
 use self::proposals::{Proposal, Proposer, no_majority, unavailable};
 use self::state_machine::StateMachine;
@@ -98,6 +102,7 @@ pub struct LogStatus {
 pub struct RaftLog {
     id: NodeId,
     raft: Raft,
+    heard: Heard,
     state: SharedState,
     proposals: mpsc::Sender<Proposal>,
     propose_timeout: Duration,
@@ -157,10 +162,25 @@ impl RaftLog {
             leadership: leadership.clone(),
             limit: propose_timeout,
         };
+        let heard = Heard::new(SystemClock::shared());
+        let loyalty = Loyalty::new(options.heartbeat_ms, options.election_min_ms);
+        let guard = Guard { raft: raft.clone(), heard: heard.clone(), loyalty };
+        scope.spawn("loyalty", guard.run(scope.token()));
         scope.spawn("leadership", observer.run(scope.token()));
         scope.spawn("proposals", proposer.run(scope.token()));
         let closed = Mutex::new(Some(closed));
-        Self { id: options.id, raft, state, proposals, propose_timeout, leadership, fatal, scope, closed }
+        Self {
+            id: options.id,
+            raft,
+            heard,
+            state,
+            proposals,
+            propose_timeout,
+            leadership,
+            fatal,
+            scope,
+            closed,
+        }
     }
 
     /// The service that the other job managers talk to; to be added to this job manager's gRPC server.
@@ -169,7 +189,7 @@ impl RaftLog {
     /// is nearly a heartbeat's interval.
     #[must_use]
     pub fn raft_server(&self) -> RaftServer {
-        RaftEndpoint::server(self.id, self.raft.clone())
+        RaftEndpoint::server(self.id, self.raft.clone(), self.heard.clone())
     }
 
     /// Waits until the node has stopped because it cannot go on, such as after an error of its disk, and returns the

@@ -5,6 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use openraft::error::{Fatal, RaftError};
+use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use thalweg_proto::v1::{RaftMessage, SnapshotChunk};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::loyalty::Heard;
 use super::network::SnapshotHeader;
-use super::types::{Raft, Snapshot};
+use super::types::{Raft, Snapshot, TypeConfig};
 use crate::consensus::NodeId;
 
 /// The Raft service of one node, to be added to the job manager's gRPC server.
@@ -25,13 +27,14 @@ pub type RaftServer = RaftServiceServer<RaftEndpoint>;
 pub struct RaftEndpoint {
     id: NodeId,
     raft: Raft,
+    heard: Heard,
     /// Held while a snapshot is received.
     receiving: Mutex<()>,
 }
 
 impl RaftEndpoint {
-    pub(crate) fn server(id: NodeId, raft: Raft) -> RaftServer {
-        RaftServiceServer::new(Self { id, raft, receiving: Mutex::new(()) })
+    pub(crate) fn server(id: NodeId, raft: Raft, heard: Heard) -> RaftServer {
+        RaftServiceServer::new(Self { id, raft, heard, receiving: Mutex::new(()) })
             .max_decoding_message_size(limits::GRPC_MAX_MESSAGE_BYTES)
             .max_encoding_message_size(limits::GRPC_MAX_MESSAGE_BYTES)
     }
@@ -79,7 +82,11 @@ fn halted(fatal: &Fatal<NodeId>) -> Status {
 #[tonic::async_trait]
 impl RaftService for RaftEndpoint {
     async fn append_entries(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        let request = self.request(request)?;
+        let request: AppendEntriesRequest<TypeConfig> = self.request(request)?;
+        // Of a leader that is none any more nothing counts.
+        if request.vote.leader_id.term >= self.raft.metrics().borrow().current_term {
+            self.heard.leader();
+        }
         answer(&self.raft.append_entries(request).await.map_err(stopped)?)
     }
 
@@ -103,6 +110,7 @@ impl RaftService for RaftEndpoint {
             .ok_or_else(|| Status::invalid_argument("the snapshot has no first chunk"))?;
         self.check_target(first.target)?;
         let (vote, meta): SnapshotHeader = read(&first.header)?;
+        self.heard.leader();
         let data = Box::new(receive(first.data, &mut chunks).await?);
         let installed = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: data }).await;
         answer(&installed.map_err(|fatal| halted(&fatal))?)

@@ -17,7 +17,10 @@ fn a_bounded_job_goes_from_submission_to_its_end() {
     assert_eq!(deployment.tasks, [(subtask(0, 1), vec![]), (subtask(1, 1), vec![])]);
     assert_eq!(deployment.locations.len(), 4);
     assert_eq!(deployment.locations[0], (subtask(0, 0), worker("a")));
-    assert!(bench.logged("Deploying source (1/2)#1 to a") && bench.logged("Deploying count (2/2)#1 to b"));
+    assert!(
+        bench.logged("Deploying source (1/2)#1 to flink-taskmanager-a")
+            && bench.logged("Deploying count (2/2)#1 to flink-taskmanager-b")
+    );
 
     bench.all_tasks(TaskStatus::Initializing);
     assert_eq!(bench.status(), Created);

@@ -8,6 +8,7 @@ mod failures;
 mod files;
 mod leader_change;
 mod life;
+mod region_leaders;
 mod region_model;
 mod regions;
 mod rescale;
@@ -172,7 +173,7 @@ impl Bench {
                         self.step(Input::MetadataWritten { attempt, checkpoint_id, result });
                     }
                 }
-                Action::ReadMetadata { attempt, checkpoint_id, as_a_whole } => {
+                Action::ReadMetadata { attempt, checkpoint_id, as_a_whole, .. } => {
                     let file = self.files.get(&checkpoint_id).cloned();
                     let is_sound = !(as_a_whole && self.damaged.contains(&checkpoint_id));
                     let unreadable = || RestoreError::Unreadable("no such file".into());

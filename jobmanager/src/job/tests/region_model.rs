@@ -290,8 +290,56 @@ impl Model {
     }
 }
 
+/// What may befall the first pipeline and the leaders.
+fn any_happening_to_the_first() -> impl Strategy<Value = Happening> {
+    let name = || proptest::sample::select(&NAMES[..]);
+    prop_oneof![
+        12 => name().prop_map(Happening::Read),
+        12 => name().prop_map(Happening::Report),
+        3 => (0u32..2).prop_map(Happening::FailTask),
+        4 => (1u64..200).prop_map(Happening::Time),
+        1 => any::<bool>().prop_map(Happening::HoldLog),
+        2 => Just(Happening::NewLeader),
+    ]
+}
+
+fn restarted_for_ever(shares_slots: bool) -> JobGraph {
+    let mut graph = two_pipelines();
+    graph.restart_strategy = thalweg_common::config::RestartStrategy::FixedDelay {
+        attempts: thalweg_common::config::RestartStrategy::UNLIMITED,
+        delay_ms: 100,
+    };
+    graph.checkpointing.tolerable_failures = 1_000;
+    if shares_slots {
+        graph.vertices.iter_mut().for_each(|vertex| vertex.slot_sharing_group = "default".into());
+    }
+    graph
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_region_that_nothing_befalls_goes_on_under_every_leader(
+        happenings in proptest::collection::vec(any_happening_to_the_first(), 0..150),
+        shares_slots in any::<bool>(),
+    ) {
+        let mut model = Model::new(restarted_for_ever(shares_slots), PATIENCE);
+        model.settle();
+        for happening in happenings {
+            if matches!(happening, Happening::NewLeader) {
+                model = model.new_leader();
+                NAMES.into_iter().for_each(|name| model.happen(Happening::Return(name)));
+            } else {
+                model.happen(happening);
+            }
+            model.check();
+        }
+        model.settle();
+        for vertex in [2, 3] {
+            prop_assert_eq!(model.bench.record().attempts[&subtask(vertex, 0)], 1);
+        }
+    }
 
     #[test]
     fn every_region_runs_once_whatever_fails(
@@ -299,15 +347,7 @@ proptest! {
         shares_slots in any::<bool>(),
         is_full in any::<bool>(),
     ) {
-        let mut graph = two_pipelines();
-        graph.restart_strategy = thalweg_common::config::RestartStrategy::FixedDelay {
-            attempts: thalweg_common::config::RestartStrategy::UNLIMITED,
-            delay_ms: 100,
-        };
-        graph.checkpointing.tolerable_failures = 1_000;
-        if shares_slots {
-            graph.vertices.iter_mut().for_each(|vertex| vertex.slot_sharing_group = "default".into());
-        }
+        let graph = restarted_for_ever(shares_slots);
         let mut model = Model::new(graph, Patience { restarts_regions: !is_full, ..PATIENCE });
         for happening in happenings {
             if matches!(happening, Happening::NewLeader) {

@@ -41,6 +41,8 @@ fn a_job_goes_on_from_a_checkpoint_at_another_parallelism() {
     );
     assert_eq!((bench.status(), bench.parallelism()), (JobStatus::Restarting, 4));
     assert_eq!(bench.record().reason, "rescaled to parallelism 4");
+    let has_ended_so = |action: &Action| matches!(action, Action::Log(line) if line.ends_with("property: parallelism.default, 4"));
+    assert!(bench.other.iter().any(has_ended_so), "queries read the number from the end of the line");
     bench.restart();
     assert_eq!(deployed(&mut bench), BTreeMap::from([(0, 1), (1, 1), (2, 1), (3, 1)]));
     assert_eq!((bench.attempt(), bench.record().restored), (2, Some(1)));

@@ -4,7 +4,7 @@ use thalweg_proto::model::SavepointMode;
 use thalweg_savepoint::DataFile;
 
 use super::*;
-use crate::cluster::Base;
+use crate::cluster::{Base, BaseKind};
 
 fn part() -> SnapshotHandle {
     let location = SnapshotLocation::DataFiles(DataFile::encode_list(&[]).unwrap());
@@ -106,9 +106,80 @@ fn what_cannot_be_taken_is_told_and_leaves_nothing() {
     assert!(bench.other.contains(&Action::DeleteSavepoint(bench.path())));
 }
 
+fn base(kind: BaseKind, path: &str, is_claimed: bool) -> Base {
+    Base { id: 40, path: path.into(), kind, allow_non_restored_state: false, is_claimed }
+}
+
+/// A checkpoint of another job at parallelism 2.
+fn foreign() -> CheckpointMetadata {
+    let graph = checkpointed_graph();
+    CheckpointMetadata {
+        job_id: JobId(77),
+        checkpoint_id: 40,
+        attempt: 3,
+        is_final: false,
+        shape: crate::checkpoint::Shape::of(&graph),
+        in_flight_bytes: 0,
+        triggered_ms: 5,
+        snapshots: graph.subtasks().map(|subtask| (subtask, snapshot())).collect(),
+        manifest: thalweg_common::manifest::StateManifest::of(&graph),
+    }
+}
+
+#[test]
+fn a_job_begins_with_the_checkpoint_of_another_one_and_deletes_only_what_it_claimed() {
+    for (is_claimed, parallelism) in [(true, 2), (false, 4)] {
+        let base = base(BaseKind::Checkpoint, "/checkpoints/4d/chk-40", is_claimed);
+        let mut state = ClusterState::default();
+        let job = submission(1, at(&checkpointed_graph(), &[2, parallelism]));
+        state.apply(Command::SubmitJob(crate::cluster::SubmitJob { base: Some(base.clone()), ..job }));
+        let files = BTreeMap::from([(40, Arc::new(foreign()))]);
+        let mut bench = Bench::with(state, Origin::Submitted, &["a", "b"], 0, files, PATIENCE);
+        bench.workers_ready();
+        let mut deployed = BTreeMap::new();
+        for (_, message) in bench.take_sent() {
+            let Message::DeployTasks(deployment) = message else { continue };
+            assert_eq!(deployment.base.as_ref(), Some(&base));
+            deployed.extend(deployment.tasks);
+        }
+        assert_eq!(deployed.len() as u32, 2 + parallelism);
+        assert!(
+            deployed.values().all(|snapshots| *snapshots == [snapshot()]),
+            "each its own, or that of its groups"
+        );
+        bench.all_tasks(TaskStatus::Running);
+        assert_eq!(bench.record().reason, "restored from checkpoint /checkpoints/4d/chk-40");
+        let keeps = bench.core.spec.graph.checkpointing.keeps() as u64;
+        for checkpoint_id in 41..41 + keeps {
+            bench.advance(1_000_000);
+            bench.acknowledge_all(checkpoint_id);
+        }
+        assert!(bench.record().base.is_none() && bench.core.base.is_none());
+        let of_others = |action: &&Action| {
+            matches!(
+                action,
+                Action::DeleteForeign(_) | Action::DeleteSavepoint(_) | Action::DeleteCheckpoint(40)
+            )
+        };
+        let deleted: Vec<_> = bench.other.iter().filter(of_others).cloned().collect();
+        assert_eq!(deleted, if is_claimed { vec![Action::DeleteForeign(base)] } else { vec![] });
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_job_that_is_gone_fails_the_job_and_says_so() {
+    let base = base(BaseKind::Checkpoint, "/checkpoints/4d/chk-40", false);
+    let mut state = ClusterState::default();
+    let job = submission(1, checkpointed_graph());
+    state.apply(Command::SubmitJob(crate::cluster::SubmitJob { base: Some(base), ..job }));
+    let bench = Bench::on(state, Origin::Submitted, &["a", "b"], 0);
+    let failure = bench.record().failures.back().unwrap().failure.message.clone();
+    assert!(failure.contains("checkpoint 40: no such file"), "{failure}");
+}
+
 #[test]
 fn a_job_begins_with_a_savepoint_until_enough_checkpoints_have_replaced_it() {
-    let base = |is_claimed| Base { id: 40, path: "/s/x".into(), allow_non_restored_state: false, is_claimed };
+    let base = |is_claimed| base(BaseKind::Savepoint, "/s/x", is_claimed);
     for is_claimed in [true, false] {
         let mut state = ClusterState::default();
         let job = submission(1, checkpointed_graph());
@@ -116,7 +187,7 @@ fn a_job_begins_with_a_savepoint_until_enough_checkpoints_have_replaced_it() {
         let mut bench = Bench::on(state, Origin::Submitted, &["a", "b"], 0);
         bench.workers_ready();
         let deployed = |(_, message): &(String, Message)| match message {
-            Message::DeployTasks(deployment) => deployment.savepoint.clone(),
+            Message::DeployTasks(deployment) => deployment.base.clone(),
             _ => None,
         };
         assert_eq!(bench.take_sent().iter().find_map(deployed), Some(base(is_claimed)));

@@ -29,8 +29,8 @@ impl Term {
                 Action::WriteMetadata { metadata, known } => {
                     self.work.push(work::write_metadata(files, metadata, known));
                 }
-                Action::ReadMetadata { attempt, checkpoint_id, as_a_whole } => {
-                    self.work.push(work::read_metadata(files, attempt, checkpoint_id, as_a_whole));
+                Action::ReadMetadata { attempt, checkpoint_id, base, as_a_whole } => {
+                    self.work.push(work::read_metadata(files, attempt, (checkpoint_id, base), as_a_whole));
                 }
                 Action::ReadShared(checkpoint_id) => self.work.push(work::read_shared(files, checkpoint_id)),
                 Action::DeleteShared(paths) => self.work.push(work::delete_shared(files, paths)),
@@ -44,6 +44,7 @@ impl Term {
                 Action::DeleteSavepoint(directory) => {
                     self.work.push(work::delete_savepoint(files, directory));
                 }
+                Action::DeleteForeign(base) => self.work.push(work::delete_foreign(files, base)),
                 Action::Savepoint { request, news } => self.savepoints.tell(request, news),
                 Action::Rescaled { request, news } => self.rescalings.tell(request, news),
                 Action::Plan { parallelism } => {

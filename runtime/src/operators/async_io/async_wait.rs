@@ -12,7 +12,7 @@ use thalweg_common::record::Record;
 
 use super::queue::{Marker, Number, Queue, Ready};
 use super::requests::{Answer, Outcome, Requests};
-use super::{AsyncOptions, AsyncOrder, OnTimeout, STATE};
+use super::{AsyncOptions, AsyncOrder, STATE};
 use crate::batch::Batch;
 use crate::event::{Barrier, WatermarkStatus};
 use crate::link::{Flushed, Link};
@@ -22,21 +22,20 @@ use crate::program::OperatorContext;
 use crate::snapshot::SnapshotBuilder;
 use crate::stores::Draining;
 
+/// Makes the request of a record.
+pub(super) type Request<In, Out> = Arc<dyn Fn(In) -> Answer<Out> + Send + Sync>;
+
+/// What gives the results of a record that waited too long.
+pub(super) type OnTimeout<In, Out> = Arc<dyn Fn(In) -> Result<Vec<Out>, Failure> + Send + Sync>;
+
 /// The hash of a record's key.
-type KeyHash<In> = Arc<dyn Fn(&In, &mut Vec<u8>) -> u64 + Send + Sync>;
+pub(super) type KeyHash<In> = Arc<dyn Fn(&In, &mut Vec<u8>) -> u64 + Send + Sync>;
 
 /// The code of the user.
 pub(super) struct Functions<In, Out> {
-    pub(super) request: Arc<dyn Fn(In) -> Answer<Out> + Send + Sync>,
+    pub(super) request: Request<In, Out>,
     pub(super) on_timeout: Option<OnTimeout<In, Out>>,
     pub(super) key: Option<KeyHash<In>>,
-}
-
-impl<In, Out> Clone for Functions<In, Out> {
-    fn clone(&self) -> Self {
-        let Self { request, on_timeout, key } = self;
-        Self { request: Arc::clone(request), on_timeout: on_timeout.clone(), key: key.clone() }
-    }
 }
 
 /// The link of one subtask.
@@ -75,12 +74,11 @@ impl<In: Record, Out: Record> AsyncWait<In, Out> {
         context: &OperatorContext,
         next: Box<dyn Link<Out>>,
     ) -> Result<Self, Failure> {
-        let (waker, runtime) = (context.waker.clone(), context.runtime.clone());
         let mut link = Self {
             functions,
             queue: Queue::new(options.order == AsyncOrder::Ordered),
             later: VecDeque::new(),
-            requests: Requests::new(options.timeout, waker, runtime),
+            requests: Requests::new(options.timeout, &context.open.io),
             options,
             taken_up: 0,
             busy: HashMap::new(),

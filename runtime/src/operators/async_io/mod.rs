@@ -7,6 +7,8 @@
 //! that never ends meets its timeout, so that neither the input's end nor back pressure waits for ever.
 
 mod async_wait;
+mod lookup;
+mod lookup_cache;
 mod queue;
 mod requests;
 mod retry;
@@ -18,15 +20,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_common::failure::Failure;
 use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::BoxError;
 
-use self::async_wait::{AsyncWait, Functions};
+use self::async_wait::{AsyncWait, Functions, KeyHash, OnTimeout, Request};
+pub use self::lookup::Lookup;
+pub use self::lookup_cache::LookupCache;
 pub use self::retry::AsyncRetry;
 use super::factory;
-use crate::operator::{Key, user_failure};
+use crate::operator::{Key, OpenContext, user_failure};
 use crate::program::OperatorFactory;
 
 /// The name of the state in which records are whose results have not left.
@@ -88,18 +91,26 @@ impl AsyncOptions {
     }
 }
 
-/// What gives the results of a record that waited too long.
-type OnTimeout<In, Out> = Arc<dyn Fn(In) -> Result<Vec<Out>, Failure> + Send + Sync>;
+/// Makes the function of a subtask that makes its requests.
+type OpenRequest<In, Out> = Arc<dyn Fn(&OpenContext) -> Request<In, Out> + Send + Sync>;
 
 /// An asynchronous operator that is being declared: `In` to any number of `Out`.
 pub struct AsyncIo<In, Out> {
     options: AsyncOptions,
-    functions: Functions<In, Out>,
+    open: OpenRequest<In, Out>,
+    on_timeout: Option<OnTimeout<In, Out>>,
+    key: Option<KeyHash<In>>,
 }
 
 impl<In, Out> Clone for AsyncIo<In, Out> {
     fn clone(&self) -> Self {
-        Self { options: self.options.clone(), functions: self.functions.clone() }
+        let Self { options, open, on_timeout, key } = self;
+        Self {
+            options: options.clone(),
+            open: Arc::clone(open),
+            on_timeout: on_timeout.clone(),
+            key: key.clone(),
+        }
     }
 }
 
@@ -118,17 +129,24 @@ impl<In: Record, Out: Record> AsyncIo<In, Out> {
         I: IntoIterator<Item = Out>,
         E: Into<BoxError>,
     {
-        let request = Arc::new(move |record: In| {
+        let request: Request<In, Out> = Arc::new(move |record: In| {
             let answer = request(record);
-            let answer: requests::Answer<Out> = Box::pin(async move {
+            Box::pin(async move {
                 match answer.await {
                     Ok(results) => Ok(results.into_iter().collect()),
                     Err(error) => Err(user_failure(error)),
                 }
-            });
-            answer
+            })
         });
-        Self { options, functions: Functions { request, on_timeout: None, key: None } }
+        Self::opening(options, move |_| Arc::clone(&request))
+    }
+
+    /// The same with requests that each subtask makes in its own way.
+    fn opening(
+        options: AsyncOptions,
+        open: impl Fn(&OpenContext) -> Request<In, Out> + Send + Sync + 'static,
+    ) -> Self {
+        Self { options, open: Arc::new(open), on_timeout: None, key: None }
     }
 
     /// The same for requests with one result each.
@@ -155,32 +173,33 @@ impl<In: Record, Out: Record> AsyncIo<In, Out> {
             Ok(results) => Ok(results.into_iter().collect()),
             Err(error) => Err(user_failure(error)),
         };
-        self.functions.on_timeout = Some(Arc::new(results));
+        self.on_timeout = Some(Arc::new(results));
         self
     }
 
     /// Requests of records with the same key are made one after the other, each when the one before has its result.
     #[must_use]
     pub fn by_key<K: Key>(mut self, key: impl Fn(&In) -> K + Send + Sync + 'static) -> Self {
-        self.functions.key =
-            Some(Arc::new(move |record: &In, scratch: &mut Vec<u8>| key(record).key_hash(scratch)));
+        self.key = Some(Arc::new(move |record: &In, scratch: &mut Vec<u8>| key(record).key_hash(scratch)));
         self
     }
 
     /// The state that the operator declares.
     #[must_use]
     pub fn state(&self) -> StateDescriptor {
-        let kind = if self.functions.key.is_some() { StateKind::UnionList } else { StateKind::SplitList };
+        let kind = if self.key.is_some() { StateKind::UnionList } else { StateKind::SplitList };
         StateDescriptor::new(STATE, kind, In::schema())
     }
 
     /// What makes the operator.
     #[must_use]
     pub fn factory(self) -> Arc<dyn OperatorFactory> {
-        let Self { options, functions } = self;
+        let Self { options, open, on_timeout, key } = self;
         factory::operator::<In, Out>(move |context, next| {
             let name = context.open.operator_name.clone();
-            let link = AsyncWait::open(options.clone(), functions.clone(), context, next);
+            let request = open(&context.open);
+            let functions = Functions { request, on_timeout: on_timeout.clone(), key: key.clone() };
+            let link = AsyncWait::open(options.clone(), functions, context, next);
             Ok(Box::new(link.map_err(|failure| failure.context(name))?))
         })
     }

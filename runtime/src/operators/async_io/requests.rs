@@ -2,26 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
-use futures_util::stream::FuturesUnordered;
 use thalweg_common::failure::Failure;
-use tokio::runtime::Handle;
 
 use super::queue::Number;
-use crate::exchange::TaskWaker;
+use crate::io::{self, Boxed, Io};
 
 /// What a request will have answered.
-pub(super) type Answer<Out> = Pin<Box<dyn Future<Output = Result<Vec<Out>, Failure>> + Send>>;
+pub(super) type Answer<Out> = Boxed<Result<Vec<Out>, Failure>>;
 
 /// Says which record an answer is for.
-type Numbered<Out> = Pin<Box<dyn Future<Output = (Number, Result<Vec<Out>, Failure>)> + Send>>;
+type Numbered<Out> = Boxed<(Number, Result<Vec<Out>, Failure>)>;
 
 /// What has happened to the request of a record.
 pub(super) enum Outcome<Out> {
@@ -41,50 +34,29 @@ struct Request {
 
 /// Requests under way.
 pub(super) struct Requests<Out> {
-    under_way: FuturesUnordered<Abortable<Numbered<Out>>>,
+    under_way: io::Requests<Abortable<Numbered<Out>>>,
     /// Of records that have no results yet.
     open: HashMap<Number, Request>,
     /// In the order in which they began, which is that of their deadlines.
     deadlines: VecDeque<(Duration, Number)>,
     pauses: BinaryHeap<Reverse<(Duration, Number)>>,
     timeout: Duration,
-    waker: Waker,
-    /// The runtime whose sockets and timers the requests use; none in a test of the operator alone.
-    runtime: Option<Handle>,
-}
-
-struct WakeTask(TaskWaker);
-
-impl Wake for WakeTask {
-    fn wake(self: Arc<Self>) {
-        self.0.wake();
-    }
-}
-
-impl<Out> Drop for Requests<Out> {
-    fn drop(&mut self) {
-        // What user code has begun may want the runtime when it is dropped.
-        let _entered = self.runtime.as_ref().map(Handle::enter);
-        self.under_way.clear();
-    }
 }
 
 impl<Out: Send + 'static> Requests<Out> {
-    pub(super) fn new(timeout: Duration, waker: TaskWaker, runtime: Option<Handle>) -> Self {
-        let waker = Waker::from(Arc::new(WakeTask(waker)));
-        let (under_way, open, deadlines, pauses) = Default::default();
-        Self { under_way, open, deadlines, pauses, timeout, waker, runtime }
+    pub(super) fn new(timeout: Duration, io: &Io) -> Self {
+        let (open, deadlines, pauses) = Default::default();
+        Self { under_way: io.requests(), open, deadlines, pauses, timeout }
     }
 
     /// Makes the first request of a record, or another one.
     pub(super) fn begin(&mut self, number: Number, now: Duration, request: impl FnOnce() -> Answer<Out>) {
-        let answer = {
-            let _entered = self.runtime.as_ref().map(Handle::enter);
-            request()
-        };
         let (abort, registration) = AbortHandle::new_pair();
-        let numbered: Numbered<Out> = Box::pin(async move { (number, answer.await) });
-        self.under_way.push(Abortable::new(numbered, registration));
+        self.under_way.begin(|| {
+            let answer = request();
+            let numbered: Numbered<Out> = Box::pin(async move { (number, answer.await) });
+            Abortable::new(numbered, registration)
+        });
         let deadlines = &mut self.deadlines;
         let request = self.open.entry(number).or_insert_with(|| {
             deadlines.push_back((now.saturating_add(self.timeout), number));
@@ -125,14 +97,10 @@ impl<Out: Send + 'static> Requests<Out> {
     }
 
     fn answered(&mut self) -> Option<(Number, Result<Vec<Out>, Failure>)> {
-        let _entered = self.runtime.as_ref().map(Handle::enter);
-        let mut context = Context::from_waker(&self.waker);
         loop {
-            match self.under_way.poll_next_unpin(&mut context) {
-                Poll::Ready(Some(Ok(answered))) => return Some(answered),
-                // It has timed out.
-                Poll::Ready(Some(Err(_))) => {}
-                Poll::Ready(None) | Poll::Pending => return None,
+            // Nothing but an error: it has timed out.
+            if let Ok(answered) = self.under_way.answer()? {
+                return Some(answered);
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::snapshot::SnapshotBuilder;
 use crate::stores::{Draining, FrozenStore, TaskStores};
 use crate::task::counters::Gauge;
 use crate::time::NO_WATERMARK;
+use crate::time::inquiry::{Inquiry, OperatorTime};
 
 /// The operator state of a subtask whose function was told the end of the input.
 const ENDED: &[u8] = &[1];
@@ -48,6 +49,7 @@ pub(in crate::operators) struct Body<K: Key, Out> {
     keys: Vec<K>,
     stores: TaskStores,
     draining: Draining,
+    inquiry: Inquiry,
     open: OpenContext,
     state_bytes: Gauge,
     end: End<K>,
@@ -96,12 +98,12 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             told &= snapshot.operator_state.iter().any(|state| state == ENDED);
         }
         let state_bytes = context.state_gauge();
-        state_bytes.set(store.size_bytes());
-        Ok(Self {
+        let body = Self {
             store,
             keys: Vec::with_capacity(KEYS_AHEAD),
             stores: context.stores.clone(),
             draining: context.stores.draining(),
+            inquiry: context.counters.inquiry(),
             open: context.open.clone(),
             state_bytes,
             end: if told { End::Told } else { End::Open },
@@ -110,7 +112,18 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             timer_delay_ms: context.timer_delay_ms,
             stops_with: None,
             outputs: Outputs::new(next, std::mem::take(&mut context.side_outputs)),
-        })
+        };
+        body.measure();
+        Ok(body)
+    }
+
+    /// Shows how large the state is, and what it takes of the memory.
+    fn measure(&self) {
+        self.state_bytes.set(self.store.size_bytes());
+        if self.stores.is_on_disk() {
+            let (stalls, stalled) = self.store.stalls();
+            self.open.metrics.set_store(self.store.cache_bytes(), stalls, stalled);
+        }
     }
 
     /// Calls `on_record` with each record at its key. A watermark that is held must have been [let pass](Self::let_pass).
@@ -141,7 +154,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             }
         }
         self.keys = keys;
-        self.state_bytes.set(self.store.size_bytes());
+        self.measure();
         self.outputs.hand_on()
     }
 
@@ -245,7 +258,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
                 result.map_err(|failure| failure.context(&self.open.operator_name))?;
             }
             self.outputs.hand_on()?;
-            self.state_bytes.set(self.store.size_bytes());
+            self.measure();
         }
         Ok(Flushed::All)
     }
@@ -290,7 +303,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
             self.outputs.hand_on()?;
             if is_last {
                 self.end = End::Told;
-                self.state_bytes.set(self.store.size_bytes());
+                self.measure();
                 self.outputs.finish()?;
             }
         }
@@ -324,7 +337,7 @@ impl<K: Key, Out: 'static> Body<K, Out> {
         if barrier.is_final {
             self.stops_with = Some(barrier.id);
         }
-        self.state_bytes.set(self.store.size_bytes());
+        self.measure();
         self.outputs.snapshot(barrier, snapshot)
     }
 
@@ -343,6 +356,12 @@ impl<K: Key, Out: 'static> Body<K, Out> {
         function: &mut impl KeyedFunction<K, Out>,
     ) -> Result<Flushed, Failure> {
         self.draining.add(self.store.drain(EPOCH_SLICE_BYTES)?);
+        self.inquiry.tell(|told| {
+            told.operators.push(OperatorTime {
+                operator_id: self.open.operator_id,
+                earliest_timer: self.store.earliest_timer(TimeDomain::EventTime),
+            });
+        });
         let mut done = Flushed::All;
         if self.stops_with.is_none() {
             done = self.advance(Pace::Turn, function)?;

@@ -93,6 +93,18 @@ macro_rules! aligned {
                 $shown
             }
 
+            fn describe(&self) -> String {
+                let span = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+                let mut words = format!("{} of {:?}", $shown.to_lowercase(), span(self.size_ms));
+                if self.period_ms != self.size_ms {
+                    words.push_str(&format!(" every {:?}", span(self.period_ms)));
+                }
+                if self.offset_ms != 0 {
+                    words.push_str(&format!(", offset by {:?}", span(self.offset_ms)));
+                }
+                words + self.time.suffix()
+            }
+
             fn aggregated<K, A, O>(
                 self,
                 aggregate: A,

@@ -62,12 +62,19 @@ impl<G> DynamicSessionWindows<G> {
 /// The window that a record alone would have.
 pub(crate) trait Gap<In>: Clone + Send + Sync + 'static {
     fn window(&self, record: &In, timestamp: Timestamp) -> Result<TimeWindow, Failure>;
+
+    /// What a plan says of them.
+    fn words(&self) -> String;
 }
 
 impl<In> Gap<In> for SessionWindows {
     #[inline]
     fn window(&self, _: &In, timestamp: Timestamp) -> Result<TimeWindow, Failure> {
         Ok(TimeWindow::new(timestamp, timestamp.saturating_add(self.gap_ms)))
+    }
+
+    fn words(&self) -> String {
+        format!("session window with a gap of {:?}", Duration::from_millis(self.gap_ms.unsigned_abs()))
     }
 }
 
@@ -83,6 +90,10 @@ where
             return Err(Failure::user(message).permanent());
         }
         Ok(TimeWindow::new(timestamp, timestamp.saturating_add(gap_ms)))
+    }
+
+    fn words(&self) -> String {
+        "session window with a gap by record".to_owned()
     }
 }
 
@@ -109,6 +120,10 @@ macro_rules! sessions {
 
         fn name(&self) -> &'static str {
             "Session Window"
+        }
+
+        fn describe(&self) -> String {
+            Gap::<In>::words(self) + self.time.suffix()
         }
 
         fn aggregated<K, A, O>(

@@ -71,6 +71,14 @@ macro_rules! counted {
                 "Count Window"
             }
 
+            fn describe(&self) -> String {
+                let (size, slide) = self.shape();
+                match size == slide {
+                    true => format!("count window of {size} records"),
+                    false => format!("count window of {size} records every {slide}"),
+                }
+            }
+
             fn aggregated<K, A, O>(
                 self,
                 aggregate: A,

@@ -33,6 +33,16 @@ pub enum WindowTime {
     Processing,
 }
 
+impl WindowTime {
+    /// What a plan says behind windows over it.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Event => "",
+            Self::Processing => ", by processing time",
+        }
+    }
+}
+
 /// Windows that cannot be: cause and cure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -85,6 +95,11 @@ pub trait WindowAssigner<In>: Clone + Send + Sync + 'static {
     /// What the plan calls them.
     fn name(&self) -> &'static str {
         "Window"
+    }
+
+    /// What the plan tells of them, with their lengths.
+    fn describe(&self) -> String {
+        self.name().to_lowercase()
     }
 
     /// The function that aggregates over these windows with their default trigger.

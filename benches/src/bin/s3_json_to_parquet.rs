@@ -1,0 +1,179 @@
+//! JSON lines on S3 become Parquet on S3: bytes per CPU second of the job's process.
+//!
+//! The store is a process of its own, whose CPU time does not count. The job, `lines -> parse -> Parquet`, runs in a child of this program, which
+//! finds the store and its credentials in its environment and settings, as jobs of users do; exactly once, with checkpoints. Beside it a loop
+//! parses the same lines and writes the same Parquet in memory: what the job costs more is fetching, handing on, sending and checkpoints.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Error, Result, bail, ensure};
+use bytes::Bytes;
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use thalweg::prelude::Record;
+use thalweg::testing::LocalCluster;
+use thalweg_benches::measurement::Measurement;
+use thalweg_benches::nexmark::text::splitmix;
+use thalweg_benches::usage::own_cpu_seconds;
+use thalweg_common::storage::StorageFactory;
+use thalweg_connectors::files::{FileSink, FileSource};
+use thalweg_connectors::formats::{BulkFormat, BulkWriter, Decoder as _, Json, Parquet};
+use thalweg_test_support::S3Peer;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The group of cases.
+const BENCH: &str = "s3_json_to_parquet";
+
+const BUCKET: &str = "thalweg-bench";
+
+/// Bytes of a file of the input.
+const FILE_BYTES: usize = 64 << 20;
+
+/// Measures how JSON lines on S3 become Parquet.
+#[derive(Parser)]
+struct Options {
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// How often it is run; the median is reported.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Megabytes of JSON.
+    #[arg(long, default_value_t = 1_000)]
+    megabytes: usize,
+    /// Subtasks of the source and of the sink.
+    #[arg(long, default_value_t = 1)]
+    parallelism: u32,
+    /// How often a checkpoint is taken.
+    #[arg(long, default_value_t = 10_000)]
+    interval_ms: u64,
+    /// What a child of this program is told: where the store is, and where the output goes.
+    #[arg(long, hide = true, num_args = 2)]
+    work: Option<Vec<String>>,
+}
+
+/// An event as many applications have it.
+#[derive(Record, Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Click {
+    event_time: String,
+    user_id: String,
+    url: String,
+    device: Option<String>,
+    country: String,
+    duration_ms: u64,
+    spend: f64,
+    is_buyer: bool,
+}
+
+fn click(number: u64) -> Click {
+    let random = splitmix(number);
+    Click {
+        event_time: format!(
+            "2025-11-10T02:{:02}:{:02}.{:06}",
+            number / 60 % 60,
+            number % 60,
+            random % 1_000_000
+        ),
+        user_id: format!("u-{}", random % 100_000),
+        url: format!("/products/{}/{}", random % 977, random >> 40),
+        device: (!random.is_multiple_of(4))
+            .then(|| ["mobile", "desktop", "tablet"].map(str::to_owned)[random as usize % 3].clone()),
+        country: ["KR", "US", "JP", "DE"].map(str::to_owned)[random as usize % 4].clone(),
+        duration_ms: random % 60_000,
+        spend: (random % 100_000) as f64 / 100.0,
+        is_buyer: random.is_multiple_of(10),
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(work) = &options.work {
+        let [endpoint, output] = &work[..] else { bail!("--work has two values") };
+        return run_job(&options, endpoint, output);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let peer = runtime.block_on(S3Peer::start())?;
+    runtime.block_on(peer.create_bucket(BUCKET))?;
+    let storage = StorageFactory::new(peer.settings()).open(&format!("s3://{BUCKET}/input"))?;
+    let (mut number, mut input_bytes, mut first) = (0, 0, Bytes::new());
+    while input_bytes < options.megabytes << 20 {
+        let mut file = Vec::with_capacity(FILE_BYTES + 1_024);
+        while file.len() < FILE_BYTES.min((options.megabytes << 20) - input_bytes) {
+            serde_json::to_writer(&mut file, &click(number))?;
+            file.push(b'\n');
+            number += 1;
+        }
+        input_bytes += file.len();
+        let file = Bytes::from(file);
+        runtime.block_on(storage.put(&format!("{input_bytes:015}.json"), file.clone()))?;
+        first = if first.is_empty() { file } else { first };
+    }
+
+    let (mut jobs, mut loops) = (Vec::new(), Vec::new());
+    for run in 0..options.runs {
+        jobs.push(megabytes(input_bytes) / child(&options, &peer, &format!("s3://{BUCKET}/output-{run}"))?);
+        let begin = own_cpu_seconds();
+        plain(&first)?;
+        loops.push(megabytes(first.len()) / (own_cpu_seconds() - begin));
+    }
+    let baseline = Measurement::median(BENCH, "plain_loop", "MB/CPU s", &loops);
+    baseline.print(options.json)?;
+    let job = Measurement::median(BENCH, "job", "MB/CPU s", &jobs);
+    job.against(baseline.value).print(options.json)
+}
+
+fn megabytes(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Runs the job in a process of its own, and gives its CPU seconds.
+fn child(options: &Options, peer: &S3Peer, output: &str) -> Result<f64> {
+    let child = Command::new(std::env::current_exe()?)
+        .env("AWS_SHARED_CREDENTIALS_FILE", peer.credentials_file())
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_PROFILE")
+        .args(["--parallelism", &options.parallelism.to_string()])
+        .args(["--interval-ms", &options.interval_ms.to_string()])
+        .args(["--work", &format!("http://{}", peer.address()), output])
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(child.status.success(), "the job ended with {}", child.status);
+    let text = String::from_utf8(child.stdout)?;
+    let seconds = text.lines().last().context("the job has said nothing")?;
+    seconds.parse().with_context(|| format!("the job has said `{seconds}`"))
+}
+
+fn run_job(options: &Options, endpoint: &str, output: &str) -> Result<()> {
+    let begin = own_cpu_seconds();
+    let cluster = LocalCluster::new()
+        .configure("parallelism.default", options.parallelism)
+        .configure("execution.checkpointing.interval", format!("{} ms", options.interval_ms))
+        .configure("s3.endpoint", endpoint);
+    let output = output.to_owned();
+    let run = cluster.run(move |env| {
+        env.source("clicks", FileSource::new(format!("s3://{BUCKET}/input"), Json::<Click>::new()))
+            .uid("clicks")
+            .sink("parquet", FileSink::bulk(output, Parquet::<Click>::new()));
+        Ok(())
+    });
+    run.map_err(|error| Error::from_boxed(error.into()))?;
+    println!("{}", own_cpu_seconds() - begin);
+    Ok(())
+}
+
+/// The same without a job: lines in memory become Parquet in memory.
+fn plain(lines: &[u8]) -> Result<()> {
+    let (mut json, mut batch) = (Json::<Click>::new(), thalweg_runtime::batch::Batch::default());
+    let (mut writer, mut file) = (Parquet::<Click>::new().begin()?, Vec::new());
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        json.decode(line, &mut batch)?;
+        for click in batch.drain() {
+            writer.write(&click, &mut file)?;
+        }
+    }
+    BulkWriter::<Click>::finish(writer, &mut file)?;
+    ensure!(file.ends_with(b"PAR1"), "the loop has written no Parquet");
+    Ok(())
+}

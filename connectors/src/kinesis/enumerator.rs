@@ -1,0 +1,112 @@
+//! Finds the shards of the streams: lists them again and again, and at once when one has come to its end.
+//!
+//! Invariant: trouble while new shards are looked for does not fail a job that reads others meanwhile, unless it will not pass.
+
+use std::sync::Arc;
+
+use thalweg_common::clock::SharedClock;
+use thalweg_common::failure::Failure;
+use thalweg_runtime::io::Io;
+use thalweg_runtime::split::{Discovery, Next, SplitEnumerator};
+use tracing::warn;
+
+use super::graph::{Listed, ShardGraph};
+use super::options::Options;
+use super::service::Service;
+use super::shard::ShardSplit;
+use crate::aws::{Kind, Problem, random};
+
+/// Finds the shards of a [`KinesisSource`](super::KinesisSource).
+#[derive(Debug)]
+pub struct ShardEnumerator {
+    streams: Arc<[String]>,
+    options: Arc<Options>,
+    service: Arc<Service>,
+    graph: ShardGraph,
+    clock: SharedClock,
+    io: Io,
+}
+
+impl ShardEnumerator {
+    pub(super) fn new(
+        streams: Arc<[String]>,
+        options: Arc<Options>,
+        service: Arc<Service>,
+        graph: ShardGraph,
+        (clock, io): (SharedClock, Io),
+    ) -> Self {
+        Self { streams, options, service, graph, clock, io }
+    }
+
+    /// Lists all streams.
+    fn list(&mut self) -> Result<(), Failure> {
+        let streams = Arc::clone(&self.streams);
+        for stream in streams.iter() {
+            // Before it is listed, so that what arrives while it is counts as new.
+            let now_ms = self.clock.now_ms();
+            let listed = self.io.wait_for(shards(&self.service, &self.options, stream))?;
+            match listed {
+                Ok(shards) => self.graph.listed(stream, shards, self.options.initial, now_ms),
+                Err(problem) => {
+                    let failure = problem.failure("list the shards of", format_args!("the stream {stream}"));
+                    let is_new = !self.graph.has_listed(stream);
+                    if !is_new && matches!(problem.kind, Kind::Throttled | Kind::Passing) {
+                        warn!(stream, "New shards will be looked for later: {failure}");
+                        continue;
+                    }
+                    // A stream that was never there, or may not be read, will not change by trying again.
+                    let will_stay = matches!(problem.kind, Kind::NotFound | Kind::Denied | Kind::Refused);
+                    return Err(if is_new && will_stay { failure.permanent() } else { failure });
+                }
+            }
+        }
+        if self.graph.is_empty() {
+            return Err(Failure::user(format!(
+                "No shards can be found for all subscribed streams: {}; check their names, and that they are active",
+                self.streams.join(", ")
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The shards of a stream, asked again as often as the settings say.
+async fn shards(service: &Service, options: &Options, stream: &str) -> Result<Vec<Listed>, Problem> {
+    let mut retry = 0;
+    loop {
+        match service.shards(stream).await {
+            Err(Problem { kind: Kind::Throttled | Kind::Passing, .. })
+                if retry < options.listing.max_retries =>
+            {
+                tokio::time::sleep(options.listing.pause(retry, random())).await;
+                retry += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+impl SplitEnumerator for ShardEnumerator {
+    type Split = ShardSplit;
+    type State = ShardGraph;
+
+    const TRACKS_FINISHED: bool = true;
+
+    fn discover(&mut self) -> Result<Discovery<ShardSplit>, Failure> {
+        self.list()?;
+        Ok(Discovery { splits: self.graph.take_ready(), next: Next::After(self.options.discovery_interval) })
+    }
+
+    fn finished(&mut self, splits: &[String]) -> Result<Vec<ShardSplit>, Failure> {
+        self.graph.ended(splits);
+        if self.graph.has_unknown_children(splits) {
+            // A shard comes to its end because it was split or merged: its records go on elsewhere.
+            self.list()?;
+        }
+        Ok(self.graph.take_ready())
+    }
+
+    fn state(&self) -> ShardGraph {
+        self.graph.clone()
+    }
+}

@@ -1,0 +1,423 @@
+//! The sink: puts records into a stream, many with one request.
+//!
+//! On a record's way this is its end. At least once: what the service has not taken at a barrier is part of the checkpoint (the committables), and
+//! written again behind a restore. So a barrier waits for no request, where Flink's sink waits for all. Invariant: whatever is refused is
+//! written again or fails the task; nothing is dropped.
+
+mod options;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use thalweg_common::Record;
+use thalweg_common::clock::SharedClock;
+use thalweg_common::failure::Failure;
+use thalweg_common::id::CheckpointId;
+use thalweg_common::limits::KINESIS_MAX_RECORD_BYTES;
+use thalweg_runtime::batch::Batch;
+use thalweg_runtime::io::BoxedRequests;
+use thalweg_runtime::operator::{Sink, SinkContext, UnderWay};
+use tracing::warn;
+
+use self::options::WriteOptions;
+use self::queue::{Entry, Queue};
+use super::service::{Service, problem};
+use super::shard::java_hash;
+use crate::aws::{AwsSettings, CredentialsProvider, Kind, Problem, random};
+
+/// At most so often people are told that records are refused.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
+
+type Serialize<T> = Arc<dyn Fn(&T) -> Result<Vec<u8>, Failure> + Send + Sync>;
+type Key<T> = Arc<dyn Fn(&T) -> String + Send + Sync>;
+type HashKey<T> = Arc<dyn Fn(&T) -> Option<u128> + Send + Sync>;
+
+/// What a request has brought: for each record nothing, or why it was refused.
+type Answer = Result<Vec<Option<Problem>>, Problem>;
+
+/// Writes records to a stream of Kinesis Data Streams, as Flink's `KinesisStreamsSink` does: at least once, never aggregated.
+///
+/// Requests have up to 500 records and 5 MiB and go side by side. What is refused, because a shard is asked for too much or the service is in
+/// trouble, is written again, ever later, for ten minutes; then the task fails. A sink that holds too much takes no more, so that the job
+/// slows down. In the order of their partition key records arrive only with [`in_order`](Self::in_order).
+///
+/// ```
+/// use thalweg_connectors::kinesis::KinesisSink;
+///
+/// let sink = KinesisSink::strings("ExampleOutputStream").region("eu-west-1");
+/// let by_properties = KinesisSink::strings("ExampleOutputStream")
+///     .partition_key(|line| line.split(',').next().unwrap_or_default().to_owned())
+///     .with_properties([("aws.region", "eu-west-1"), ("sink.batch.max-size", "100")])
+///     .unwrap();
+/// # let _ = (sink, by_properties);
+/// ```
+pub struct KinesisSink<T> {
+    stream: Arc<str>,
+    options: WriteOptions,
+    aws: AwsSettings,
+    serialize: Serialize<T>,
+    partition_key: Key<T>,
+    explicit_hash_key: Option<HashKey<T>>,
+    service: Arc<Service>,
+    writer: Option<Writer>,
+}
+
+/// A record that the service had not taken at a barrier.
+#[derive(Record, Debug, Clone, PartialEq, Eq)]
+#[record(crate = thalweg_common)]
+pub struct UnsentRecord {
+    /// Who had it at which barrier.
+    subtask: u32,
+    checkpoint: CheckpointId,
+    partition_key: String,
+    explicit_hash_key: Option<String>,
+    data: Vec<u8>,
+}
+
+/// What a sink has while it is open.
+struct Writer {
+    queue: Queue,
+    requests: BoxedRequests<(u64, Answer)>,
+    subtask: u32,
+    clock: SharedClock,
+    /// When people were last told of refusals, and how many there were since.
+    warned_at: Option<Duration>,
+    refused: usize,
+}
+
+impl<T> Clone for KinesisSink<T> {
+    fn clone(&self) -> Self {
+        Self {
+            stream: Arc::clone(&self.stream),
+            options: self.options,
+            aws: self.aws.clone(),
+            serialize: Arc::clone(&self.serialize),
+            partition_key: Arc::clone(&self.partition_key),
+            explicit_hash_key: self.explicit_hash_key.clone(),
+            // Clones share their connections, and nothing else.
+            service: Arc::clone(&self.service),
+            writer: None,
+        }
+    }
+}
+
+impl<T> fmt::Debug for KinesisSink<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("KinesisSink")
+            .field("stream", &self.stream)
+            .field("options", &self.options)
+            .field("aws", &self.aws)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KinesisSink<String> {
+    /// Writes texts. Their partition key is the number that Java's `String.hashCode` gives, as in Flink's examples.
+    pub fn strings(stream: impl Into<String>) -> Self {
+        Self::new(stream, |text: &String| Ok(text.clone().into_bytes()))
+            .partition_key(|text| java_hash(text).to_string())
+    }
+}
+
+impl<T> KinesisSink<T> {
+    /// Writes records as the bytes that `serialize` makes of them, each with a partition key by chance.
+    pub fn new<F>(stream: impl Into<String>, serialize: F) -> Self
+    where
+        F: Fn(&T) -> Result<Vec<u8>, Failure> + Send + Sync + 'static,
+    {
+        let aws = AwsSettings::default();
+        Self {
+            stream: stream.into().into(),
+            options: WriteOptions::default(),
+            service: Arc::new(Service::new(aws.clone())),
+            aws,
+            serialize: Arc::new(serialize),
+            partition_key: Arc::new(|_| random().to_string()),
+            explicit_hash_key: None,
+            writer: None,
+        }
+    }
+
+    /// Which key a record has, by whose MD5 its shard is found: 1 to 256 characters.
+    #[must_use]
+    pub fn partition_key(mut self, key: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
+        self.partition_key = Arc::new(key);
+        self
+    }
+
+    /// By which number a record's shard is found, in place of the MD5 of its key; by that where it gives nothing.
+    #[must_use]
+    pub fn explicit_hash_key(mut self, key: impl Fn(&T) -> Option<u128> + Send + Sync + 'static) -> Self {
+        self.explicit_hash_key = Some(Arc::new(key));
+        self
+    }
+
+    /// Lets the records of a partition key arrive in the order in which a subtask takes them, also when some are refused. At most one record of
+    /// a key is on its way then, so that each key has no more than some tens of records a second.
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        self.options.is_ordered = true;
+        self
+    }
+
+    /// Fails the job when a record is refused: `sink.fail-on-error`.
+    #[must_use]
+    pub fn fail_on_error(mut self) -> Self {
+        self.options.fails_on_error = true;
+        self
+    }
+
+    /// How long a record may be refused, ten minutes by default; then the task fails.
+    #[must_use]
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.options.delivery_timeout = timeout;
+        self
+    }
+
+    /// Most records that wait or are on their way, 10,000 by default: `sink.requests.max-buffered`.
+    #[must_use]
+    pub fn max_buffered(mut self, records: usize) -> Self {
+        self.options.max_buffered = records;
+        self
+    }
+
+    /// Most records of a request, 500 by default and at most: `sink.batch.max-size`.
+    #[must_use]
+    pub fn max_batch_records(mut self, records: usize) -> Self {
+        self.options.max_batch_records = records;
+        self
+    }
+
+    /// The region of the stream: `aws.region`.
+    #[must_use]
+    pub fn region(self, region: impl Into<String>) -> Self {
+        self.reached(|aws| aws.region = Some(region.into()))
+    }
+
+    /// A service of one's own: `aws.endpoint`.
+    #[must_use]
+    pub fn endpoint(self, endpoint: impl Into<String>) -> Self {
+        self.reached(|aws| aws.endpoint = Some(endpoint.into()))
+    }
+
+    /// Who writes: `aws.credentials.*`.
+    #[must_use]
+    pub fn credentials(self, credentials: CredentialsProvider) -> Self {
+        self.reached(|aws| aws.credentials = credentials)
+    }
+
+    /// Takes settings from properties with Flink's keys (`aws.*`, `sink.*`, and those of older producers).
+    ///
+    /// # Errors
+    /// A key that nobody knows, with the nearest one; a value that cannot be.
+    pub fn with_properties(
+        mut self,
+        properties: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Result<Self, Failure> {
+        let (aws, options) = options::from_properties(properties, self.options)?;
+        self.options = options;
+        Ok(self.reached(|old| *old = aws))
+    }
+
+    fn reached(mut self, change: impl FnOnce(&mut AwsSettings)) -> Self {
+        change(&mut self.aws);
+        self.service = Arc::new(Service::new(self.aws.clone()));
+        self
+    }
+
+    fn entry(&self, record: &T) -> Result<Entry, Failure> {
+        let entry = Entry {
+            partition_key: (self.partition_key)(record),
+            explicit_hash_key: self
+                .explicit_hash_key
+                .as_ref()
+                .and_then(|key| key(record))
+                .map(|key| key.to_string()),
+            data: (self.serialize)(record)?.into(),
+        };
+        if !(1..=256).contains(&entry.partition_key.chars().count()) {
+            return Err(Failure::user(format!(
+                "a partition key of Kinesis has 1 to 256 characters, and that of a record for the stream {} has {}; change `partition_key`",
+                self.stream,
+                entry.partition_key.chars().count()
+            )));
+        }
+        if entry.bytes() > KINESIS_MAX_RECORD_BYTES {
+            return Err(Failure::user(format!(
+                "a record of {} bytes is larger than what the stream {} takes, 1 MiB with its key; leave it out, or write it in parts",
+                entry.bytes(),
+                self.stream
+            )));
+        }
+        Ok(entry)
+    }
+
+    fn writer(&mut self) -> Result<&mut Writer, Failure> {
+        self.writer.as_mut().ok_or_else(|| Failure::internal("the sink is not open"))
+    }
+}
+
+impl Writer {
+    /// Takes an answer.
+    fn take(
+        &mut self,
+        number: u64,
+        answer: Answer,
+        (stream, options): (&str, &WriteOptions),
+    ) -> Result<(), Failure> {
+        let now = self.clock.monotonic();
+        let failure = |problem: &Problem| problem.failure("write to", format_args!("the stream {stream}"));
+        let is_passing = |problem: &Problem| matches!(problem.kind, Kind::Throttled | Kind::Passing);
+        let (refused, why) = match &answer {
+            Err(problem) if options.fails_on_error || !is_passing(problem) => return Err(failure(problem)),
+            Err(problem) => (self.queue.answered(number, |_| true, now, random()), Some(problem)),
+            Ok(records) => {
+                let mut refusals = records.iter().flatten();
+                if let Some(problem) = refusals.find(|problem| options.fails_on_error || !is_passing(problem))
+                {
+                    return Err(failure(problem));
+                }
+                let is_refused = |place: usize| records.get(place).is_none_or(Option::is_some);
+                let first = records.iter().flatten().next();
+                (self.queue.answered(number, is_refused, now, random()), first)
+            }
+        };
+        if let Some(problem) = why {
+            self.refused += refused;
+            self.warn(now, stream, problem);
+        }
+        let waits = self.queue.oldest_since().map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        match why {
+            Some(problem) if waits >= options.delivery_timeout => Err(failure(problem).context(
+                format_args!("records were refused for {} ms", options.delivery_timeout.as_millis()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn warn(&mut self, now: Duration, stream: &str, problem: &Problem) {
+        if self.warned_at.is_none_or(|at| now.saturating_sub(at) >= WARNING_PAUSE) {
+            warn!(
+                stream,
+                refused = self.refused,
+                "Records were refused and will be written again: {problem}"
+            );
+            (self.warned_at, self.refused) = (Some(now), 0);
+        }
+    }
+}
+
+/// Puts records, and gives what became of each.
+async fn put(service: &Service, stream: &str, entries: Vec<Entry>) -> Answer {
+    let mut records = Vec::with_capacity(entries.len());
+    for Entry { partition_key, explicit_hash_key, data } in entries {
+        let record = PutRecordsRequestEntry::builder()
+            .partition_key(partition_key)
+            .set_explicit_hash_key(explicit_hash_key)
+            .data(Blob::new(data))
+            .build();
+        let broken =
+            |error| Problem { kind: Kind::Refused, code: "Request".to_owned(), text: format!("{error}") };
+        records.push(record.map_err(broken)?);
+    }
+    let request = service.client().await.put_records().stream_name(stream).set_records(Some(records));
+    let answer = request.send().await.map_err(|error| problem(&error))?;
+    let refusal = |code: &str, message| Problem::of_refusal(500, Some(code), message);
+    Ok(answer
+        .records()
+        .iter()
+        .map(|record| record.error_code().map(|code| refusal(code, record.error_message())))
+        .collect())
+}
+
+impl<T: Send> Sink<T> for KinesisSink<T> {
+    type Committable = UnsentRecord;
+
+    fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
+        options::check(&self.aws, &self.options)?;
+        self.writer = Some(Writer {
+            queue: Queue::new(self.options),
+            requests: context.io.requests(),
+            subtask: context.subtask_index,
+            clock: Arc::clone(&context.clock),
+            warned_at: None,
+            refused: 0,
+        });
+        Ok(())
+    }
+
+    fn recover(&mut self, prepared: &[UnsentRecord]) -> Result<(), Failure> {
+        let writer = self.writer()?;
+        let now = writer.clock.monotonic();
+        // Each barrier has all that was left. Of an older one, whose checkpoint failed, some was written meanwhile.
+        let mut newest: BTreeMap<u32, CheckpointId> = BTreeMap::new();
+        for UnsentRecord { subtask, checkpoint, .. } in prepared {
+            let newest = newest.entry(*subtask).or_default();
+            *newest = (*newest).max(*checkpoint);
+        }
+        let left = prepared.iter().filter(|record| newest.get(&record.subtask) == Some(&record.checkpoint));
+        for UnsentRecord { partition_key, explicit_hash_key, data, .. } in left.cloned() {
+            writer.queue.push(Entry { partition_key, explicit_hash_key, data: data.into() }, now);
+        }
+        writer.queue.flush();
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
+        for record in batch.drain() {
+            let entry = self.entry(&record)?;
+            let writer = self.writer()?;
+            let now = writer.clock.monotonic();
+            writer.queue.push(entry, now);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.writer()?.queue.flush();
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<UnderWay, Failure> {
+        let (stream, service, options) = (Arc::clone(&self.stream), Arc::clone(&self.service), self.options);
+        let writer = self.writer()?;
+        let now = writer.clock.monotonic();
+        loop {
+            while let Some((number, entries)) = writer.queue.request(now) {
+                let (stream, service) = (Arc::clone(&stream), Arc::clone(&service));
+                writer
+                    .requests
+                    .begin(|| Box::pin(async move { (number, put(&service, &stream, entries).await) }));
+            }
+            match writer.requests.answer() {
+                Some((number, answer)) => writer.take(number, answer, (&stream, &options))?,
+                None => break,
+            }
+        }
+        Ok(UnderWay {
+            records: writer.queue.len(),
+            is_full: writer.queue.is_full(),
+            again_at: writer.queue.again_at(now),
+        })
+    }
+
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<UnsentRecord>, Failure> {
+        let writer = self.writer()?;
+        writer.queue.flush();
+        let subtask = writer.subtask;
+        let unsent = |Entry { partition_key, explicit_hash_key, data }: Entry| UnsentRecord {
+            subtask,
+            checkpoint,
+            partition_key,
+            explicit_hash_key,
+            data: data.to_vec(),
+        };
+        Ok(writer.queue.unsent().into_iter().map(unsent).collect())
+    }
+}
