@@ -13,6 +13,7 @@ use clap::Parser;
 use thalweg::aggregates::Count;
 use thalweg::prelude::*;
 use thalweg_connectors::TextFileSource;
+use thalweg_connectors::formats::timestamp::{DateTime, TimestampStandard};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -119,7 +120,9 @@ impl RideEvent {
         };
         let is_start = kind == "START";
         let time = if is_start { start } else { end };
-        let at = milliseconds(time).or_failure(format_args!("`{time}` in `{line}` is no time"))?;
+        let at = DateTime::parse(time, TimestampStandard::Sql)
+            .or_failure(format_args!("`{time}` in `{line}` is no time"))?
+            .epoch_ms();
         Ok(Self {
             is_start,
             at,
@@ -127,17 +130,6 @@ impl RideEvent {
             to: place(to_longitude, to_latitude)?,
         })
     }
-}
-
-/// A UTC time such as `2013-01-01 00:20:00` in milliseconds since the epoch.
-fn milliseconds(text: &str) -> Option<Timestamp> {
-    let numbers: Vec<i64> =
-        text.split(['-', ' ', ':']).map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    let [year, month, day, hour, minute, second] = numbers[..] else { return None };
-    // The days of the civil calendar, counted from March so that leap days come last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000)
 }
 
 /// Places where at least `threshold` rides have begun, or ended, within fifteen minutes; every five minutes.

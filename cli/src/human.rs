@@ -3,6 +3,8 @@
 //! Stands between the cluster's answers and the tables. Invariant: nothing here is longer than one line, and no text that
 //! came from the cluster reaches a terminal with control characters in it.
 
+use thalweg_common::calendar::date_of;
+
 const SECOND_MS: u64 = 1_000;
 const MINUTE_SECONDS: u64 = 60;
 const HOUR_SECONDS: u64 = 60 * MINUTE_SECONDS;
@@ -111,29 +113,10 @@ pub(crate) fn moment(time_ms: i64) -> String {
 fn seconds_of(time_ms: i64) -> String {
     let seconds = time_ms.div_euclid(1_000);
     let day_seconds = i64::try_from(DAY_SECONDS).unwrap_or(i64::MAX);
-    let (year, month, day) = date(seconds.div_euclid(day_seconds));
+    let (year, month, day) = date_of(seconds.div_euclid(day_seconds));
     let second_of_day = seconds.rem_euclid(day_seconds);
     let (hour, minute, second) = (second_of_day / 3_600, second_of_day % 3_600 / 60, second_of_day % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-/// Year, month and day of the day that is `days` after 1970-01-01.
-///
-/// Years are counted from March, so that the leap day is a year's last one and months before it have a fixed place.
-fn date(days: i64) -> (i64, i64, i64) {
-    const DAYS_OF_400_YEARS: i64 = 146_097;
-    const DAYS_FROM_MARCH_OF_YEAR_0: i64 = 719_468;
-    let days = days + DAYS_FROM_MARCH_OF_YEAR_0;
-    let era = days.div_euclid(DAYS_OF_400_YEARS);
-    let day_of_era = days.rem_euclid(DAYS_OF_400_YEARS);
-    let leap_days = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / 146_096;
-    let year_of_era = (day_of_era - leap_days) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day)
 }
 
 /// A text from the cluster in one line, without control characters.

@@ -7,6 +7,7 @@ extern crate self as thalweg_common;
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod calendar;
 pub mod clock;
 pub mod codec;
 pub mod config;

@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thalweg_common::Record;
+use thalweg_common::calendar::{date_of, days_of};
 
 use super::Malformed;
 
@@ -71,7 +72,7 @@ impl DateTime {
     /// Year, month, day, hour, minute and second.
     #[must_use]
     pub fn fields(self) -> [i64; 6] {
-        let (year, month, day) = civil(self.seconds.div_euclid(SECONDS_PER_DAY));
+        let (year, month, day) = date_of(self.seconds.div_euclid(SECONDS_PER_DAY));
         let second = self.seconds.rem_euclid(SECONDS_PER_DAY);
         [year, month, day, second / 3_600, second / 60 % 60, second % 60]
     }
@@ -95,29 +96,6 @@ impl fmt::Display for Shown {
     }
 }
 
-/// The day of the proleptic Gregorian calendar: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-/// Days since 1970-01-01: the reverse of [`civil`].
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = year - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
 fn parse(text: &str, standard: TimestampStandard) -> Option<DateTime> {
     let mut rest = text.as_bytes();
     let year = number(&mut rest, 4)?;
@@ -137,8 +115,8 @@ fn parse(text: &str, standard: TimestampStandard) -> Option<DateTime> {
     };
     let nanos = if mark(&mut rest, b'.').is_some() { fraction(&mut rest)? } else { 0 };
     let offset = zone(rest)?;
-    let at = days(year, month, day);
-    let is_day = (1..=12).contains(&month) && civil(at) == (year, month, day);
+    let at = days_of(year, month, day);
+    let is_day = (1..=12).contains(&month) && date_of(at) == (year, month, day);
     if !is_day || hour > 23 || minute > 59 || second > 59 {
         return None;
     }

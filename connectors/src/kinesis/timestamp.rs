@@ -1,6 +1,7 @@
 //! Points in time as Flink's properties write them: seconds since the epoch, or text by a pattern of Java's `SimpleDateFormat`. Pure.
 
 use thalweg_common::Timestamp;
+use thalweg_common::calendar::days_of;
 
 /// The pattern of Flink's consumer.
 pub(super) const DEFAULT_PATTERN: &str = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX";
@@ -121,18 +122,10 @@ impl Fields {
             && (0..10_000).contains(&self.year);
         is_valid.then(|| {
             let seconds = (self.hour * 60 + self.minute) * 60 + self.second;
-            days(self.year, self.month, self.day) * DAY_MS + seconds * 1_000 + self.millisecond
+            days_of(self.year, self.month, self.day) * DAY_MS + seconds * 1_000 + self.millisecond
                 - self.offset_ms
         })
     }
-}
-
-/// Days since 1970-01-01 in the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years that begin in March have their leap day at the end.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 719_469
 }
 
 #[cfg(test)]
@@ -161,15 +154,6 @@ mod tests {
                     assert!(found.as_ref().is_err_and(|why| why.contains(part)), "{text}: {found:?}")
                 }
             }
-        }
-    }
-
-    #[test]
-    fn days_follow_the_calendar() {
-        for (date, expected) in
-            [((1970, 1, 1), 0), ((1969, 12, 31), -1), ((2000, 3, 1), 11_017), ((2024, 12, 31), 20_088)]
-        {
-            assert_eq!(days(date.0, date.1, date.2), expected, "{date:?}");
         }
     }
 }
