@@ -195,7 +195,7 @@ impl SplitWires {
 }
 
 impl OperatorContext {
-    /// The parts which a source or sink left in the checkpoint and this subtask goes on with; nothing when it starts from the
+    /// The parts which a source left in the checkpoint and this subtask goes on with; nothing when it starts from the
     /// beginning.
     ///
     /// # Errors
@@ -215,13 +215,20 @@ impl OperatorContext {
         parts::share(&all, self.open.subtask_index, self.open.parallelism).map(Some)
     }
 
-    /// The parts which a function left in the checkpoint and this subtask goes on with.
+    /// The parts which a sink or function left in the checkpoint and this subtask goes on with. Where none left any, as sinks that print do,
+    /// there is nothing to divide, and not all of them need be there; a source without splits has said something by that.
     ///
     /// # Errors
     /// When some are missing.
-    pub(crate) fn restored_parts_of_function(&self) -> Result<Vec<Part>, Failure> {
-        let all: Vec<Parts> = self.restored.iter().filter_map(|snapshot| snapshot.parts.clone()).collect();
-        parts::share(&all, self.open.subtask_index, self.open.parallelism)
+    pub(crate) fn restored_parts_if_any(&self) -> Result<Vec<Part>, Failure> {
+        let has_parts = |snapshot: &OperatorSnapshot| {
+            !snapshot.operator_state.is_empty()
+                || snapshot.parts.as_ref().is_some_and(|parts| !parts.list.is_empty())
+        };
+        match self.restored.iter().any(has_parts) {
+            true => self.restored_parts().map(Option::unwrap_or_default),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// The state which a source without splits left in the checkpoint: at most one entry, as it cannot be divided.

@@ -37,6 +37,8 @@ Measurements:
              memory; CPU of a job that has nothing to do
   backpressure
              what a slow sink does to memory, to the pipeline beside it and to checkpoints
+  s3-json-to-parquet
+             JSON lines on an S3 of this machine become Parquet files: bytes per CPU second, beside a plain loop
   timers     ten million timers of a million keys in RocksDB: how many are registered and fired per CPU
              second, how long checkpoints of them take, the memory of all of it
   nexmark    events per CPU second and memory of Nexmark queries, beside the same queries as plain

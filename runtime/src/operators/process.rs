@@ -39,7 +39,7 @@ pub(super) fn restore_state(
     context: &OperatorContext,
     visit: impl FnOnce(&mut OperatorStates<'_>),
 ) -> Result<(), Failure> {
-    let parts = context.restored_parts_of_function()?;
+    let parts = context.restored_parts_if_any()?;
     let mut result = Ok(());
     visit(&mut OperatorStates::filling(&parts, &mut result));
     result.map_err(|failure: Failure| failure.context(&context.open.operator_name))

@@ -58,7 +58,7 @@ impl<S, C: Record> SinkLink<S, C> {
     where
         S: Sink<T, Committable = C>,
     {
-        let restored = context.restored_parts()?.unwrap_or_default();
+        let restored = context.restored_parts_if_any()?;
         let restored: Result<Vec<_>, Failure> = restored.into_iter().map(transactions).collect();
         let restored = restored?;
         let prepared: Vec<C> =
@@ -94,7 +94,7 @@ impl<S, C: Record> SinkLink<S, C> {
         let under_way = self.advance()?;
         if self.is_ending && under_way.records > 0 {
             // The task has no turns any more but those that it wants.
-            self.alarm.flush_at(self.open.clock.monotonic() + LAST_LOOKS);
+            self.alarm.hold_until(self.open.clock.monotonic() + LAST_LOOKS);
             return Ok(Flushed::All);
         }
         self.commit_due()?;
@@ -111,7 +111,7 @@ impl<S, C: Record> SinkLink<S, C> {
             match self.committer.next(now) {
                 Next::Nothing => return Ok(()),
                 Next::At(time) => {
-                    self.alarm.commit_at(time);
+                    self.alarm.hold_until(time);
                     return Ok(());
                 }
                 Next::Commit(committables) => match self.sink.commit(committables) {

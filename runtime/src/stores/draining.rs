@@ -13,8 +13,8 @@ pub(crate) struct Draining {
     left: Arc<AtomicU8>,
     /// Monotonic microseconds.
     alarm: Arc<AtomicU64>,
-    /// The part of it that is about commits.
-    commit: Arc<AtomicU64>,
+    /// The part of it without which the task must not end.
+    held: Arc<AtomicU64>,
 }
 
 /// No operator waits for a time.
@@ -23,7 +23,7 @@ const NEVER: u64 = u64::MAX;
 impl Default for Draining {
     fn default() -> Self {
         let never = || Arc::new(AtomicU64::new(NEVER));
-        Self { left: Arc::default(), alarm: never(), commit: never() }
+        Self { left: Arc::default(), alarm: never(), held: never() }
     }
 }
 
@@ -32,7 +32,7 @@ impl Draining {
     pub(crate) fn begin(&self) {
         self.left.store(0, Ordering::Relaxed);
         self.alarm.store(NEVER, Ordering::Relaxed);
-        self.commit.store(NEVER, Ordering::Relaxed);
+        self.held.store(NEVER, Ordering::Relaxed);
     }
 
     /// An operator wants to be flushed at this monotonic time at the latest. Said again at every flush before.
@@ -40,15 +40,15 @@ impl Draining {
         self.alarm.fetch_min(micros(time), Ordering::Relaxed);
     }
 
-    /// The same for a commit that is to be repeated, without which the task must not end.
-    pub(crate) fn commit_at(&self, time: Duration) {
-        self.commit.fetch_min(micros(time), Ordering::Relaxed);
+    /// The same for what the task must not end without: a commit that is to be repeated, records that a sink has on their way.
+    pub(crate) fn hold_until(&self, time: Duration) {
+        self.held.fetch_min(micros(time), Ordering::Relaxed);
         self.flush_at(time);
     }
 
-    /// Whether a commit is to be repeated.
-    pub(crate) fn has_commits(&self) -> bool {
-        self.commit.load(Ordering::Relaxed) != NEVER
+    /// Whether the task must not end yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed) != NEVER
     }
 
     /// When an operator wants to be flushed.

@@ -300,7 +300,7 @@ impl Running {
                 self.draining.begin();
                 self.head.flush(false)?;
             }
-            return Ok(self.end_when_committed(clock));
+            return Ok(self.end_unless_held(clock));
         }
         if is_due {
             // An operator has waited for a time: it goes on when it is flushed.
@@ -349,7 +349,7 @@ impl Running {
                     head.completed(checkpoint)?;
                     if ends {
                         self.is_complete = true;
-                        return Ok(self.end_when_committed(clock));
+                        return Ok(self.end_unless_held(clock));
                     }
                 }
                 Step::Abort { checkpoint } => head.aborted(checkpoint)?,
@@ -360,10 +360,10 @@ impl Running {
 }
 
 impl Running {
-    /// The task ends when no commit is left that is to be repeated. Whatever else waits for a time (timers, watermarks) is over: a job
+    /// The task ends when no commit is left that is to be repeated, and nothing that a sink writes is on its way. Whatever else waits for a time (timers, watermarks) is over: a job
     /// that goes on from the savepoint has it.
-    fn end_when_committed(&self, clock: &SharedClock) -> Turn {
-        match self.draining.has_commits() {
+    fn end_unless_held(&self, clock: &SharedClock) -> Turn {
+        match self.draining.is_held() {
             true => parked(Wait::Input, None, &self.draining, clock),
             false => Turn::Done(TaskStatus::Finished),
         }
