@@ -167,8 +167,8 @@ fn trouble_that_passes_loses_and_doubles_nothing() {
         rules
             .refusals
             .insert("GetShardIterator".into(), ["LimitExceededException", "InternalFailure"].into());
-        // With the two failures above as many as a shard is read again after, should it meet all of them.
-        rules.lost_answers = 1;
+        // With a failure above as many as a request is repeated after, should one shard meet all of them.
+        rules.lost_answers = 2;
     });
     peer.model.expire_iterators();
     (100..150).for_each(|number| peer.put(number));

@@ -157,7 +157,10 @@ impl Polling {
             // The first new iterator at once; one that is refused again and again is trouble.
             Kind::ExpiredIterator => {
                 self.iterator = None;
-                self.retry(backoff, now, random)
+                let verdict = self.retry(backoff, now, random);
+                // Requests for another one have retries of their own.
+                self.failures = 0;
+                verdict
             }
             Kind::Passing => self.retry(backoff, now, random),
             Kind::NotFound | Kind::Denied | Kind::BadCredentials | Kind::Refused => Verdict::GiveUp,
