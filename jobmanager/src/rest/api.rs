@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::Configuration;
-use thalweg_common::task_scope::TaskScope;
+use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use thalweg_metrics::process::ProcessSampler;
+use tokio::sync::Mutex;
 
 use super::error::RestError;
 use super::leading::LeaderUrl;
+use super::operations::Operations;
 use super::{RestListener, ids, server};
 use crate::cluster::JobRecord;
 use crate::leader::{Leader, LiveJob};
+use crate::metrics::Collector;
 use crate::service::{JobServer, Submitter};
 
 /// What handlers work with. Clones share it.
@@ -22,6 +26,12 @@ pub(crate) struct Rest {
     /// The cluster's.
     pub(super) configuration: Arc<Configuration>,
     pub(super) leader_url: Arc<LeaderUrl>,
+    pub(super) operations: Arc<Operations>,
+    /// Where operations run.
+    pub(super) scope: TaskScope,
+    pub(super) collector: Arc<Mutex<Collector>>,
+    /// Measures this process.
+    pub(super) process: Arc<Mutex<ProcessSampler>>,
 }
 
 impl Rest {
@@ -42,7 +52,18 @@ pub(crate) fn start(
     scope: &TaskScope,
 ) {
     let clock = Arc::clone(&submitter.clock);
-    let configuration = Arc::new(submitter.configuration.clone());
-    let rest = Rest { jobs, leader, clock, configuration, leader_url: Arc::default() };
+    let collector = Collector::new(Arc::clone(&submitter.consensus), leader.clone(), Arc::clone(&clock));
+    let process = ProcessSampler::new(submitter.data_directory.clone(), Arc::clone(&clock));
+    let rest = Rest {
+        jobs,
+        leader,
+        clock,
+        configuration: Arc::new(submitter.configuration.clone()),
+        leader_url: Arc::default(),
+        operations: Arc::default(),
+        scope: scope.child_with_policy("rest", ErrorPolicy::LogOnly),
+        collector: Arc::new(Mutex::new(collector)),
+        process: Arc::new(Mutex::new(process)),
+    };
     server::start(listener, &rest, scope);
 }
