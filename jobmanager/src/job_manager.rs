@@ -161,7 +161,7 @@ impl JobManager {
             JobServer::new(consensus, leader.clone(), submitting, connections.clone(), rest_url.clone());
         #[cfg(feature = "rest")]
         if let Some(listener) = rest {
-            crate::rest::start(listener, jobs.clone(), leader.clone(), &submitter, &scope);
+            crate::rest::start(listener, jobs.clone(), leader.clone(), Arc::clone(&submitter), &scope);
         }
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();

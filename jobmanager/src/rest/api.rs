@@ -22,6 +22,9 @@ use crate::service::{JobServer, Submitter};
 pub(crate) struct Rest {
     pub(super) jobs: JobServer,
     pub(super) leader: Leader,
+    pub(super) submitter: Arc<Submitter>,
+    /// Where this is served.
+    pub(super) url: String,
     pub(super) clock: SharedClock,
     /// The cluster's.
     pub(super) configuration: Arc<Configuration>,
@@ -48,7 +51,7 @@ pub(crate) fn start(
     listener: RestListener,
     jobs: JobServer,
     leader: Leader,
-    submitter: &Submitter,
+    submitter: Arc<Submitter>,
     scope: &TaskScope,
 ) {
     let clock = Arc::clone(&submitter.clock);
@@ -58,7 +61,9 @@ pub(crate) fn start(
         jobs,
         leader,
         clock,
+        url: listener.url().to_string(),
         configuration: Arc::new(submitter.configuration.clone()),
+        submitter,
         leader_url: Arc::default(),
         operations: Arc::default(),
         scope: scope.child_with_policy("rest", ErrorPolicy::LogOnly),
