@@ -220,6 +220,7 @@ async fn start_job_manager(
         plan_program: None,
         clock: SystemClock::shared(),
         routes: Default::default(),
+        rest: None,
     };
     Ok(JobManager::start(options, Arc::new(LocalLog::new(address)), scope).await?)
 }
