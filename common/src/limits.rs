@@ -447,6 +447,21 @@ pub const MANUAL_JOB_TURNS: u64 = 100_000;
 /// Largest body of a request, but for uploads, which are job binaries.
 pub const REST_MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// Bytes of each log that the dashboard asks for.
+pub const REST_LOG_TAIL_BYTES: u64 = 64 * 1024;
+
+/// Most bytes of logs in one answer.
+pub const REST_LOG_BYTES: usize = 4 * 1024 * 1024;
+
+/// Points of the last hour that the leader notes of each job.
+pub const CHARTED_POINTS: usize = 360;
+
+/// Most jobs whose last hour is noted.
+pub const CHARTED_JOBS: usize = 32;
+
+/// Most vertices of a job of which that is done one by one, the first ones.
+pub const CHARTED_VERTICES: usize = 32;
+
 // ---- Connectors ----------------------------------------------------------------------------------------------------
 
 /// Most records of one read of a shard of Kinesis, which sets it.

@@ -141,6 +141,8 @@ impl JobManager {
             data_directory: data_directory.clone(),
         };
         reporters.start(&configuration, &scope).await?;
+        #[cfg(feature = "rest")]
+        let last_hour = reporters.note_last_hour(&scope);
         let submitter = Arc::new(Submitter {
             consensus: Arc::clone(&consensus),
             clock,
@@ -161,7 +163,7 @@ impl JobManager {
             JobServer::new(consensus, leader.clone(), submitting, connections.clone(), rest_url.clone());
         #[cfg(feature = "rest")]
         if let Some(listener) = rest {
-            crate::rest::start(listener, jobs.clone(), leader.clone(), &submitter, &scope);
+            crate::rest::start(listener, jobs.clone(), leader.clone(), &submitter, last_hour, &scope);
         }
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();

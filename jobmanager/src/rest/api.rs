@@ -11,6 +11,7 @@ use super::leading::LeaderUrl;
 use super::{RestListener, ids, server};
 use crate::cluster::JobRecord;
 use crate::leader::{Leader, LiveJob};
+use crate::metrics::LastHour;
 use crate::service::{JobServer, Submitter};
 
 /// What handlers work with. Clones share it.
@@ -22,6 +23,7 @@ pub(crate) struct Rest {
     /// The cluster's.
     pub(super) configuration: Arc<Configuration>,
     pub(super) leader_url: Arc<LeaderUrl>,
+    pub(super) last_hour: LastHour,
 }
 
 impl Rest {
@@ -39,10 +41,11 @@ pub(crate) fn start(
     jobs: JobServer,
     leader: Leader,
     submitter: &Submitter,
+    last_hour: LastHour,
     scope: &TaskScope,
 ) {
     let clock = Arc::clone(&submitter.clock);
     let configuration = Arc::new(submitter.configuration.clone());
-    let rest = Rest { jobs, leader, clock, configuration, leader_url: Arc::default() };
+    let rest = Rest { jobs, leader, clock, configuration, leader_url: Arc::default(), last_hour };
     server::start(listener, &rest, scope);
 }

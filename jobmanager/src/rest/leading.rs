@@ -60,7 +60,8 @@ pub(super) async fn guard(State(rest): State<Rest>, request: Request, next: Next
     response
 }
 
-async fn to_leader(rest: &Rest, uri: &Uri) -> Response {
+/// The answer of one that does not lead: where the leader is, or that nobody leads.
+pub(super) async fn to_leader(rest: &Rest, uri: &Uri) -> Response {
     let leadership = rest.leader.leadership().borrow().clone();
     let Some(url) = rest.leader_url.of(&leadership).await else {
         let message = match leadership.leader {

@@ -24,6 +24,8 @@ mod cluster;
 #[cfg(feature = "rest")]
 mod configuration;
 #[cfg(feature = "rest")]
+mod dashboard;
+#[cfg(feature = "rest")]
 mod error;
 #[cfg(feature = "rest")]
 mod ids;

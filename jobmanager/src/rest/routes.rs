@@ -3,7 +3,7 @@
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, get};
 
-use super::{Rest, cluster, configuration, job, jobs, vertex};
+use super::{Rest, cluster, configuration, dashboard, job, jobs, vertex};
 
 /// One method of one path.
 pub(super) struct Route {
@@ -32,5 +32,12 @@ pub(super) fn all() -> Vec<Route> {
         reads("/jobs/{jobid}/vertices/{vertexid}/taskmanagers", vertex::task_managers),
         reads("/jobs/{jobid}/vertices/{vertexid}/watermarks", vertex::watermarks),
         reads("/jobmanager/config", configuration::job_manager),
+        reads("/thalweg/cluster", dashboard::overview),
+        reads("/thalweg/configuration", dashboard::configuration),
+        reads("/thalweg/jobs/{jobid}", dashboard::describe),
+        reads("/thalweg/jobs/{jobid}/charts", dashboard::charts),
+        reads("/thalweg/jobs/{jobid}/checkpoints", dashboard::checkpoints),
+        reads("/thalweg/jobs/{jobid}/logs", dashboard::logs),
+        reads("/thalweg/jobs/{jobid}/why", dashboard::why),
     ]
 }

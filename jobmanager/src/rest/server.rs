@@ -12,7 +12,7 @@ use thalweg_common::task_scope::TaskScope;
 use tokio_util::sync::CancellationToken;
 
 use super::error::RestError;
-use super::{Rest, RestListener, leading, routes};
+use super::{Rest, RestListener, dashboard, leading, routes};
 
 /// How long requests under way may take to end when the job manager stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +49,7 @@ pub(super) fn router(rest: &Rest) -> Router {
         .fold(Router::new(), both)
         .route_layer(from_fn_with_state(rest.clone(), leading::guard))
         .layer(DefaultBodyLimit::max(REST_MAX_BODY_BYTES))
+        .merge(dashboard::pages())
         .fallback(unknown)
         .with_state(rest.clone())
 }
