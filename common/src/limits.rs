@@ -447,11 +447,14 @@ pub const MANUAL_JOB_TURNS: u64 = 100_000;
 /// Largest body of a request, but for uploads, which are job binaries.
 pub const REST_MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// Bytes of each log that the dashboard asks for.
-pub const REST_LOG_TAIL_BYTES: u64 = 64 * 1024;
+/// Savepoints, stops, deletions and rescalings of which the leading job manager remembers what has become of them.
+pub const REST_MAX_OPERATIONS: usize = 1_000;
 
-/// Most bytes of logs in one answer.
-pub const REST_LOG_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of a job's logs that one answer has.
+pub const REST_MAX_LOG_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of each log that the dashboard asks for.
+pub const DASHBOARD_LOG_TAIL_BYTES: u64 = 64 * 1024;
 
 /// Points of the last hour that the leader notes of each job.
 pub const CHARTED_POINTS: usize = 360;

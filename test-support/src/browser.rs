@@ -1,6 +1,6 @@
 //! A real browser without a window, driven as a user drives it: Chromium by its `chromedriver`, over WebDriver.
 //!
-//! `cargo xtask setup` installs both. WebDriver is JSON over HTTP on the loopback interface: what tests need of it is written here, which
+//! `cargo xtask setup` installs both. WebDriver is JSON over HTTP on the loopback interface: what tests need of it is written here, and
 //! costs no dependency. The profile is new and nothing of the browser's own traffic leaves the machine. Both processes end with their
 //! [`Browser`].
 
@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use base64::Engine;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+
+use crate::http;
 
 /// Far more than the start needs.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -210,48 +211,18 @@ impl Browser {
     }
 
     async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
-        let mut stream = TcpStream::connect(self.address).await.context("chromedriver does not listen")?;
-        stream.write_all(&request(self.address, method, path, body.as_ref())).await?;
-        let mut answer = Vec::new();
-        let length = loop {
-            ensure!(stream.read_buf(&mut answer).await? > 0, "chromedriver closed the connection");
-            if let Some(length) = length_of(&answer)? {
-                break length;
-            }
-        };
-        while answer.len() < length {
-            ensure!(stream.read_buf(&mut answer).await? > 0, "chromedriver closed the connection");
-        }
-        let body = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |end| end + 4);
-        let mut answer: Value =
-            serde_json::from_slice(&answer[body..length]).context("no JSON from chromedriver")?;
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let mut answer = http::request(&self.driver_url(), method, path, body.as_bytes()).await?.json()?;
         if let Some(error) = answer["value"]["error"].as_str() {
             let message = answer["value"]["message"].as_str().unwrap_or_default();
             bail!("{error}: {}", message.lines().next().unwrap_or_default());
         }
         Ok(answer["value"].take())
     }
-}
 
-fn request(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Vec<u8> {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-/// How long an answer is with its head, as soon as that is there.
-fn length_of(answer: &[u8]) -> Result<Option<usize>> {
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
-    });
-    let length = length.context("an answer of chromedriver has no length")??;
-    Ok(Some(end + 4 + length))
+    fn driver_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
 }
 
 impl Drop for Browser {
@@ -260,8 +231,12 @@ impl Drop for Browser {
         let close = || -> std::io::Result<()> {
             let mut stream = BlockingStream::connect_timeout(&self.address, CLOSE_WITHIN)?;
             stream.set_read_timeout(Some(CLOSE_WITHIN))?;
-            stream.write_all(&request(self.address, "DELETE", &self.session, None))?;
-            stream.read(&mut [0; 64]).map(drop)
+            write!(
+                stream,
+                "DELETE {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+                self.session, self.address
+            )?;
+            stream.read_to_end(&mut Vec::new()).map(drop)
         };
         if !self.session.is_empty()
             && let Err(error) = close()
@@ -269,22 +244,5 @@ impl Drop for Browser {
             eprintln!("the browser was not closed: {error}");
         }
         let _ = self.driver.start_kill();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_have_the_length_that_their_head_says() {
-        for (answer, expected) in [
-            ("HTTP/1.1 200 OK\r\nContent-Len", None),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", Some(40)),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", Some(40)),
-        ] {
-            assert_eq!(length_of(answer.as_bytes()).expect("it is one"), expected, "{answer}");
-        }
-        assert!(length_of(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }

@@ -20,7 +20,7 @@ use thalweg_common::clock::SharedClock;
 use thalweg_common::config::Configuration;
 use thalweg_common::task_scope::TaskScope;
 
-use self::collector::Collector;
+pub(crate) use self::collector::Collector;
 #[cfg(feature = "rest")]
 pub(crate) use self::hour::JobFigures;
 #[cfg(feature = "rest")]

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::Configuration;
-use thalweg_common::task_scope::TaskScope;
+use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
+use thalweg_metrics::process::ProcessSampler;
+use tokio::sync::Mutex;
 
 use super::error::RestError;
 use super::leading::LeaderUrl;
+use super::operations::Operations;
 use super::{RestListener, ids, server};
 use crate::cluster::JobRecord;
 use crate::leader::{Leader, LiveJob};
-use crate::metrics::LastHour;
+use crate::metrics::{Collector, LastHour};
 use crate::service::{JobServer, Submitter};
 
 /// What handlers work with. Clones share it.
@@ -24,6 +27,12 @@ pub(crate) struct Rest {
     pub(super) configuration: Arc<Configuration>,
     pub(super) leader_url: Arc<LeaderUrl>,
     pub(super) last_hour: LastHour,
+    pub(super) operations: Arc<Operations>,
+    /// Where operations run.
+    pub(super) scope: TaskScope,
+    pub(super) collector: Arc<Mutex<Collector>>,
+    /// Measures this process.
+    pub(super) process: Arc<Mutex<ProcessSampler>>,
 }
 
 impl Rest {
@@ -45,7 +54,19 @@ pub(crate) fn start(
     scope: &TaskScope,
 ) {
     let clock = Arc::clone(&submitter.clock);
-    let configuration = Arc::new(submitter.configuration.clone());
-    let rest = Rest { jobs, leader, clock, configuration, leader_url: Arc::default(), last_hour };
+    let collector = Collector::new(Arc::clone(&submitter.consensus), leader.clone(), Arc::clone(&clock));
+    let process = ProcessSampler::new(submitter.data_directory.clone(), Arc::clone(&clock));
+    let rest = Rest {
+        jobs,
+        leader,
+        clock,
+        configuration: Arc::new(submitter.configuration.clone()),
+        leader_url: Arc::default(),
+        last_hour,
+        operations: Arc::default(),
+        scope: scope.child_with_policy("rest", ErrorPolicy::LogOnly),
+        collector: Arc::new(Mutex::new(collector)),
+        process: Arc::new(Mutex::new(process)),
+    };
     server::start(listener, &rest, scope);
 }

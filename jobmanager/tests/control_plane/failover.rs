@@ -185,7 +185,7 @@ async fn a_cancellation_survives_the_leader() {
 #[cfg(feature = "rest")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn followers_send_whoever_asks_by_rest_to_the_leader() {
-    use crate::rest::http::{get, request};
+    use crate::rest::{get, refusal, request};
     let trio = Trio::start().await;
     let leader = trio.leader().await;
     let url = &trio.members[&leader].manager.rest_url;
@@ -198,11 +198,11 @@ async fn followers_send_whoever_asks_by_rest_to_the_leader() {
         })
         .await;
         let path = "/v1/jobs/overview?a=b";
-        let answer = request(&member.manager.rest_url, "GET", path, b"").await;
+        let answer = request(&member.manager.rest_url, "GET", path, "").await;
         assert_eq!(answer.status, 307, "{}", answer.head);
         assert_eq!(answer.header("location"), Some(format!("{url}{path}").as_str()));
-        assert!(answer.error().contains(url), "{}", answer.error());
-        let unknown = request(&member.manager.rest_url, "GET", "/nowhere", b"").await;
+        assert!(refusal(&answer).contains(url), "{}", refusal(&answer));
+        let unknown = request(&member.manager.rest_url, "GET", "/nowhere", "").await;
         assert_eq!(unknown.status, 404, "what is no API needs no leader");
     }
     assert_eq!(get(url, "/v1/jobs/overview").await["jobs"], serde_json::json!([]));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thalweg_common::config::{CheckpointConfig, RestartStrategy};
 use thalweg_common::graph::{Edge, JobGraph};
-use thalweg_common::limits::{REST_LOG_BYTES, REST_LOG_TAIL_BYTES};
+use thalweg_common::limits::{DASHBOARD_LOG_TAIL_BYTES, REST_MAX_LOG_BYTES};
 use thalweg_proto::convert::{Malformed, WireId};
 use thalweg_proto::model::time::JobTime;
 use thalweg_proto::model::{Checkpoints, JobDetails, SavepointSummary};
@@ -124,10 +124,10 @@ pub(in crate::rest) async fn logs(
     Query(tail): Query<Tail>,
 ) -> Answer {
     let job_id = ids::job(&job)?;
-    let tail_bytes = tail.tail_bytes.unwrap_or(REST_LOG_TAIL_BYTES).clamp(1, REST_LOG_BYTES as u64);
+    let tail_bytes = tail.tail_bytes.unwrap_or(DASHBOARD_LOG_TAIL_BYTES).clamp(1, REST_MAX_LOG_BYTES as u64);
     let pieces = rest.jobs.logs(job_id, tail_bytes).await?;
     futures_util::pin_mut!(pieces);
-    let (mut logs, mut room, mut left_out) = (Vec::new(), REST_LOG_BYTES, 0);
+    let (mut logs, mut room, mut left_out) = (Vec::new(), REST_MAX_LOG_BYTES, 0);
     while let Some(piece) = pieces.next().await {
         let text = String::from_utf8_lossy(&piece.part.data);
         if text.len() > room {
