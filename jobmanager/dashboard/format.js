@@ -73,8 +73,12 @@ export function moment(ms) {
   return `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${clock(ms)}`;
 }
 
-/** How long ago: `12 s ago`. */
-export const ago = (now, ms) => known(ms) ? `${duration(Math.max(0, Math.round((now - ms) / 1000) * 1000))} ago` : UNKNOWN;
+/** How long ago: `12 s ago`, `just now`. */
+export function ago(now, ms) {
+  if (!known(ms)) return UNKNOWN;
+  const seconds = Math.max(0, Math.round((now - ms) / 1000));
+  return seconds === 0 ? "just now" : `${duration(seconds * 1000)} ago`;
+}
 
 /** A watermark in event time. */
 export function watermark(ms) {

@@ -38,7 +38,7 @@ export function charts({ job, more }) {
   }
   const covered = more.end_ms - more.begins_ms;
   const isWhole = covered >= (more.length - 1) * more.step_ms;
-  const draw = (list, series) => list.filter(([, lines]) => lines.some(([name]) => find(series, name))).map(([title, lines, most]) => chart({
+  const draw = (list, series) => list.filter(([, lines]) => lines.some(([name]) => find(series, name)?.values.some((value) => value !== null))).map(([title, lines, most]) => chart({
     title,
     most,
     binary: find(series, lines[0][0]).unit === "bytes",

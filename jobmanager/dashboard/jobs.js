@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { spark } from "./chart.js";
 import { h } from "./dom.js";
 import { ago, count, duration, moment, percent, rate, UNKNOWN } from "./format.js";
+import { remember } from "./live.js";
 import { card, figures, lasted, share, state } from "./parts.js";
 import { table } from "./table.js";
 
@@ -15,7 +16,11 @@ const name = (job) => h("a", { href: `#/jobs/${job.job_id}` }, job.name);
 export const jobs = () => ({
   key: "jobs",
   title: () => "Jobs · Thalweg",
-  load: (signal) => get("/thalweg/cluster", signal),
+  load: async (signal) => {
+    const cluster = await get("/thalweg/cluster", signal);
+    remember(cluster);
+    return cluster;
+  },
   render,
 });
 

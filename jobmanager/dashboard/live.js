@@ -14,6 +14,8 @@ let answered = 0;
 let timer = 0;
 let failures = 0;
 let asking = null;
+/** Where the other job managers may serve the same page. */
+let others = [];
 
 /** Shows a page: `load(signal)` asks, `render(data)` draws, `title` names it. The same page goes on with what it has. */
 export function show(next) {
@@ -64,6 +66,12 @@ export function draw() {
   else main.replaceChildren(fresh);
 }
 
+/** Keeps where the dashboards of other job managers are, for when this one is gone: at the same port, as far as one can know. */
+export function remember({ job_managers }) {
+  const hosts = job_managers.filter((manager) => !manager.leader).map((manager) => manager.address.replace(/:\d+$/, ""));
+  others = [...new Set(hosts)].filter((host) => host !== location.hostname).map((host) => `${location.protocol}//${host}:${location.port}/`);
+}
+
 function connected() {
   const shown = document.getElementById("connection");
   shown.className = "live";
@@ -89,7 +97,8 @@ function failed(error) {
   shown.textContent = "retrying";
   const since = answered ? ` This is what was known at ${clock(answered)}.` : "";
   const why = error instanceof Unreachable || error.name === "AbortError" ? "" : ` (${error.message})`;
-  banner.replaceChildren(`Connection lost, retrying.${since}${why}`);
+  const elsewhere = others.flatMap((address) => [" ", h("a", { href: address + location.hash }, address)]);
+  banner.replaceChildren(`Connection lost, retrying.${since}${why}`, ...(elsewhere.length ? [" Another job manager may lead now:", ...elsewhere] : []));
   document.getElementById("main").classList.add("stale");
 }
 

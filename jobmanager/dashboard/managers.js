@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { h } from "./dom.js";
 import { ago, bytes, count, duration, percent, UNKNOWN } from "./format.js";
+import { remember } from "./live.js";
 import { card, state } from "./parts.js";
 import { table } from "./table.js";
 
@@ -10,7 +11,11 @@ import { table } from "./table.js";
 export const managers = () => ({
   key: "managers",
   title: () => "Managers · Thalweg",
-  load: (signal) => get("/thalweg/cluster", signal),
+  load: async (signal) => {
+    const cluster = await get("/thalweg/cluster", signal);
+    remember(cluster);
+    return cluster;
+  },
   render,
 });
 
