@@ -163,7 +163,14 @@ impl JobManager {
             JobServer::new(consensus, leader.clone(), submitting, connections.clone(), rest_url.clone());
         #[cfg(feature = "rest")]
         if let Some(listener) = rest {
-            crate::rest::start(listener, jobs.clone(), leader.clone(), &submitter, last_hour, &scope);
+            crate::rest::start(
+                listener,
+                jobs.clone(),
+                leader.clone(),
+                Arc::clone(&submitter),
+                last_hour,
+                &scope,
+            );
         }
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();

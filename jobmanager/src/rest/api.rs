@@ -22,6 +22,9 @@ use crate::service::{JobServer, Submitter};
 pub(crate) struct Rest {
     pub(super) jobs: JobServer,
     pub(super) leader: Leader,
+    pub(super) submitter: Arc<Submitter>,
+    /// Where this is served.
+    pub(super) url: String,
     pub(super) clock: SharedClock,
     /// The cluster's.
     pub(super) configuration: Arc<Configuration>,
@@ -49,7 +52,7 @@ pub(crate) fn start(
     listener: RestListener,
     jobs: JobServer,
     leader: Leader,
-    submitter: &Submitter,
+    submitter: Arc<Submitter>,
     last_hour: LastHour,
     scope: &TaskScope,
 ) {
@@ -60,7 +63,9 @@ pub(crate) fn start(
         jobs,
         leader,
         clock,
+        url: listener.url().to_string(),
         configuration: Arc::new(submitter.configuration.clone()),
+        submitter,
         leader_url: Arc::default(),
         last_hour,
         operations: Arc::default(),
