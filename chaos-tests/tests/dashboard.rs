@@ -12,6 +12,7 @@ use thalweg_chaos_tests::wait;
 use thalweg_common::id::JobId;
 use thalweg_common::status::JobStatus;
 use thalweg_test_support::Browser;
+use thalweg_test_support::browser::ENTER;
 
 /// The window of most pictures, in pixels.
 const WINDOW: (u32, u32) = (1400, 1000);
@@ -144,7 +145,7 @@ async fn watch(dashboard: &Dashboard) -> Result<()> {
     dashboard.says(".questions > .yes:nth-child(5)", "/s").await?;
     // A click on another vertex shows its subtasks.
     dashboard.click(".node[data-key='1']").await?;
-    dashboard.says("main", "Subtasks of count").await
+    dashboard.says("main", "Subtasks of Count").await
 }
 
 /// Without half of the slots the job waits, and says for what; with others it recovers.
@@ -204,7 +205,7 @@ async fn cancel(dashboard: &Dashboard, cluster: &Cluster, job: JobId) -> Result<
     dashboard.browser.press("gj").await?;
     dashboard.says("main", "unbounded_counter").await?;
     // By keys to the row of the job, and into it.
-    dashboard.browser.press("j\u{e007}").await?;
+    dashboard.browser.press(&format!("j{ENTER}")).await?;
     dashboard.click("#cancel").await?;
     dashboard.says("dialog", "The job ends at once").await?;
     dashboard.click("dialog button[type=submit]").await?;

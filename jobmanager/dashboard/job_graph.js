@@ -44,7 +44,7 @@ function trouble(job) {
   const { first, from, to } = last;
   return h("div", { class: isOver ? "notice" : "notice bad-ground", id: "trouble", "data-key": "trouble" },
     h("div", { class: "row between" },
-      h("strong", null, isOver ? `Recovered${to ? ` after ${duration(to - from)}` : ""} from a fault of ` : "First fault: ", first.task || "no task in particular", first.task_manager && ` on ${first.task_manager}`),
+      h("strong", null, isOver ? `Recovered${to ? ` after ${duration(to - from)}` : ""} from a fault` : "First fault", first.task && `: ${first.task}`, first.task_manager && ` on ${first.task_manager}`),
       h("a", { href: `#/jobs/${job.job_id}/faults` }, "The whole report")),
     h("p", null, first.failure.message));
 }

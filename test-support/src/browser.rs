@@ -32,9 +32,6 @@ const READY: &str = "started successfully on port ";
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A key that has no character, as WebDriver writes it.
-pub const ESCAPE: &str = "\u{e00c}";
-
-/// See [`ESCAPE`].
 pub const ENTER: &str = "\u{e007}";
 
 /// A browser with one page.

@@ -197,11 +197,13 @@ async fn followers_send_whoever_asks_by_rest_to_the_leader() {
             }
         })
         .await;
-        let path = "/v1/jobs/overview?a=b";
-        let answer = request(&member.manager.rest_url, "GET", path, "").await;
-        assert_eq!(answer.status, 307, "{}", answer.head);
-        assert_eq!(answer.header("location"), Some(format!("{url}{path}").as_str()));
-        assert!(refusal(&answer).contains(url), "{}", refusal(&answer));
+        // The page of the dashboard too.
+        for path in ["/v1/jobs/overview?a=b", "/"] {
+            let answer = request(&member.manager.rest_url, "GET", path, "").await;
+            assert_eq!(answer.status, 307, "{}", answer.head);
+            assert_eq!(answer.header("location"), Some(format!("{url}{path}").as_str()));
+            assert!(refusal(&answer).contains(url), "{}", refusal(&answer));
+        }
         let unknown = request(&member.manager.rest_url, "GET", "/nowhere", "").await;
         assert_eq!(unknown.status, 404, "what is no API needs no leader");
     }

@@ -1,6 +1,7 @@
 //! REST over a real socket: what is answered is compared with the whole shape that Flink has.
 
 mod acts;
+mod dashboard;
 mod reads;
 
 use serde_json::Value;

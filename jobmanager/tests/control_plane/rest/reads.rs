@@ -306,4 +306,7 @@ async fn nobody_is_told_anything_while_nobody_leads() {
     let answer = request(&cluster.manager.rest_url, "GET", "/jobs/overview", "").await;
     assert_eq!(answer.status, 503);
     assert!(refusal(&answer).contains("no job manager leads"), "{}", refusal(&answer));
+    // But for the dashboard's page, which waits for one.
+    let page = request(&cluster.manager.rest_url, "GET", "/", "").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
 }
