@@ -447,6 +447,9 @@ pub const MANUAL_JOB_TURNS: u64 = 100_000;
 /// Largest body of a request, but for uploads, which are job binaries.
 pub const REST_MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// Requests that a job manager answers by REST at the same time.
+pub const REST_MAX_REQUESTS: usize = 256;
+
 /// Savepoints, stops, deletions and rescalings of which the leading job manager remembers what has become of them.
 pub const REST_MAX_OPERATIONS: usize = 1_000;
 
