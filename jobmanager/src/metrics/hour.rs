@@ -248,9 +248,9 @@ fn time_ns(counters: &TaskCounters) -> u64 {
 }
 
 /// What a job does at this moment; `earlier` is what a task told before its last report.
-pub(crate) fn now<'a>(
+pub(crate) fn now(
     now_ms: Timestamp,
-    job: &'a JobSight,
+    job: &JobSight,
     earlier: impl Fn(&TaskSight) -> Option<TaskCounters>,
 ) -> JobFigures {
     let tasks: Vec<Lately> = job.tasks.iter().map(|task| lately(task, earlier(task).as_ref())).collect();
