@@ -456,6 +456,9 @@ pub const KINESIS_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest time that a request to Kinesis may take.
 pub const KINESIS_REQUEST_TIMEOUT_MS: u64 = 30_000;
 
+/// How long a subscription to a shard of Kinesis may say nothing. The service speaks every five seconds, also when there are no records.
+pub const KINESIS_SUBSCRIPTION_SILENCE_MS: u64 = 35_000;
+
 /// Most shards that one listing brings at a time; more come in pages.
 pub const KINESIS_LIST_SHARDS: i32 = 1_000;
 

@@ -55,6 +55,60 @@ mod source {
     thalweg_connectors::source_conformance!(Shards(Peer::with_stream(4)));
 }
 
+/// The source by enhanced fan-out.
+mod fan_out_source {
+    use std::ops::Range;
+    use thalweg_connectors::KinesisSource;
+    use thalweg_connectors::conformance::{SourceSubject, Trouble};
+    use thalweg_runtime::io::Io;
+
+    use super::kinesis::Peer;
+
+    struct Pushed(Peer);
+
+    impl SourceSubject for Pushed {
+        type Source = KinesisSource<String>;
+
+        fn source(&self) -> KinesisSource<String> {
+            self.0.pushed(KinesisSource::strings("s"))
+        }
+
+        fn number(&self, text: &String) -> u64 {
+            text.parse().unwrap()
+        }
+
+        fn write(&self, numbers: Range<u64>) {
+            numbers.for_each(|number| self.0.put(number));
+        }
+
+        fn io(&self) -> Io {
+            self.0.io()
+        }
+
+        fn trouble(&self, trouble: Option<Trouble>) -> bool {
+            let has_it = self.0.trouble(trouble, "SubscribeToShard", 8);
+            if trouble == Some(Trouble::Failing) {
+                self.0.model.end_subscriptions();
+            }
+            has_it
+        }
+
+        fn connections(&self) -> Option<usize> {
+            Some(self.0.model.connections())
+        }
+
+        fn requests(&self) -> Option<usize> {
+            Some(self.0.model.requests("SubscribeToShard"))
+        }
+
+        fn breathe(&self) {
+            self.0.breathe();
+        }
+    }
+
+    thalweg_connectors::source_conformance!(Pushed(Peer::with_stream(4)));
+}
+
 /// The sink.
 mod sink {
     use thalweg_connectors::KinesisSink;

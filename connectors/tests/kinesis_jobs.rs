@@ -39,6 +39,24 @@ fn cluster(failures: u32) -> LocalCluster {
 
 #[test]
 fn a_stream_split_and_merged_under_load_loses_and_doubles_nothing_through_failures_and_restores() {
+    let read =
+        |peer: &Peer| peer.configured(KinesisSource::strings("s")).read_interval(Duration::from_millis(200));
+    split_and_merged_under_load(read, |_| {});
+}
+
+#[test]
+fn fan_out_loses_and_doubles_nothing_of_a_stream_split_and_merged_under_load_while_subscriptions_end() {
+    split_and_merged_under_load(
+        |peer| peer.pushed(KinesisSource::strings("s")),
+        |peer| peer.model.end_subscriptions(),
+    );
+}
+
+/// Reads a stream whose shards change while the job fails, with a disturbance now and then.
+fn split_and_merged_under_load(
+    read: impl Fn(&Peer) -> KinesisSource<String> + Send + Sync,
+    disturb: impl Fn(&Peer),
+) {
     const RECORDS: u64 = 1_500;
     const FAILURES: u32 = 2;
     let peer = Peer::with_stream(2);
@@ -47,8 +65,7 @@ fn a_stream_split_and_merged_under_load_loses_and_doubles_nothing_through_failur
     let committed = || counted.get().map_or(0, Collected::len);
     std::thread::scope(|scope| {
         let job = scope.spawn(|| {
-            let source =
-                peer.configured(KinesisSource::strings("s")).read_interval(Duration::from_millis(200));
+            let source = read(&peer);
             let failed = Arc::new(AtomicU32::new(0));
             cluster(FAILURES).configure("parallelism.default", 3).run(|env| {
                 let so_far = Arc::clone(&counted);
@@ -78,6 +95,7 @@ fn a_stream_split_and_merged_under_load_loses_and_doubles_nothing_through_failur
                 _ => {}
             }
             if number % 100 == 99 {
+                disturb(&peer);
                 // Load goes on while shards change and the job fails.
                 let before = committed();
                 until("the job goes on", || {

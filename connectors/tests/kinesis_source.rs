@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "kinesis/fan_out.rs"]
+mod fan_out;
 #[path = "kinesis/mod.rs"]
 mod kinesis;
 

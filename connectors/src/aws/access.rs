@@ -25,7 +25,7 @@ use super::{AwsSettings, CredentialsProvider, WebIdentity};
 const SESSION_NAME: &str = "thalweg";
 
 /// Longest time for a connection to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What clients are made from. `request_timeout` is how long a request may take in all.
 pub(crate) async fn sdk_config(settings: &AwsSettings, request_timeout: Duration) -> SdkConfig {

@@ -12,7 +12,7 @@ mod settings;
 pub use backoff::Backoff;
 pub use settings::{AssumeRole, AwsSettings, CredentialsProvider, WebIdentity};
 
-pub(crate) use access::sdk_config;
+pub(crate) use access::{CONNECT_TIMEOUT, sdk_config};
 pub(crate) use backoff::random;
 pub(crate) use problem::{Kind, Problem};
 pub(crate) use settings::{canonical, keys};

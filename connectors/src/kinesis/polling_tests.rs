@@ -91,7 +91,22 @@ fn other_trouble_is_given_up_after_some_tries_in_a_row() {
     let now = polling.next_at;
     assert!(reads(&mut polling, now).is_some());
     polling.on_records(Some("b".into()), NOTHING, now);
-    assert_eq!(polling.failures, 0, "a success begins the count anew");
+    // A success begins the count anew.
+    for _ in 0..2 {
+        assert_eq!(polling.on_trouble(Kind::Passing, now, 1), Verdict::Again);
+    }
+    assert_eq!(polling.on_trouble(Kind::ExpiredIterator, now, 1), Verdict::Again);
+    // Requests for an iterator are counted on their own, and do not make reads succeed.
+    for _ in 0..3 {
+        assert_eq!(polling.on_trouble(Kind::Passing, now, 1), Verdict::Again);
+    }
+    polling.on_iterator("c".into());
+    assert_eq!(
+        polling.on_trouble(Kind::ExpiredIterator, now, 1),
+        Verdict::GiveUp,
+        "the fourth read in a row"
+    );
+    polling.iterator = None;
     for _ in 0..3 {
         assert_eq!(polling.on_trouble(Kind::Passing, now, 1), Verdict::Again);
     }

@@ -11,6 +11,7 @@ use thalweg_runtime::operator::SourceContext;
 use thalweg_runtime::split::EnumeratedSource;
 
 use super::enumerator::ShardEnumerator;
+use super::fan_out::{ConsumerRegistration, FanOutOptions};
 use super::graph::ShardGraph;
 use super::options::Options;
 use super::position::InitialPosition;
@@ -49,6 +50,8 @@ pub struct KinesisRecord<'a> {
 ///
 /// Records have the time of their arrival as timestamps. A watermark strategy directly behind the source keeps time for each shard; a shard
 /// without records is idle when its `with_idleness` is over, and a subtask without shards at once.
+///
+/// With [enhanced fan-out](Self::enhanced_fan_out) the service pushes records, with 2 MiB a second for each shard and consumer.
 ///
 /// The same in properties, with Flink's keys: [`with_properties`](Self::with_properties).
 ///
@@ -198,6 +201,52 @@ impl<T: Record> KinesisSource<T> {
         self.changed(|options| options.adaptive_reads = true)
     }
 
+    /// Lets the service push the records of each shard as they come, with a quota that no other reader shares: enhanced fan-out, Flink's
+    /// `flink.stream.recordpublisher` EFO. `consumer` is the name under which the application reads (`flink.stream.efo.consumername`), one that no
+    /// other reader of the stream has: whoever subscribes later with the same name takes over, and the job that was there fails with a word
+    /// of it. It is [registered](Self::consumer_registration) when the job starts, and is a position of its own nowhere: positions are those of
+    /// polling, so that a job changes from one to the other with a savepoint.
+    ///
+    /// Subscriptions end after five minutes and are renewed behind the last record. One that says nothing for 35 s, although the service speaks
+    /// every five seconds, is renewed too (`flink.stream.efo.http-client.read-timeout`, which is 6 min in Flink and so notices nothing).
+    ///
+    /// ```
+    /// use thalweg_connectors::kinesis::{ConsumerRegistration, InitialPosition, KinesisSource};
+    ///
+    /// let source = KinesisSource::strings("ExampleInputStream")
+    ///     .region("eu-west-1")
+    ///     .initial_position(InitialPosition::TrimHorizon)
+    ///     .enhanced_fan_out("basic-efo-app");
+    /// let same = KinesisSource::strings("ExampleInputStream").with_properties([
+    ///     ("aws.region", "eu-west-1"),
+    ///     ("flink.stream.initpos", "TRIM_HORIZON"),
+    ///     ("flink.stream.recordpublisher", "EFO"),
+    ///     ("flink.stream.efo.consumername", "basic-efo-app"),
+    /// ]);
+    /// // Somebody else has registered it.
+    /// let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders/consumer/reader:1700000000";
+    /// let arns = [("orders".to_owned(), arn.to_owned())].into();
+    /// let registered = KinesisSource::strings("orders")
+    ///     .region("eu-west-1")
+    ///     .enhanced_fan_out("reader")
+    ///     .consumer_registration(ConsumerRegistration::None(arns));
+    /// # let _ = (source, same.unwrap(), registered);
+    /// ```
+    #[must_use]
+    pub fn enhanced_fan_out(self, consumer: impl Into<String>) -> Self {
+        self.changed(|options| {
+            options.fan_out.get_or_insert_with(FanOutOptions::default).consumer_name = Some(consumer.into());
+        })
+    }
+
+    /// Who registers the consumer of [enhanced fan-out](Self::enhanced_fan_out), which this is part of: `flink.stream.efo.registration`.
+    #[must_use]
+    pub fn consumer_registration(self, registration: ConsumerRegistration) -> Self {
+        self.changed(|options| {
+            options.fan_out.get_or_insert_with(FanOutOptions::default).registration = registration;
+        })
+    }
+
     /// How often new shards are looked for, every 10 s by default: `flink.shard.discovery.intervalmillis`. The children of a shard that is at its
     /// end are looked for at once.
     #[must_use]
@@ -218,6 +267,9 @@ impl<T: Record> EnumeratedSource for KinesisSource<T> {
         restored: Option<ShardGraph>,
     ) -> Result<ShardEnumerator, Failure> {
         self.options.check()?;
+        if let Some(fan_out) = &self.options.fan_out {
+            fan_out.check(&self.streams)?;
+        }
         Ok(ShardEnumerator::new(
             Arc::clone(&self.streams),
             Arc::clone(&self.options),

@@ -227,9 +227,25 @@ impl<Out: Record> EnumeratedHarness<Out> {
     /// # Errors
     /// What any of them fails with.
     pub fn checkpoint(&mut self, checkpoint: CheckpointId) -> Result<EnumeratedSnapshot, Failure> {
+        self.pass(aligned(checkpoint))
+    }
+
+    /// Stops the job with a savepoint, which completes. Nothing is read behind it.
+    ///
+    /// # Errors
+    /// What any of them fails with.
+    pub fn stop(&mut self, checkpoint: CheckpointId) -> Result<EnumeratedSnapshot, Failure> {
+        let snapshot = self.pass(Barrier { is_final: true, is_savepoint: true, ..aligned(checkpoint) })?;
+        self.enumerator.completed(checkpoint)?;
+        for reader in &mut self.readers {
+            reader.head.completed(checkpoint)?;
+        }
+        Ok(snapshot)
+    }
+
+    fn pass(&mut self, barrier: Barrier) -> Result<EnumeratedSnapshot, Failure> {
         let head = &mut self.enumerator;
-        let enumerator =
-            take_snapshot(aligned(checkpoint), |barrier, builder| head.snapshot(barrier, builder))?;
+        let enumerator = take_snapshot(barrier, |barrier, builder| head.snapshot(barrier, builder))?;
         head.flush(true)?;
         let mut readers = Vec::new();
         for reader in &mut self.readers {
