@@ -447,6 +447,9 @@ pub const MANUAL_JOB_TURNS: u64 = 100_000;
 /// Most records of one read of a shard of Kinesis, which sets it.
 pub const KINESIS_MAX_RECORDS_PER_READ: u32 = 10_000;
 
+/// Most bytes of one read of a shard of Kinesis, which sets it.
+pub const KINESIS_MAX_BYTES_PER_READ: u64 = 10 * 1024 * 1024;
+
 /// What a shard of Kinesis gives in a second, to all who poll it; a read of more makes it refuse the next ones.
 pub const KINESIS_READ_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
 

@@ -51,6 +51,13 @@ async fn a_report_arrives_with_names_units_and_dimensions() {
     data.push(datum("uptime", Unit::Milliseconds, None, vec![91_000.0]));
     let busy = (0..200).map(f64::from).chain([0.0]).collect();
     data.push(datum("busyTimeMsPerSecond", Unit::Milliseconds, Some("source -> map"), busy));
+    let orders = ("StreamName".to_string(), "orders".to_string());
+    let shard = ("ShardId".to_string(), "shardId-000000000001".to_string());
+    for (own, value) in [(vec![orders.clone()], 1_500.0), (vec![orders, shard], 700.0)] {
+        let mut behind = datum("millisBehindLatest", Unit::Milliseconds, None, vec![value]);
+        behind.dimensions.extend(own);
+        data.push(behind);
+    }
     cloudwatch.put(data).await.unwrap();
 
     let client = asking(&peer);
@@ -76,6 +83,10 @@ async fn a_report_arrives_with_names_units_and_dimensions() {
     assert_eq!(statistics("uptime", &[words]).await, (91_000.0, 1.0, 91_000.0));
     let task = [words, ("Task", "source -> map")];
     assert_eq!(statistics("busyTimeMsPerSecond", &task).await, (19_900.0, 201.0, 199.0));
+    let stream = [words, ("StreamName", "orders")];
+    assert_eq!(statistics("millisBehindLatest", &stream).await, (1_500.0, 1.0, 1_500.0));
+    let shard = [words, stream[1], ("ShardId", "shardId-000000000001")];
+    assert_eq!(statistics("millisBehindLatest", &shard).await, (700.0, 1.0, 700.0));
     let last = client.list_metrics().namespace(NAMESPACE).metric_name("filler1199").send().await.unwrap();
     assert!(!last.metrics().is_empty(), "nothing is left out");
 }

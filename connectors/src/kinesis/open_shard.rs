@@ -15,6 +15,7 @@ use thalweg_common::Timestamp;
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 use thalweg_runtime::batch::Batch;
+use thalweg_runtime::metrics::{MetricGroup, PartGauge};
 use thalweg_runtime::split::SourceSplit;
 use tracing::{debug, warn};
 
@@ -40,6 +41,9 @@ pub(super) struct OpenShard {
     buffered: VecDeque<Buffered>,
     /// Whether nothing of it is to be read for now.
     is_paused: bool,
+    /// `millisBehindLatest`, and `bytesRequestedPerFetch` where it is asked.
+    behind: PartGauge,
+    requested: PartGauge,
 }
 
 /// Flink's word for how records come: somebody asks for them, or they are pushed.
@@ -64,8 +68,18 @@ fn millis(time: &DateTime) -> Timestamp {
 }
 
 impl OpenShard {
-    pub(super) fn new(split: ShardSplit, options: &Options, now: Duration) -> Self {
+    /// `metrics` is the group of the connector.
+    pub(super) fn new(split: ShardSplit, options: &Options, metrics: &MetricGroup, now: Duration) -> Self {
+        let metrics =
+            metrics.add_group(("stream", &split.shard.stream)).add_group(("shardId", &split.shard.id));
+        // Names that are too long for metrics are read like others.
+        let gauge = |name: &str, value| metrics.part_gauge(name, value).unwrap_or_default();
         Self {
+            behind: gauge("millisBehindLatest", -1.0),
+            requested: match options.fan_out {
+                None => gauge("bytesRequestedPerFetch", 0.0),
+                Some(_) => PartGauge::default(),
+            },
             hash_keys: split.shard.hash_keys(),
             publisher: match &options.fan_out {
                 None => Publisher::Polling(Polling::new(options, now)),
@@ -89,7 +103,10 @@ impl OpenShard {
         match &mut self.publisher {
             Publisher::Polling(polling) => Some(match polling.ask(now, &self.fetched)? {
                 Ask::Iterator(position) => Request::Iterator(shard(), position),
-                Ask::Records { iterator, limit } => Request::Records { iterator, limit },
+                Ask::Records { iterator, limit } => {
+                    self.requested.set(polling.bytes_to_ask() as f64);
+                    Request::Records { iterator, limit }
+                }
             }),
             Publisher::FanOut { subscription, events } => match subscription.ask(now)? {
                 Step::Subscribe => Some(Request::Subscribe(shard(), self.fetched.clone())),
@@ -178,6 +195,9 @@ impl OpenShard {
         if let Publisher::Polling(polling) = &mut self.publisher {
             polling.on_records(page.next, brought, now);
         }
+        if let Some(behind_ms) = page.behind_ms {
+            self.behind.set(behind_ms as f64);
+        }
         self.buffer(page.records)
     }
 
@@ -188,6 +208,7 @@ impl OpenShard {
                 *events = None;
             }
         }
+        self.behind.set(event.behind_ms as f64);
         self.buffer(event.records)
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use thalweg_common::limits::KINESIS_READ_BYTES_PER_SECOND;
+use thalweg_common::limits::{KINESIS_MAX_BYTES_PER_READ, KINESIS_READ_BYTES_PER_SECOND};
 
 use super::options::Options;
 use super::position::Position;
@@ -119,6 +119,12 @@ impl Polling {
         });
         // Casts of floats saturate.
         (fitting as u32).clamp(1, self.limit)
+    }
+
+    /// Bytes that the next read asks for, by the mean size of the records so far; nothing before that is known.
+    pub(super) fn bytes_to_ask(&self) -> u64 {
+        let bytes = self.mean_bytes.map_or(0.0, |mean| mean * f64::from(self.records_to_ask()));
+        (bytes as u64).min(KINESIS_MAX_BYTES_PER_READ)
     }
 
     /// There is an iterator: the read may follow at once.

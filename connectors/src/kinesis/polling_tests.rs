@@ -121,9 +121,11 @@ fn adaptive_reads_ask_for_what_fits_the_quota() {
     let mut polling = polling(|options| options.adaptive_reads = true);
     with_iterator(&mut polling);
     assert_eq!(reads(&mut polling, Duration::ZERO), Some(10_000), "nothing is known of the size");
+    assert_eq!(polling.bytes_to_ask(), 0);
     // 2 MiB/s in 200 ms are 419,430 bytes: 409 records of 1 KiB.
     polling.on_records(Some("b".into()), Brought { records: 10, bytes: 10_240 }, MS);
     assert_eq!(reads(&mut polling, 200 * MS), Some(409));
+    assert_eq!(polling.bytes_to_ask(), 409 << 10);
     polling.on_records(Some("c".into()), Brought { records: 1, bytes: 1 << 20 }, 210 * MS);
     assert_eq!(reads(&mut polling, 1_000 * MS), Some(1), "at least one");
 }

@@ -14,6 +14,7 @@ use thalweg_common::limits::KINESIS_BUFFER_BYTES;
 use thalweg_common::record::Record;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::io::BoxedRequests;
+use thalweg_runtime::metrics::MetricGroup;
 use thalweg_runtime::operator::{SourceContext, SourceStatus};
 use thalweg_runtime::split::{SourceReader, SourceSplit};
 use thalweg_runtime::time::SplitReport;
@@ -52,6 +53,7 @@ pub struct ShardReader<T> {
     subtask: u32,
     /// Consumers that were begun, as Flink counts them.
     consumers: u64,
+    metrics: MetricGroup,
     clock: SharedClock,
 }
 
@@ -79,6 +81,7 @@ impl<T: Record> ShardReader<T> {
             paused: BTreeSet::new(),
             subtask: context.subtask_index,
             consumers: 0,
+            metrics: context.metric_group().add_group("KinesisConsumer"),
             clock: Arc::clone(&context.clock),
         }
     }
@@ -168,7 +171,7 @@ impl<T: Record> SourceReader for ShardReader<T> {
         for split in splits {
             self.announce(&split);
             let is_paused = self.paused.contains(&split.split_id());
-            let mut open = OpenShard::new(split, &self.options, now);
+            let mut open = OpenShard::new(split, &self.options, &self.metrics, now);
             open.pause(is_paused);
             self.shards.insert(self.next_number, open);
             self.next_number += 1;

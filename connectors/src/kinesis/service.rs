@@ -40,6 +40,8 @@ pub(super) struct Page {
     pub(super) records: Vec<Record>,
     /// Where the next read goes on; nothing behind the end of a closed shard.
     pub(super) next: Option<String>,
+    /// How far behind the newest record of the shard it is, in milliseconds, if that is said.
+    pub(super) behind_ms: Option<i64>,
 }
 
 impl fmt::Debug for Service {
@@ -121,7 +123,8 @@ impl Service {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let request = self.client().await.get_records().shard_iterator(iterator).limit(limit);
         let page = request.send().await.map_err(|error| problem(&error))?;
-        Ok(Page { records: page.records, next: page.next_shard_iterator })
+        let behind_ms = page.millis_behind_latest();
+        Ok(Page { records: page.records, next: page.next_shard_iterator, behind_ms })
     }
 
     /// The ARN of a stream.

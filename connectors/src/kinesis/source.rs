@@ -51,6 +51,8 @@ pub struct KinesisRecord<'a> {
 /// Records have the time of their arrival as timestamps. A watermark strategy directly behind the source keeps time for each shard; a shard
 /// without records is idle when its `with_idleness` is over, and a subtask without shards at once.
 ///
+/// `millisBehindLatest` says how far behind each shard is, and `bytesRequestedPerFetch` how much its reads ask for.
+///
 /// With [enhanced fan-out](Self::enhanced_fan_out) the service pushes records, with 2 MiB a second for each shard and consumer.
 ///
 /// The same in properties, with Flink's keys: [`with_properties`](Self::with_properties).

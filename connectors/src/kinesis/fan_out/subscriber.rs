@@ -42,6 +42,8 @@ impl fmt::Debug for Events {
 #[derive(Debug)]
 pub(in super::super) struct Event {
     pub(in super::super) records: Vec<Record>,
+    /// How far behind the newest record of the shard it is, in milliseconds.
+    pub(in super::super) behind_ms: i64,
     /// Whether the shard has nothing more: it was split or merged.
     pub(in super::super) is_last: bool,
 }
@@ -106,7 +108,8 @@ impl Subscriber {
                     // Where the service names no place to go on there is nothing more.
                     let is_last =
                         event.child_shards.is_some() || event.continuation_sequence_number.is_empty();
-                    return Ok(Some((Event { records: event.records, is_last }, events)));
+                    let behind_ms = event.millis_behind_latest;
+                    return Ok(Some((Event { records: event.records, behind_ms, is_last }, events)));
                 }
                 // A word that is not about records.
                 Ok(Some(_)) => {}
