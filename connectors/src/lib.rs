@@ -8,6 +8,7 @@
 pub mod aws;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub(crate) mod digits;
 #[cfg(feature = "files")]
 pub mod files;
 pub mod formats;
