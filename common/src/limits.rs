@@ -462,6 +462,15 @@ pub const KINESIS_REQUEST_TIMEOUT_MS: u64 = 30_000;
 /// How long a subscription to a shard of Kinesis may say nothing. The service speaks every five seconds, also when there are no records.
 pub const KINESIS_SUBSCRIPTION_SILENCE_MS: u64 = 35_000;
 
+/// Most ids of records that a shard of a de-duplicating Kinesis source remembers: 24 bytes each, in memory and in checkpoints.
+pub const KINESIS_REMEMBERED_IDS: usize = 65_536;
+
+/// Of how many of the shards before it a new shard of a de-duplicating Kinesis source remembers ids.
+pub const KINESIS_REMEMBERED_ANCESTORS: usize = 64;
+
+/// Longest id of a record that a Kinesis sink writes, in bytes.
+pub const KINESIS_MAX_ID_BYTES: usize = 256;
+
 /// Most shards that one listing brings at a time; more come in pages.
 pub const KINESIS_LIST_SHARDS: i32 = 1_000;
 

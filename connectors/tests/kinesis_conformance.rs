@@ -8,6 +8,8 @@ mod kinesis;
 /// The source.
 mod source {
     use std::ops::Range;
+    use std::time::Duration;
+
     use thalweg_connectors::KinesisSource;
     use thalweg_connectors::conformance::{SourceSubject, Trouble};
     use thalweg_runtime::io::Io;
@@ -20,7 +22,8 @@ mod source {
         type Source = KinesisSource<String>;
 
         fn source(&self) -> KinesisSource<String> {
-            self.0.configured(KinesisSource::strings("s"))
+            // Nothing is to be found while the peer is silent: a look for shards would wait for it.
+            self.0.configured(KinesisSource::strings("s")).discovery_interval(Duration::from_secs(60))
         }
 
         fn number(&self, text: &String) -> u64 {
@@ -58,6 +61,8 @@ mod source {
 /// The source by enhanced fan-out.
 mod fan_out_source {
     use std::ops::Range;
+    use std::time::Duration;
+
     use thalweg_connectors::KinesisSource;
     use thalweg_connectors::conformance::{SourceSubject, Trouble};
     use thalweg_runtime::io::Io;
@@ -70,7 +75,7 @@ mod fan_out_source {
         type Source = KinesisSource<String>;
 
         fn source(&self) -> KinesisSource<String> {
-            self.0.pushed(KinesisSource::strings("s"))
+            self.0.pushed(KinesisSource::strings("s")).discovery_interval(Duration::from_secs(60))
         }
 
         fn number(&self, text: &String) -> u64 {

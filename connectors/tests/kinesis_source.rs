@@ -292,6 +292,10 @@ fn shards_tell_how_far_behind_they_are_and_what_reads_ask_for() {
             true => peer.pushed(KinesisSource::strings("s")),
             false => peer.configured(KinesisSource::strings("s")).records_per_read(10),
         };
+        // More than one poll takes, also of what is pushed.
+        for number in 0..1_600 {
+            peer.model.put_at("s", "a", format!("{number:04}"), 1_000).unwrap();
+        }
         let mut reading = Reading::of(&peer, source, 1, None);
         let behind = |reading: &Reading<'_>| reading.harness.metric_of(0, &of_shard("millisBehindLatest"));
         peer.model.rule(|rules| {
@@ -299,15 +303,15 @@ fn shards_tell_how_far_behind_they_are_and_what_reads_ask_for() {
             rules.refusals.insert("SubscribeToShard".into(), ["LimitExceededException"].into());
         });
         kinesis::until("the shard is known", || {
-            reading.turn();
+            reading.harness.enumerate().unwrap();
+            reading.harness.read(0).unwrap();
             behind(&reading).is_some()
         });
         assert_eq!(behind(&reading), Some(-1.0), "nothing was read");
-        for number in 0..600 {
-            peer.model.put_at("s", "a", format!("{number:04}"), 1_000).unwrap();
-        }
         kinesis::until("it has read some and is behind", || {
-            reading.turn();
+            reading.harness.advance(Duration::from_millis(1));
+            reading.harness.read(0).unwrap();
+            peer.breathe();
             behind(&reading).is_some_and(|behind| behind > 1e9)
         });
         kinesis::until("it has caught up", || {

@@ -9,6 +9,7 @@
 //! Positions (sequence numbers, and places in aggregated records) are the splits of checkpoints. Requests are polled by the task
 //! ([`thalweg_runtime::io`]); the enumerator waits for its own on its thread.
 
+mod ancestors;
 mod deaggregate;
 mod enumerator;
 mod fan_out;
@@ -19,6 +20,7 @@ mod polling;
 mod position;
 mod reader;
 mod request;
+mod seen;
 mod service;
 mod shard;
 mod sink;

@@ -12,6 +12,7 @@ use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::Record as AwsRecord;
 use bytes::Bytes;
 use thalweg_common::Timestamp;
+use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
 use thalweg_runtime::batch::Batch;
@@ -19,12 +20,14 @@ use thalweg_runtime::metrics::{MetricGroup, PartGauge};
 use thalweg_runtime::split::SourceSplit;
 use tracing::{debug, warn};
 
+use super::ancestors::Looking;
 use super::deaggregate;
 use super::fan_out::{Event, Events, Step, Subscription};
 use super::options::Options;
 use super::polling::{Ask, Brought, Polling, Verdict};
 use super::position::Position;
 use super::request::{Answer, Request};
+use super::seen::Seen;
 use super::service::Page;
 use super::shard::ShardSplit;
 use super::source::{Deserialize, KinesisRecord};
@@ -41,6 +44,10 @@ pub(super) struct OpenShard {
     buffered: VecDeque<Buffered>,
     /// Whether nothing of it is to be read for now.
     is_paused: bool,
+    /// The ids that were read, where each is to be read once.
+    seen: Option<Seen>,
+    /// What it must know of the shards before it, before it gives anything out.
+    ancestors: Ancestors,
     /// `millisBehindLatest`, and `bytesRequestedPerFetch` where it is asked.
     behind: PartGauge,
     requested: PartGauge,
@@ -52,9 +59,18 @@ enum Publisher {
     FanOut { subscription: Subscription, events: Option<Events> },
 }
 
+/// Whether it is known what the shards before a new one have.
+#[derive(Debug, Clone, Copy)]
+enum Ancestors {
+    Unknown(Looking),
+    Asked,
+    Known,
+}
+
 /// A record that waits to be given out.
 struct Buffered {
     sequence_number: Arc<str>,
+    id: Option<String>,
     /// Its place in an aggregated record.
     user_record: Option<u64>,
     partition_key: String,
@@ -63,7 +79,7 @@ struct Buffered {
 }
 
 /// Milliseconds since the epoch, to the nearest: the service writes seconds as floats, which are a little too small as often as too large.
-fn millis(time: &DateTime) -> Timestamp {
+pub(super) fn millis(time: &DateTime) -> Timestamp {
     time.secs() * 1_000 + i64::from((time.subsec_nanos() + 500_000) / 1_000_000)
 }
 
@@ -87,6 +103,21 @@ impl OpenShard {
                     Publisher::FanOut { subscription: Subscription::new(options, now), events: None }
                 }
             },
+            seen: options
+                .deduplication
+                .map(|window| Seen::new(window, split.seen.clone().unwrap_or_default())),
+            ancestors: match options.deduplication {
+                // Who begins with a shard reads nothing that was before it, unless it begins with the oldest record.
+                Some(window)
+                    if split.seen.is_none()
+                        && split.position == Position::TrimHorizon
+                        && !split.shard.parents.is_empty() =>
+                {
+                    let (backoff, interval) = (options.reading, options.read_interval);
+                    Ancestors::Unknown(Looking { window, backoff, interval, now_ms: 0 })
+                }
+                _ => Ancestors::Known,
+            },
             fetched: split.position.clone(),
             buffered: VecDeque::new(),
             is_paused: false,
@@ -95,11 +126,19 @@ impl OpenShard {
     }
 
     /// Begins the request that is due.
-    pub(super) fn ask(&mut self, now: Duration) -> Option<Request> {
+    pub(super) fn ask(&mut self, now: Duration, clock: &SharedClock) -> Option<Request> {
         if self.is_paused || !self.buffered.is_empty() {
             return None;
         }
         let shard = || self.split.shard.clone();
+        match self.ancestors {
+            Ancestors::Known => {}
+            Ancestors::Asked => return None,
+            Ancestors::Unknown(how) => {
+                self.ancestors = Ancestors::Asked;
+                return Some(Request::Ancestors(shard(), Looking { now_ms: clock.now_ms(), ..how }));
+            }
+        }
         match &mut self.publisher {
             Publisher::Polling(polling) => Some(match polling.ask(now, &self.fetched)? {
                 Ask::Iterator(position) => Request::Iterator(shard(), position),
@@ -118,7 +157,7 @@ impl OpenShard {
     /// When there will be something to ask; nothing while a request is under way, and while nothing is to be read.
     pub(super) fn due_at(&self) -> Option<Duration> {
         match &self.publisher {
-            _ if self.is_paused => None,
+            _ if self.is_paused || matches!(self.ancestors, Ancestors::Asked) => None,
             Publisher::Polling(polling) => polling.due_at(),
             Publisher::FanOut { subscription, .. } => subscription.due_at(),
         }
@@ -171,6 +210,14 @@ impl OpenShard {
                 }
                 0
             }
+            (Answer::Ancestors(Ok(ids)), _) => {
+                self.ancestors = Ancestors::Known;
+                if let Some(seen) = &mut self.seen {
+                    seen.remember(ids);
+                }
+                0
+            }
+            (Answer::Ancestors(Err(problem)), _) => return Err(self.given_up(&problem)),
             (
                 Answer::Iterator(Err(problem))
                 | Answer::Records(Err(problem))
@@ -242,6 +289,7 @@ impl OpenShard {
             let user_record = None;
             self.buffered.push_back(Buffered {
                 sequence_number,
+                id: None,
                 user_record,
                 partition_key,
                 arrival_ms,
@@ -252,6 +300,7 @@ impl OpenShard {
         let rest = records.into_iter().filter(|record| read_until.is_none_or(|read| record.number > read));
         self.buffered.extend(rest.map(|record| Buffered {
             sequence_number: Arc::clone(&sequence_number),
+            id: record.id,
             user_record: Some(record.number),
             partition_key: record.partition_key,
             arrival_ms,
@@ -273,11 +322,18 @@ impl OpenShard {
             && let Some(record) = self.buffered.pop_front()
         {
             bytes += record.data.len() as u64;
+            if let (Some(seen), Some(id)) = (&mut self.seen, &record.id)
+                && !seen.is_new(id, record.arrival_ms)
+            {
+                last = Some((record.sequence_number, record.user_record));
+                continue;
+            }
             let shown = KinesisRecord {
                 stream: &self.split.shard.stream,
                 shard_id: &self.split.shard.id,
                 sequence_number: &record.sequence_number,
                 user_record: record.user_record,
+                record_id: record.id.as_deref(),
                 partition_key: &record.partition_key,
                 arrival_ms: record.arrival_ms,
                 data: &record.data,
@@ -304,6 +360,18 @@ impl OpenShard {
             };
         }
         Ok(bytes)
+    }
+
+    /// What is part of a checkpoint.
+    pub(super) fn snapshot(&self) -> ShardSplit {
+        let seen = match (&self.seen, self.ancestors) {
+            (Some(seen), Ancestors::Known) => Some(seen.remembered()),
+            // Asked again behind a restore.
+            (Some(_), _) => None,
+            // What an earlier version of the job remembered is kept for a later one.
+            (None, _) => self.split.seen.clone(),
+        };
+        ShardSplit { seen, ..self.split.clone() }
     }
 
     /// Reads nothing from now on, or goes on.

@@ -12,8 +12,8 @@ use super::timestamp;
 use crate::aws::{AwsSettings, Backoff};
 use crate::properties::{Properties, wrong};
 
-/// The keys of the source behind `flink.` or `scan.`.
-const KEYS: [&str; 24] = [
+/// The keys of the source behind `flink.` or `scan.`, and the last one, which Flink does not have.
+const KEYS: [&str; 25] = [
     "stream.initpos",
     "stream.initpos.timestamp",
     "stream.initpos.timestamp.format",
@@ -38,6 +38,7 @@ const KEYS: [&str; 24] = [
     "watermark.sync.interval",
     "watermark.lookahead.millis",
     "watermark.sync.queue.capacity",
+    "source.deduplication.window",
 ];
 
 /// Longest pause between two reads: behind five minutes iterators expire.
@@ -61,6 +62,8 @@ pub(super) struct Options {
     pub(super) discovery_interval: Duration,
     /// Whether the service pushes records, by enhanced fan-out; else it is asked for them.
     pub(super) fan_out: Option<FanOutOptions>,
+    /// For how long ids of records are remembered, so that each is read once.
+    pub(super) deduplication: Option<Duration>,
 }
 
 pub(super) const fn backoff(base_ms: u64, max_ms: u64, max_retries: u32) -> Backoff {
@@ -85,6 +88,7 @@ impl Default for Options {
             listing: backoff(1_000, 5_000, 10),
             discovery_interval: Duration::from_secs(10),
             fan_out: None,
+            deduplication: None,
         }
     }
 }
@@ -140,6 +144,7 @@ impl Options {
                 .millis("shard.discovery.intervalmillis")?
                 .unwrap_or(default.discovery_interval),
             fan_out: publisher(&given, arns)?,
+            deduplication: given.millis("source.deduplication.window")?.filter(|window| !window.is_zero()),
         };
         options.check()?;
         Ok(options)
@@ -279,11 +284,13 @@ mod tests {
         let options = read(&[
             ("flink.shard.getrecords.intervalmillis", "1000"),
             ("flink.shard.adaptivereads", "true"),
+            ("source.deduplication.window", "60000"),
             ("flink.shard.getrecords.backoff.expconst", "2"),
         ]);
         let options = options.unwrap();
         assert_eq!((options.read_interval.as_millis(), options.adaptive_reads), (1_000, true));
         assert_eq!(options.reading.exponent, 2.0);
+        assert_eq!(options.deduplication, Some(Duration::from_secs(60)));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl<T: Record> ShardReader<T> {
             if self.buffered_bytes >= KINESIS_BUFFER_BYTES {
                 break;
             }
-            let Some(request) = open.ask(now) else { continue };
+            let Some(request) = open.ask(now, &self.clock) else { continue };
             let (number, connections) = (*number, Arc::clone(&self.connections));
             self.requests.begin(|| Box::pin(async move { (number, request.send(&connections).await) }));
         }
@@ -142,7 +142,7 @@ impl<T: Record> ShardReader<T> {
     /// The life-cycle lines of Flink's consumer, which people search logs for.
     fn announce(&self, split: &ShardSplit) {
         let (subtask, consumer) = (self.subtask, self.consumers);
-        let ShardSplit { shard, position, is_discovered } = split;
+        let ShardSplit { shard, position, is_discovered, .. } = split;
         if *is_discovered {
             info!(
                 "Subtask {subtask} has discovered a new shard {shard} due to resharding, and will start consuming the shard from sequence \
@@ -219,7 +219,7 @@ impl<T: Record> SourceReader for ShardReader<T> {
     }
 
     fn snapshot(&mut self) -> Result<Vec<ShardSplit>, Failure> {
-        Ok(self.shards.values().map(|open| open.split.clone()).collect())
+        Ok(self.shards.values().map(OpenShard::snapshot).collect())
     }
 
     fn take_finished(&mut self) -> Vec<String> {

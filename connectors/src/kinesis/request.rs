@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::ancestors::{self, Looking};
 use super::fan_out::{Event, Events, Subscriber};
 use super::position::Position;
+use super::seen::Remembered;
 use super::service::{Page, Service};
 use super::shard::Shard;
 use crate::aws::{Kind, Problem};
@@ -12,9 +14,14 @@ use crate::aws::{Kind, Problem};
 #[derive(Debug)]
 pub(super) enum Request {
     Iterator(Shard, Position),
-    Records { iterator: String, limit: u32 },
+    Records {
+        iterator: String,
+        limit: u32,
+    },
     Subscribe(Shard, Position),
     Listen(Events),
+    /// What the shards before this one have, in a source that de-duplicates.
+    Ancestors(Shard, Looking),
 }
 
 /// What an answer has brought.
@@ -24,6 +31,7 @@ pub(super) enum Answer {
     Subscribed(Result<Events, Problem>),
     /// Nothing at the end of a subscription.
     Heard(Result<Option<(Event, Events)>, Problem>),
+    Ancestors(Result<Vec<Remembered>, Problem>),
 }
 
 /// Whom the readers of a subtask ask.
@@ -49,6 +57,9 @@ impl Request {
             }
             (Self::Records { iterator, limit }, _) => {
                 Answer::Records(connections.service.records(iterator, limit).await)
+            }
+            (Self::Ancestors(shard, how), _) => {
+                Answer::Ancestors(ancestors::ids(&connections.service, &shard, how).await)
             }
             (Self::Subscribe(shard, position), Ok(subscriber)) => {
                 Answer::Subscribed(subscriber.subscribe(&shard, &position).await)

@@ -34,6 +34,8 @@ pub struct KinesisRecord<'a> {
     pub sequence_number: &'a str,
     /// Its place among those that are aggregated under this number, from 0.
     pub user_record: Option<u64>,
+    /// What tells it from all others, if the sink that has written it gives ids.
+    pub record_id: Option<&'a str>,
     /// What its shard was chosen by.
     pub partition_key: &'a str,
     /// When it arrived, in milliseconds since the epoch: the timestamp that it has in the job.
@@ -247,6 +249,32 @@ impl<T: Record> KinesisSource<T> {
         self.changed(|options| {
             options.fan_out.get_or_insert_with(FanOutOptions::default).registration = registration;
         })
+    }
+
+    /// Reads each record once that the sink of another job has written with [ids](super::KinesisSink::record_ids), however often it is there: so two jobs
+    /// with a stream between them are effectively once, although the sink is at least once. Records without an id are all read.
+    ///
+    /// Ids are remembered for the `window` from their last arrival, as part of checkpoints. Let it be longer than the time from a checkpoint of the
+    /// writing job to the moment when it has caught up behind a failure: a multiple of its checkpoint interval and its longest outage. A shard
+    /// remembers 65,536 ids at the most, the newest ones, with 24 bytes each. Behind a split or merge a new shard reads once, by polling, what the up to
+    /// 64 nearest shards before it had in the window. The property is `source.deduplication.window`, in milliseconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use thalweg_connectors::kinesis::{KinesisSink, KinesisSource};
+    ///
+    /// // The first job: the line begins with the number of its order.
+    /// let sink = KinesisSink::strings("Between")
+    ///     .region("eu-west-1")
+    ///     .record_ids(|line| line.split(',').next().unwrap_or_default().to_owned());
+    /// // The second job.
+    /// let source = KinesisSource::strings("Between").region("eu-west-1").deduplicated(Duration::from_secs(900));
+    /// # let _ = (sink, source);
+    /// ```
+    #[must_use]
+    pub fn deduplicated(self, window: Duration) -> Self {
+        self.changed(|options| options.deduplication = Some(window))
     }
 
     /// How often new shards are looked for, every 10 s by default: `flink.shard.discovery.intervalmillis`. The children of a shard that is at its

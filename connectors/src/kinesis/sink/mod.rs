@@ -18,7 +18,7 @@ use thalweg_common::Record;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_common::limits::KINESIS_MAX_RECORD_BYTES;
+use thalweg_common::limits::{KINESIS_MAX_ID_BYTES, KINESIS_MAX_RECORD_BYTES};
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::io::BoxedRequests;
 use thalweg_runtime::operator::{Sink, SinkContext, UnderWay};
@@ -26,6 +26,7 @@ use tracing::warn;
 
 use self::options::WriteOptions;
 use self::queue::{Entry, Queue};
+use super::deaggregate::{hash_key, with_id};
 use super::service::{Service, problem};
 use super::shard::java_hash;
 use crate::aws::{AwsSettings, CredentialsProvider, Kind, Problem, random};
@@ -40,7 +41,8 @@ type HashKey<T> = Arc<dyn Fn(&T) -> Option<u128> + Send + Sync>;
 /// What a request has brought: for each record nothing, or why it was refused.
 type Answer = Result<Vec<Option<Problem>>, Problem>;
 
-/// Writes records to a stream of Kinesis Data Streams, as Flink's `KinesisStreamsSink` does: at least once, never aggregated.
+/// Writes records to a stream of Kinesis Data Streams, as Flink's `KinesisStreamsSink` does: at least once, never aggregated; effectively once for
+/// another job that reads the stream, with [`record_ids`](Self::record_ids).
 ///
 /// Requests have up to 500 records and 5 MiB and go side by side. What is refused, because a shard is asked for too much or the service is in
 /// trouble, is written again, ever later, for ten minutes; then the task fails. A sink that holds too much takes no more, so that the job
@@ -61,7 +63,9 @@ pub struct KinesisSink<T> {
     options: WriteOptions,
     aws: AwsSettings,
     serialize: Serialize<T>,
-    partition_key: Key<T>,
+    /// By chance where nothing is said, or by the record's id.
+    partition_key: Option<Key<T>>,
+    record_id: Option<Key<T>>,
     explicit_hash_key: Option<HashKey<T>>,
     service: Arc<Service>,
     writer: Option<Writer>,
@@ -97,7 +101,8 @@ impl<T> Clone for KinesisSink<T> {
             options: self.options,
             aws: self.aws.clone(),
             serialize: Arc::clone(&self.serialize),
-            partition_key: Arc::clone(&self.partition_key),
+            partition_key: self.partition_key.clone(),
+            record_id: self.record_id.clone(),
             explicit_hash_key: self.explicit_hash_key.clone(),
             // Clones share their connections, and nothing else.
             service: Arc::clone(&self.service),
@@ -138,7 +143,8 @@ impl<T> KinesisSink<T> {
             service: Arc::new(Service::new(aws.clone())),
             aws,
             serialize: Arc::new(serialize),
-            partition_key: Arc::new(|_| random().to_string()),
+            partition_key: None,
+            record_id: None,
             explicit_hash_key: None,
             writer: None,
         }
@@ -147,7 +153,22 @@ impl<T> KinesisSink<T> {
     /// Which key a record has, by whose MD5 its shard is found: 1 to 256 characters.
     #[must_use]
     pub fn partition_key(mut self, key: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
-        self.partition_key = Arc::new(key);
+        self.partition_key = Some(Arc::new(key));
+        self
+    }
+
+    /// Writes each record with an id: 1 to 256 bytes, made of nothing but the record, and of no two different ones alike, such as the number of an
+    /// order. A source that is [de-duplicated](super::KinesisSource::deduplicated) reads each id once, so that what this job writes again behind a
+    /// failure counts once there: effectively once between the two jobs. Without an id of its own a record is easily found twice, and so is not
+    /// what this guarantees: two records with the same content are two.
+    ///
+    /// The id is a tag of a record in the form of Amazon's producer library, in which each record is alone. Consumers that take such records apart (KCL,
+    /// Flink, Lambda with a de-aggregation module) read what they would have read; others see the form, so that this is for streams whose readers
+    /// know it. Where no [`partition_key`](Self::partition_key) is said, it is made of the id: what is written twice comes to the same shard, unless that
+    /// was split or merged in between, and a partition key must not be by chance.
+    #[must_use]
+    pub fn record_ids(mut self, id: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
+        self.record_id = Some(Arc::new(id));
         self
     }
 
@@ -232,15 +253,29 @@ impl<T> KinesisSink<T> {
     }
 
     fn entry(&self, record: &T) -> Result<Entry, Failure> {
-        let entry = Entry {
-            partition_key: (self.partition_key)(record),
-            explicit_hash_key: self
-                .explicit_hash_key
-                .as_ref()
-                .and_then(|key| key(record))
-                .map(|key| key.to_string()),
-            data: (self.serialize)(record)?.into(),
+        let id = self.record_id.as_ref().map(|id| id(record));
+        let partition_key = match (&self.partition_key, &id) {
+            (Some(key), _) => key(record),
+            (None, Some(id)) => format!("{:032x}", hash_key(id)),
+            (None, None) => random().to_string(),
         };
+        let explicit_hash_key =
+            self.explicit_hash_key.as_ref().and_then(|key| key(record)).map(|key| key.to_string());
+        let data = (self.serialize)(record)?;
+        let data = match id {
+            None => data.into(),
+            Some(id) if (1..=KINESIS_MAX_ID_BYTES).contains(&id.len()) => {
+                with_id(id, &partition_key, explicit_hash_key.as_deref(), data)
+            }
+            Some(id) => {
+                return Err(Failure::user(format!(
+                    "the id of a record has 1 to {KINESIS_MAX_ID_BYTES} bytes, and that of one for the stream {} has {}; change `record_ids`",
+                    self.stream,
+                    id.len()
+                )));
+            }
+        };
+        let entry = Entry { partition_key, explicit_hash_key, data };
         if !(1..=256).contains(&entry.partition_key.chars().count()) {
             return Err(Failure::user(format!(
                 "a partition key of Kinesis has 1 to 256 characters, and that of a record for the stream {} has {}; change `partition_key`",
