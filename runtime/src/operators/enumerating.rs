@@ -219,7 +219,8 @@ impl Finder {
         }
         let (scope, waker) =
             (TaskScope::new(context.open.operator_name.clone()), context.wires.waker.clone());
-        let (calls, to_do) = sync_channel(1);
+        // One call at a time, and the last one behind it.
+        let (calls, to_do) = sync_channel(2);
         let (done, answers) = sync_channel(1);
         // Nobody waits for it: a call to an outside that does not answer must not hold up the end of an attempt.
         let _ = scope.spawn_thread("enumerator", move || {
