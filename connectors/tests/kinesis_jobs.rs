@@ -67,7 +67,7 @@ fn split_and_merged_under_load(
         let job = scope.spawn(|| {
             let source = read(&peer);
             let failed = Arc::new(AtomicU32::new(0));
-            cluster(FAILURES).configure("parallelism.default", 3).run(|env| {
+            let ended = cluster(FAILURES).configure("parallelism.default", 3).run(|env| {
                 let so_far = Arc::clone(&counted);
                 let numbers = env.source("numbers", source).map(move |text: String| {
                     let (done, before) =
@@ -83,7 +83,10 @@ fn split_and_merged_under_load(
                 let counts = numbers.key_by(|text| text.clone()).count().uid("count").collect();
                 counted.get_or_init(|| counts);
                 Ok(())
-            })
+            });
+            // Shown if a check fails because of it.
+            eprintln!("the job has ended: {ended:?}");
+            ended
         });
         let ending = Ending(&peer, "s");
         for number in 0..RECORDS {
