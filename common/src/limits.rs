@@ -53,6 +53,27 @@ pub const MAX_FAILURE_TEXT_BYTES: usize = 16 * 1024;
 /// Most bytes of settings in one submission.
 pub const MAX_JOB_CONFIGURATION_BYTES: usize = 256 * 1024;
 
+/// Most property groups of a job, as with the managed service for Flink, and properties of one group.
+pub const MAX_PROPERTY_GROUPS: usize = 50;
+/// See [`MAX_PROPERTY_GROUPS`].
+pub const MAX_PROPERTIES_PER_GROUP: usize = 50;
+
+/// Longest id of a property group.
+pub const MAX_PROPERTY_GROUP_ID_CHARACTERS: usize = 50;
+
+/// Longest key and longest value of a runtime property.
+pub const MAX_PROPERTY_CHARACTERS: usize = 2_048;
+
+/// Most bytes of a job's runtime properties as JSON: they are a variable in the environment of each worker, which has 128 KiB at most.
+pub const MAX_RUNTIME_PROPERTIES_BYTES: usize = 64 * 1024;
+
+/// Largest file of runtime properties, with all of its white space.
+pub const MAX_PROPERTIES_FILE_BYTES: u64 = 1024 * 1024;
+
+/// How long the storage of a job's checkpoints may take to answer when the job is submitted. If it takes longer the job is accepted with a
+/// warning.
+pub const STORAGE_CHECK_TIMEOUT_MS: u64 = 10_000;
+
 /// Last bytes of a job binary's standard error that a refusal of its plan shows.
 pub const PLAN_STDERR_TAIL_BYTES: usize = 4 * 1024;
 
@@ -468,8 +489,17 @@ pub const KINESIS_MAX_BYTES_PER_WRITE: usize = 5 * 1024 * 1024;
 /// Largest record of Kinesis, its key included.
 pub const KINESIS_MAX_RECORD_BYTES: usize = 1024 * 1024;
 
-/// Bytes that a subtask of a Kinesis sink holds that the service has not taken, above which it takes no more.
-pub const KINESIS_UNSENT_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that a subtask of a sink to Kinesis or Firehose holds that the service has not taken, above which it takes no more.
+pub const AWS_SINK_UNSENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most records of one request that writes to Firehose, which sets it.
+pub const FIREHOSE_MAX_RECORDS_PER_WRITE: usize = 500;
+
+/// Most bytes of one request that writes to Firehose.
+pub const FIREHOSE_MAX_BYTES_PER_WRITE: usize = 4 * 1024 * 1024;
+
+/// Largest record of Firehose.
+pub const FIREHOSE_MAX_RECORD_BYTES: usize = 1_000 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,8 @@ pub mod aws;
 pub mod conformance;
 #[cfg(feature = "files")]
 pub mod files;
+#[cfg(feature = "firehose")]
+pub mod firehose;
 pub mod formats;
 #[cfg(feature = "kinesis")]
 pub mod kinesis;
@@ -19,5 +21,7 @@ pub mod tutorial;
 
 #[cfg(feature = "files")]
 pub use files::{FileSink, FileSource, TextFileSink, TextFileSource};
+#[cfg(feature = "firehose")]
+pub use firehose::FirehoseSink;
 #[cfg(feature = "kinesis")]
 pub use kinesis::{KinesisSink, KinesisSource};

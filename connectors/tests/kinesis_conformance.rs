@@ -1,7 +1,9 @@
-//! The Kinesis source and sink run the checks of every connector.
+//! The Kinesis source and sink and the Firehose sink run the checks of every connector.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "kinesis/firehose.rs"]
+mod firehose;
 #[path = "kinesis/mod.rs"]
 mod kinesis;
 

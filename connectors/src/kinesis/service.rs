@@ -1,9 +1,6 @@
 //! Requests to Kinesis: what is asked, and what an answer means. Retries are those who ask.
-//!
-//! Invariant: the client is made when something is first asked, once for all subtasks of a process, which share its connections.
 
 use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
@@ -12,17 +9,16 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record, Shard as AwsShard, ShardIteratorType};
 use thalweg_common::limits::{KINESIS_LIST_SHARDS, KINESIS_REQUEST_TIMEOUT_MS};
-use tokio::sync::OnceCell;
 
 use super::graph::Listed;
 use super::position::Position;
 use super::shard::Shard;
-use crate::aws::{AwsSettings, Kind, Problem, sdk_config};
+use crate::aws::{AwsSettings, Connection, Kind, Problem};
 
 /// Asks Kinesis.
+#[derive(Debug)]
 pub(super) struct Service {
-    settings: AwsSettings,
-    client: OnceCell<Client>,
+    connection: Connection<Client>,
 }
 
 /// What a read has brought.
@@ -33,28 +29,13 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
-impl fmt::Debug for Service {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the client: it knows the credentials.
-        formatter.debug_struct("Service").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
 impl Service {
     pub(super) fn new(settings: AwsSettings) -> Self {
-        Self { settings, client: OnceCell::new() }
+        Self { connection: Connection::new(settings) }
     }
 
     pub(super) async fn client(&self) -> &Client {
-        let connect = || async {
-            let config = sdk_config(&self.settings, Duration::from_millis(KINESIS_REQUEST_TIMEOUT_MS)).await;
-            let mut config = aws_sdk_kinesis::config::Builder::from(&config);
-            if let Some(endpoint) = &self.settings.endpoint {
-                config = config.endpoint_url(endpoint);
-            }
-            Client::from_conf(config.build())
-        };
-        self.client.get_or_init(connect).await
+        self.connection.client(Duration::from_millis(KINESIS_REQUEST_TIMEOUT_MS), Client::new).await
     }
 
     /// All shards of a stream that it still knows.

@@ -43,6 +43,8 @@ pub struct Rules {
     pub refuses_one_in: u64,
     /// What the next requests for an operation are refused with.
     pub refusals: BTreeMap<String, VecDeque<&'static str>>,
+    /// What all requests are refused with.
+    pub denies: Option<&'static str>,
     /// Requests that are done, and whose connection is closed in place of an answer.
     pub lost_answers: u32,
     /// Whether nothing is answered at all.
@@ -82,9 +84,12 @@ pub(super) struct Shard {
 pub(super) struct Model {
     pub(super) streams: BTreeMap<String, Vec<Shard>>,
     pub(super) rules: Rules,
+    /// What was put into the delivery streams of Firehose.
+    pub(super) delivery_streams: BTreeMap<String, Vec<Vec<u8>>>,
     /// Iterators of an earlier epoch are too old.
     epoch: u64,
-    written: u64,
+    /// Records that came, also those that were refused one by one.
+    pub(super) written: u64,
 }
 
 /// Where to begin in a shard.

@@ -5,10 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use thalweg_common::Timestamp;
 
+use super::firehose;
 use super::model::{Entry, From, Model, Refusal, Shard, refuse};
 
 /// Most records of a request to write.
 const MOST_ENTRIES: usize = 500;
+
+/// In the text of refusals by [`denies`](super::Rules::denies): nobody may see it where credentials are refused.
+pub const SECRET_TOKEN: &str = "FwoGZXIvYXdz-that-nobody-may-see";
 
 /// Answers one request for an operation, as `GetRecords`.
 pub(super) fn answer(
@@ -21,6 +25,10 @@ pub(super) fn answer(
         model.rules.refusals.get_mut(operation).and_then(std::collections::VecDeque::pop_front)
     {
         return refuse(code, format!("{operation} is refused by the test"));
+    }
+    if let Some(code) = model.rules.denies {
+        // Services repeat what they were sent.
+        return refuse(code, format!("The security token {SECRET_TOKEN} is refused for {operation}"));
     }
     let text = |field: &str| request.get(field).and_then(Value::as_str).unwrap_or_default();
     let stream = text("StreamName");
@@ -65,6 +73,7 @@ pub(super) fn answer(
         }
         "GetRecords" => read(model, request, now_ms),
         "PutRecords" => write(model, request, now_ms),
+        "PutRecordBatch" => firehose::put(model, request),
         other => refuse("UnknownOperationException", format!("the model does not know {other}")),
     }
 }

@@ -83,6 +83,17 @@ impl KinesisModel {
         self.shared.model().create(stream, shards);
     }
 
+    /// Makes a delivery stream of Firehose.
+    pub fn create_delivery_stream(&self, stream: &str) {
+        self.shared.model().delivery_streams.entry(stream.to_owned()).or_default();
+    }
+
+    /// What was put into a delivery stream, in the order in which it came.
+    #[must_use]
+    pub fn delivered(&self, stream: &str) -> Vec<Vec<u8>> {
+        self.shared.model().delivery_streams.get(stream).cloned().unwrap_or_default()
+    }
+
     /// Splits a shard in the middle.
     ///
     /// # Errors

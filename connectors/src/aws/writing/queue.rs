@@ -1,46 +1,30 @@
 //! Which records are written with which request, and what becomes of those that were refused. Pure: the caller says what time it is.
 //!
 //! Invariants: a record is in the queue, perhaps as part of a request, until the service has taken it; requests have at most as many records
-//! and bytes as allowed; refused records come before younger ones; in order, at most one record of a partition key is on its way.
+//! and bytes as allowed; refused records come before younger ones; in order, at most one record of a key is on its way.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::Entry;
 use super::options::WriteOptions;
-
-/// A record to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) partition_key: String,
-    pub(super) explicit_hash_key: Option<String>,
-    pub(super) data: Bytes,
-}
-
-impl Entry {
-    /// What of a request's limit it takes.
-    pub(super) fn bytes(&self) -> usize {
-        self.data.len() + self.partition_key.len()
-    }
-}
 
 /// A record in its place.
 #[derive(Debug, Clone)]
-struct Waiting {
+struct Waiting<E> {
     number: u64,
     /// When it came.
     since: Duration,
-    entry: Entry,
+    entry: E,
 }
 
 /// Records that are not written.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct Queue<E> {
     options: WriteOptions,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Waiting<E>>,
     waiting_bytes: usize,
-    requests: BTreeMap<u64, Vec<Waiting>>,
+    requests: BTreeMap<u64, Vec<Waiting<E>>>,
     under_way: usize,
     under_way_bytes: usize,
     next_number: u64,
@@ -54,7 +38,7 @@ pub(super) struct Queue {
     busy: HashSet<String>,
 }
 
-impl Queue {
+impl<E: Entry> Queue<E> {
     pub(super) fn new(options: WriteOptions) -> Self {
         Self {
             options,
@@ -73,7 +57,7 @@ impl Queue {
     }
 
     /// A record comes.
-    pub(super) fn push(&mut self, entry: Entry, now: Duration) {
+    pub(super) fn push(&mut self, entry: E, now: Duration) {
         self.waiting_bytes += entry.bytes();
         self.waiting.push_back(Waiting { number: self.next_number, since: now, entry });
         self.next_number += 1;
@@ -97,8 +81,8 @@ impl Queue {
     }
 
     /// All records that the service has not taken, in the order in which they came.
-    pub(super) fn unsent(&self) -> Vec<Entry> {
-        let mut all: Vec<&Waiting> = self.waiting.iter().chain(self.requests.values().flatten()).collect();
+    pub(super) fn unsent(&self) -> Vec<E> {
+        let mut all: Vec<&Waiting<E>> = self.waiting.iter().chain(self.requests.values().flatten()).collect();
         all.sort_by_key(|waiting| waiting.number);
         all.into_iter().map(|waiting| waiting.entry.clone()).collect()
     }
@@ -110,7 +94,7 @@ impl Queue {
     }
 
     /// The next request, if one is due: its number and records.
-    pub(super) fn request(&mut self, now: Duration) -> Option<(u64, Vec<Entry>)> {
+    pub(super) fn request(&mut self, now: Duration) -> Option<(u64, Vec<E>)> {
         if self.requests.len() >= self.options.max_in_flight || now < self.pause_until || !self.is_due(now) {
             return None;
         }
@@ -120,12 +104,12 @@ impl Queue {
         while chosen.len() < self.options.max_batch_records
             && let Some(waiting) = self.waiting.pop_front()
         {
-            let (size, key) = (waiting.entry.bytes(), &waiting.entry.partition_key);
+            let (size, key) = (waiting.entry.bytes(), waiting.entry.key());
             if self.options.is_ordered {
                 // Also behind one of its key that has to wait.
-                let is_free = !self.busy.contains(key) && keys.insert(key.clone());
+                let is_free = !self.busy.contains(key) && keys.insert(key.to_owned());
                 if !is_free {
-                    keys.insert(key.clone());
+                    keys.insert(key.to_owned());
                     passed.push_back(waiting);
                     continue;
                 }
@@ -147,7 +131,7 @@ impl Queue {
         self.under_way_bytes += bytes;
         self.under_way += chosen.len();
         if self.options.is_ordered {
-            self.busy.extend(chosen.iter().map(|waiting| waiting.entry.partition_key.clone()));
+            self.busy.extend(chosen.iter().map(|waiting| waiting.entry.key().to_owned()));
         }
         let number = self.next_request;
         self.next_request += 1;
@@ -193,7 +177,7 @@ impl Queue {
         self.under_way -= request.len();
         let mut again = Vec::new();
         for (place, waiting) in request.into_iter().enumerate() {
-            self.busy.remove(&waiting.entry.partition_key);
+            self.busy.remove(waiting.entry.key());
             if refused(place) {
                 again.push(waiting);
             }

@@ -1,11 +1,9 @@
-//! What a Kinesis sink can be told: Flink's keys `sink.*` with their defaults, and what its older producers were told.
+//! What a sink that writes with batched requests can be told: Flink's keys `sink.*` with their defaults, and what its older producers were told.
 
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
-use thalweg_common::limits::{
-    KINESIS_MAX_BYTES_PER_WRITE, KINESIS_MAX_RECORDS_PER_WRITE, KINESIS_UNSENT_BYTES,
-};
+use thalweg_common::limits::AWS_SINK_UNSENT_BYTES;
 use tracing::warn;
 
 use crate::aws::{AwsSettings, Backoff};
@@ -33,32 +31,42 @@ const WITHOUT_MEANING: [&str; 8] = [
     "flink.stream.initpos",
 ];
 
-/// How records are written.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct WriteOptions {
-    pub(super) max_batch_records: usize,
-    pub(super) max_batch_bytes: usize,
-    pub(super) max_in_flight: usize,
-    pub(super) max_buffered: usize,
-    pub(super) max_unsent_bytes: usize,
-    pub(super) max_time_in_buffer: Duration,
-    /// Whether a refused record fails the job.
-    pub(super) fails_on_error: bool,
-    /// Whether records of a partition key must arrive in their order.
-    pub(super) is_ordered: bool,
-    /// How long a record may be refused before the job fails.
-    pub(super) delivery_timeout: Duration,
-    pub(super) backoff: Backoff,
+/// What a service takes with one request.
+#[derive(Debug)]
+pub(crate) struct ServiceLimits {
+    /// What people call it, as `Kinesis`.
+    pub(crate) name: &'static str,
+    pub(crate) max_records: usize,
+    pub(crate) max_bytes: usize,
 }
 
-impl Default for WriteOptions {
-    fn default() -> Self {
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct WriteOptions {
+    pub(crate) max_batch_records: usize,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_buffered: usize,
+    pub(crate) max_unsent_bytes: usize,
+    pub(crate) max_time_in_buffer: Duration,
+    /// Whether a refused record fails the job.
+    pub(crate) fails_on_error: bool,
+    /// Whether records of a partition key must arrive in their order.
+    pub(crate) is_ordered: bool,
+    /// How long a record may be refused before the job fails.
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) backoff: Backoff,
+}
+
+impl WriteOptions {
+    /// Flink's defaults for a service.
+    pub(crate) fn of(limits: &ServiceLimits) -> Self {
         Self {
-            max_batch_records: KINESIS_MAX_RECORDS_PER_WRITE,
-            max_batch_bytes: KINESIS_MAX_BYTES_PER_WRITE,
+            max_batch_records: limits.max_records,
+            max_batch_bytes: limits.max_bytes,
             max_in_flight: 50,
             max_buffered: 10_000,
-            max_unsent_bytes: KINESIS_UNSENT_BYTES,
+            max_unsent_bytes: AWS_SINK_UNSENT_BYTES,
             max_time_in_buffer: Duration::from_secs(5),
             fails_on_error: false,
             is_ordered: false,
@@ -86,7 +94,7 @@ fn canonical(key: &str) -> String {
 }
 
 /// Where to write and how, from properties.
-pub(super) fn from_properties(
+pub(crate) fn from_properties(
     given: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
     default: WriteOptions,
 ) -> Result<(AwsSettings, WriteOptions), Failure> {
@@ -122,20 +130,27 @@ pub(super) fn from_properties(
 }
 
 /// Whether they make sense together.
-pub(super) fn check(aws: &AwsSettings, options: &WriteOptions) -> Result<(), Failure> {
-    if options.max_batch_records > KINESIS_MAX_RECORDS_PER_WRITE || options.max_batch_records == 0 {
-        return Err(wrong("`sink.batch.max-size` is a number from 1 to 500"));
+pub(crate) fn check(
+    aws: &AwsSettings,
+    options: &WriteOptions,
+    limits: &ServiceLimits,
+) -> Result<(), Failure> {
+    let ServiceLimits { name, max_records, max_bytes } = limits;
+    if options.max_batch_records > *max_records || options.max_batch_records == 0 {
+        return Err(wrong(format!("`sink.batch.max-size` is a number from 1 to {max_records}")));
     }
-    if options.max_batch_bytes > KINESIS_MAX_BYTES_PER_WRITE {
-        return Err(wrong(
-            "`sink.flush-buffer.size` is at most 5242880 bytes, the largest request that Kinesis takes",
-        ));
+    if options.max_batch_bytes > *max_bytes {
+        return Err(wrong(format!(
+            "`sink.flush-buffer.size` is at most {max_bytes} bytes, the largest request that {name} takes"
+        )));
     }
     if options.max_buffered < options.max_batch_records {
         return Err(wrong("`sink.requests.max-buffered` must not be below `sink.batch.max-size`"));
     }
     if aws.region.is_none() && aws.endpoint.is_none() {
-        return Err(wrong("a Kinesis sink needs `aws.region`, or `aws.endpoint` for a service of one's own"));
+        return Err(wrong(format!(
+            "a {name} sink needs `aws.region`, or `aws.endpoint` for a service of one's own"
+        )));
     }
     Ok(())
 }
@@ -146,11 +161,14 @@ mod tests {
 
     use super::*;
 
+    const LIMITS: ServiceLimits =
+        ServiceLimits { name: "Kinesis", max_records: 500, max_bytes: 5 * 1024 * 1024 };
+
     fn read(pairs: &[(&str, &str)]) -> Result<WriteOptions, Failure> {
         let region = [("aws.region", "us-east-1")];
         let all = region.iter().chain(pairs).map(|(key, value)| (*key, *value));
-        let (aws, options) = from_properties(all, WriteOptions::default())?;
-        check(&aws, &options).map(|()| options)
+        let (aws, options) = from_properties(all, WriteOptions::of(&LIMITS))?;
+        check(&aws, &options, &LIMITS).map(|()| options)
     }
 
     #[test]
@@ -168,7 +186,7 @@ mod tests {
             max_in_flight: 16,
             max_time_in_buffer: Duration::from_secs(1),
             fails_on_error: true,
-            ..WriteOptions::default()
+            ..WriteOptions::of(&LIMITS)
         };
         assert_eq!(options.unwrap(), expected);
     }

@@ -1,44 +1,37 @@
 //! The sink: puts records into a stream, many with one request.
 //!
-//! On a record's way this is its end. At least once: what the service has not taken at a barrier is part of the checkpoint (the committables), and
-//! written again behind a restore. So a barrier waits for no request, where Flink's sink waits for all. Invariant: whatever is refused is
-//! written again or fails the task; nothing is dropped.
+//! On a record's way this is its end. What is batched, written again and kept in checkpoints is in [`writing`](crate::aws::writing).
 
-mod options;
-mod queue;
-
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use bytes::Bytes;
 use thalweg_common::Record;
-use thalweg_common::clock::SharedClock;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_common::limits::KINESIS_MAX_RECORD_BYTES;
+use thalweg_common::limits::{
+    KINESIS_MAX_BYTES_PER_WRITE, KINESIS_MAX_RECORD_BYTES, KINESIS_MAX_RECORDS_PER_WRITE,
+};
 use thalweg_runtime::batch::Batch;
-use thalweg_runtime::io::BoxedRequests;
 use thalweg_runtime::operator::{Sink, SinkContext, UnderWay};
-use tracing::warn;
 
-use self::options::WriteOptions;
-use self::queue::{Entry, Queue};
 use super::service::{Service, problem};
 use super::shard::java_hash;
+use crate::aws::writing::{self, Answer, ServiceLimits, WriteOptions, Writer, refusal};
 use crate::aws::{AwsSettings, CredentialsProvider, Kind, Problem, random};
 
-/// At most so often people are told that records are refused.
-const WARNING_PAUSE: Duration = Duration::from_secs(10);
+const LIMITS: ServiceLimits = ServiceLimits {
+    name: "Kinesis",
+    max_records: KINESIS_MAX_RECORDS_PER_WRITE,
+    max_bytes: KINESIS_MAX_BYTES_PER_WRITE,
+};
 
 type Serialize<T> = Arc<dyn Fn(&T) -> Result<Vec<u8>, Failure> + Send + Sync>;
 type Key<T> = Arc<dyn Fn(&T) -> String + Send + Sync>;
 type HashKey<T> = Arc<dyn Fn(&T) -> Option<u128> + Send + Sync>;
-
-/// What a request has brought: for each record nothing, or why it was refused.
-type Answer = Result<Vec<Option<Problem>>, Problem>;
 
 /// Writes records to a stream of Kinesis Data Streams, as Flink's `KinesisStreamsSink` does: at least once, never aggregated.
 ///
@@ -64,7 +57,7 @@ pub struct KinesisSink<T> {
     partition_key: Key<T>,
     explicit_hash_key: Option<HashKey<T>>,
     service: Arc<Service>,
-    writer: Option<Writer>,
+    writer: Option<Writer<Entry>>,
 }
 
 /// A record that the service had not taken at a barrier.
@@ -79,15 +72,22 @@ pub struct UnsentRecord {
     data: Vec<u8>,
 }
 
-/// What a sink has while it is open.
-struct Writer {
-    queue: Queue,
-    requests: BoxedRequests<(u64, Answer)>,
-    subtask: u32,
-    clock: SharedClock,
-    /// When people were last told of refusals, and how many there were since.
-    warned_at: Option<Duration>,
-    refused: usize,
+/// A record to be written.
+#[derive(Debug, Clone)]
+struct Entry {
+    partition_key: String,
+    explicit_hash_key: Option<String>,
+    data: Bytes,
+}
+
+impl writing::Entry for Entry {
+    fn bytes(&self) -> usize {
+        self.data.len() + self.partition_key.len()
+    }
+
+    fn key(&self) -> &str {
+        &self.partition_key
+    }
 }
 
 impl<T> Clone for KinesisSink<T> {
@@ -134,7 +134,7 @@ impl<T> KinesisSink<T> {
         let aws = AwsSettings::default();
         Self {
             stream: stream.into().into(),
-            options: WriteOptions::default(),
+            options: WriteOptions::of(&LIMITS),
             service: Arc::new(Service::new(aws.clone())),
             aws,
             serialize: Arc::new(serialize),
@@ -220,7 +220,7 @@ impl<T> KinesisSink<T> {
         mut self,
         properties: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
     ) -> Result<Self, Failure> {
-        let (aws, options) = options::from_properties(properties, self.options)?;
+        let (aws, options) = writing::from_properties(properties, self.options)?;
         self.options = options;
         Ok(self.reached(|old| *old = aws))
     }
@@ -248,73 +248,23 @@ impl<T> KinesisSink<T> {
                 entry.partition_key.chars().count()
             )));
         }
-        if entry.bytes() > KINESIS_MAX_RECORD_BYTES {
+        let bytes = writing::Entry::bytes(&entry);
+        if bytes > KINESIS_MAX_RECORD_BYTES {
             return Err(Failure::user(format!(
-                "a record of {} bytes is larger than what the stream {} takes, 1 MiB with its key; leave it out, or write it in parts",
-                entry.bytes(),
+                "a record of {bytes} bytes is larger than what the stream {} takes, 1 MiB with its key; leave it out, or write it in parts",
                 self.stream
             )));
         }
         Ok(entry)
     }
 
-    fn writer(&mut self) -> Result<&mut Writer, Failure> {
+    fn writer(&mut self) -> Result<&mut Writer<Entry>, Failure> {
         self.writer.as_mut().ok_or_else(|| Failure::internal("the sink is not open"))
     }
 }
 
-impl Writer {
-    /// Takes an answer.
-    fn take(
-        &mut self,
-        number: u64,
-        answer: Answer,
-        (stream, options): (&str, &WriteOptions),
-    ) -> Result<(), Failure> {
-        let now = self.clock.monotonic();
-        let failure = |problem: &Problem| problem.failure("write to", format_args!("the stream {stream}"));
-        let is_passing = |problem: &Problem| matches!(problem.kind, Kind::Throttled | Kind::Passing);
-        let (refused, why) = match &answer {
-            Err(problem) if options.fails_on_error || !is_passing(problem) => return Err(failure(problem)),
-            Err(problem) => (self.queue.answered(number, |_| true, now, random()), Some(problem)),
-            Ok(records) => {
-                let mut refusals = records.iter().flatten();
-                if let Some(problem) = refusals.find(|problem| options.fails_on_error || !is_passing(problem))
-                {
-                    return Err(failure(problem));
-                }
-                let is_refused = |place: usize| records.get(place).is_none_or(Option::is_some);
-                let first = records.iter().flatten().next();
-                (self.queue.answered(number, is_refused, now, random()), first)
-            }
-        };
-        if let Some(problem) = why {
-            self.refused += refused;
-            self.warn(now, stream, problem);
-        }
-        let waits = self.queue.oldest_since().map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        match why {
-            Some(problem) if waits >= options.delivery_timeout => Err(failure(problem).context(
-                format_args!("records were refused for {} ms", options.delivery_timeout.as_millis()),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn warn(&mut self, now: Duration, stream: &str, problem: &Problem) {
-        if self.warned_at.is_none_or(|at| now.saturating_sub(at) >= WARNING_PAUSE) {
-            warn!(
-                stream,
-                refused = self.refused,
-                "Records were refused and will be written again: {problem}"
-            );
-            (self.warned_at, self.refused) = (Some(now), 0);
-        }
-    }
-}
-
 /// Puts records, and gives what became of each.
-async fn put(service: &Service, stream: &str, entries: Vec<Entry>) -> Answer {
+async fn put(service: Arc<Service>, stream: Arc<str>, entries: Vec<Entry>) -> Answer {
     let mut records = Vec::with_capacity(entries.len());
     for Entry { partition_key, explicit_hash_key, data } in entries {
         let record = PutRecordsRequestEntry::builder()
@@ -326,98 +276,56 @@ async fn put(service: &Service, stream: &str, entries: Vec<Entry>) -> Answer {
             |error| Problem { kind: Kind::Refused, code: "Request".to_owned(), text: format!("{error}") };
         records.push(record.map_err(broken)?);
     }
-    let request = service.client().await.put_records().stream_name(stream).set_records(Some(records));
+    let request = service.client().await.put_records().stream_name(&*stream).set_records(Some(records));
     let answer = request.send().await.map_err(|error| problem(&error))?;
-    let refusal = |code: &str, message| Problem::of_refusal(500, Some(code), message);
-    Ok(answer
-        .records()
-        .iter()
-        .map(|record| record.error_code().map(|code| refusal(code, record.error_message())))
-        .collect())
+    Ok(answer.records().iter().map(|record| refusal(record.error_code(), record.error_message())).collect())
 }
 
 impl<T: Send> Sink<T> for KinesisSink<T> {
     type Committable = UnsentRecord;
 
     fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
-        options::check(&self.aws, &self.options)?;
-        self.writer = Some(Writer {
-            queue: Queue::new(self.options),
-            requests: context.io.requests(),
-            subtask: context.subtask_index,
-            clock: Arc::clone(&context.clock),
-            warned_at: None,
-            refused: 0,
-        });
+        writing::check(&self.aws, &self.options, &LIMITS)?;
+        self.writer = Some(Writer::open(self.options, format!("the stream {}", self.stream), context));
         Ok(())
     }
 
     fn recover(&mut self, prepared: &[UnsentRecord]) -> Result<(), Failure> {
-        let writer = self.writer()?;
-        let now = writer.clock.monotonic();
-        // Each barrier has all that was left. Of an older one, whose checkpoint failed, some was written meanwhile.
-        let mut newest: BTreeMap<u32, CheckpointId> = BTreeMap::new();
-        for UnsentRecord { subtask, checkpoint, .. } in prepared {
-            let newest = newest.entry(*subtask).or_default();
-            *newest = (*newest).max(*checkpoint);
-        }
-        let left = prepared.iter().filter(|record| newest.get(&record.subtask) == Some(&record.checkpoint));
-        for UnsentRecord { partition_key, explicit_hash_key, data, .. } in left.cloned() {
-            writer.queue.push(Entry { partition_key, explicit_hash_key, data: data.into() }, now);
-        }
-        writer.queue.flush();
+        let entry = |unsent: UnsentRecord| {
+            let UnsentRecord { subtask, checkpoint, partition_key, explicit_hash_key, data } = unsent;
+            (subtask, checkpoint, Entry { partition_key, explicit_hash_key, data: data.into() })
+        };
+        self.writer()?.recover(prepared.iter().cloned().map(entry).collect());
         Ok(())
     }
 
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), Failure> {
         for record in batch.drain() {
             let entry = self.entry(&record)?;
-            let writer = self.writer()?;
-            let now = writer.clock.monotonic();
-            writer.queue.push(entry, now);
+            self.writer()?.push(entry);
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        self.writer()?.queue.flush();
+        self.writer()?.flush();
         Ok(())
     }
 
     fn advance(&mut self) -> Result<UnderWay, Failure> {
-        let (stream, service, options) = (Arc::clone(&self.stream), Arc::clone(&self.service), self.options);
-        let writer = self.writer()?;
-        let now = writer.clock.monotonic();
-        loop {
-            while let Some((number, entries)) = writer.queue.request(now) {
-                let (stream, service) = (Arc::clone(&stream), Arc::clone(&service));
-                writer
-                    .requests
-                    .begin(|| Box::pin(async move { (number, put(&service, &stream, entries).await) }));
-            }
-            match writer.requests.answer() {
-                Some((number, answer)) => writer.take(number, answer, (&stream, &options))?,
-                None => break,
-            }
-        }
-        Ok(UnderWay {
-            records: writer.queue.len(),
-            is_full: writer.queue.is_full(),
-            again_at: writer.queue.again_at(now),
-        })
+        let (stream, service) = (Arc::clone(&self.stream), Arc::clone(&self.service));
+        self.writer()?.advance(|entries| put(Arc::clone(&service), Arc::clone(&stream), entries))
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<UnsentRecord>, Failure> {
-        let writer = self.writer()?;
-        writer.queue.flush();
-        let subtask = writer.subtask;
-        let unsent = |Entry { partition_key, explicit_hash_key, data }: Entry| UnsentRecord {
+        let (subtask, unsent) = self.writer()?.unsent();
+        let unsent_record = |Entry { partition_key, explicit_hash_key, data }: Entry| UnsentRecord {
             subtask,
             checkpoint,
             partition_key,
             explicit_hash_key,
             data: data.to_vec(),
         };
-        Ok(writer.queue.unsent().into_iter().map(unsent).collect())
+        Ok(unsent.into_iter().map(unsent_record).collect())
     }
 }

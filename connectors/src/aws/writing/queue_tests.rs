@@ -5,29 +5,49 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::aws::writing::options::ServiceLimits;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// A record with its key, as of Kinesis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Keyed {
+    key: String,
+    data: String,
+}
+
+impl Entry for Keyed {
+    fn bytes(&self) -> usize {
+        self.key.len() + self.data.len()
+    }
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+const LIMITS: ServiceLimits = ServiceLimits { name: "Test", max_records: 500, max_bytes: 5 * 1024 * 1024 };
+
 fn options(change: impl FnOnce(&mut WriteOptions)) -> WriteOptions {
-    let mut options = WriteOptions { max_batch_records: 3, ..WriteOptions::default() };
+    let mut options = WriteOptions { max_batch_records: 3, ..WriteOptions::of(&LIMITS) };
     change(&mut options);
     options
 }
 
-fn entry(key: &str, data: &str) -> Entry {
-    Entry { partition_key: key.into(), explicit_hash_key: None, data: data.to_owned().into() }
+fn entry(key: &str, data: &str) -> Keyed {
+    Keyed { key: key.into(), data: data.into() }
 }
 
-fn queue(change: impl FnOnce(&mut WriteOptions), records: &[(&str, &str)]) -> Queue {
+fn queue(change: impl FnOnce(&mut WriteOptions), records: &[(&str, &str)]) -> Queue<Keyed> {
     let mut queue = Queue::new(options(change));
     records.iter().for_each(|(key, data)| queue.push(entry(key, data), Duration::ZERO));
     queue
 }
 
 /// The request that is due, and the data of its records.
-fn request(queue: &mut Queue, now: Duration) -> Option<(u64, String)> {
+fn request(queue: &mut Queue<Keyed>, now: Duration) -> Option<(u64, String)> {
     let (number, entries) = queue.request(now)?;
-    Some((number, entries.iter().map(|entry| String::from_utf8_lossy(&entry.data).into_owned()).collect()))
+    Some((number, entries.into_iter().map(|entry| entry.data).collect()))
 }
 
 #[test]
@@ -121,8 +141,8 @@ proptest! {
         prop_assert_eq!((queue.len(), arrived.len()), (0, keys.len()));
         let mut by_key: HashMap<&str, Vec<usize>> = HashMap::new();
         for entry in &arrived {
-            let number = String::from_utf8_lossy(&entry.data).parse().unwrap_or_default();
-            by_key.entry(&entry.partition_key).or_default().push(number);
+            let number = entry.data.parse().unwrap_or_default();
+            by_key.entry(&entry.key).or_default().push(number);
         }
         for numbers in by_key.values_mut() {
             let in_order = numbers.is_sorted();
