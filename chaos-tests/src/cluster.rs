@@ -254,6 +254,7 @@ impl Cluster {
         configuration: &[(&str, &str)],
     ) -> Result<JobId> {
         let options = SubmitOptions {
+            properties: Default::default(),
             binary,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             configuration: configuration

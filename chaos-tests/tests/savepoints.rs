@@ -46,6 +46,7 @@ impl Bench {
             ("parallelism.default", parallelism.as_str()),
         ];
         Ok(SubmitOptions {
+            properties: Default::default(),
             binary: binary("savepoint_job")?,
             arguments: all.into_iter().map(ToString::to_string).collect(),
             configuration: configuration.map(|(key, value)| (key.to_string(), value.to_string())).into(),

@@ -13,6 +13,7 @@ use thalweg_proto::transport::check_address;
 
 use crate::config_arguments::ConfigArguments;
 use crate::output::Format;
+use crate::property_arguments::PropertyArguments;
 use crate::savepoint_arguments::{RestoreArguments, SavepointArguments, StopArguments, UpgradeArguments};
 use crate::state_arguments::StateArguments;
 
@@ -201,6 +202,9 @@ pub(crate) struct SubmitArguments {
     #[command(flatten)]
     pub(crate) restore: RestoreArguments,
 
+    #[command(flatten)]
+    pub(crate) properties: PropertyArguments,
+
     /// A setting that wins over the one in the program. May be given more than once; --parallelism and --name win over it.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
@@ -246,6 +250,9 @@ pub(crate) struct ExplainArguments {
     /// A setting that wins over the one in the program of an executable. May be given more than once.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) properties: PropertyArguments,
 
     /// What the executable is given.
     #[arg(last = true, value_name = "ARGUMENTS")]
@@ -395,6 +402,20 @@ mod tests {
         assert_eq!(
             settings,
             [("parallelism.default", "8"), ("pipeline.name", "wc"), ("restart-strategy.type", "none")]
+        );
+    }
+
+    #[test]
+    fn runtime_properties_are_those_of_all_flags() {
+        let given = submit("submit ./job --property A:k=v --property consumer.config.0:aws.region=eu-west-1");
+        let properties = given.properties.read().expect("all are right");
+        assert_eq!(properties.group("consumer.config.0")["aws.region"], "eu-west-1");
+        assert_eq!(properties.groups().count(), 2);
+        let missing = submit("submit ./job --properties /no/such/file").properties.read();
+        let error = missing.expect_err("there is no such file").to_string();
+        assert!(
+            error.contains("the runtime properties in /no/such/file: ") && error.contains("check the path"),
+            "{error}"
         );
     }
 

@@ -18,6 +18,7 @@ pub mod id;
 pub mod key_group;
 pub mod limits;
 pub mod manifest;
+pub mod properties;
 pub mod record;
 pub mod schema;
 pub mod status;

@@ -13,6 +13,7 @@ use thalweg_common::config::{ConfigError, Configuration, keys};
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::GRPC_MAX_MESSAGE_BYTES;
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::storage::{Storage, StorageError, StorageFactory, StorageSettings};
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_proto::model::JobDetails;
@@ -217,7 +218,7 @@ impl JobManagerHandle {
     pub async fn submit_embedded(
         &self,
         graph: JobGraph,
-        arguments: Vec<String>,
+        (arguments, properties): (Vec<String>, RuntimeProperties),
         configuration: BTreeMap<String, String>,
     ) -> Result<JobId, EmbeddedError> {
         let submission_id = SubmissionId::random().map_err(|error| EmbeddedError {
@@ -229,6 +230,7 @@ impl JobManagerHandle {
             binary_name: String::new(),
             arguments,
             configuration,
+            properties,
             graph,
             base: None,
             warnings: Vec::new(),

@@ -457,6 +457,7 @@ async fn launch(
         binary,
         arguments: request.program.arguments,
         configuration,
+        properties: request.program.properties,
         plan_fingerprint: request.program.plan_fingerprint,
         data_host: environment.data_host.clone(),
         log_directory,

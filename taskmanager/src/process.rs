@@ -14,6 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thalweg_common::failure::Failure;
+use thalweg_common::properties::PROPERTIES_VARIABLE;
 use thalweg_common::task_scope::{TaskScope, blocking};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
@@ -68,6 +69,7 @@ impl ProcessLauncher {
 
     fn command(&self, spec: &WorkerSpec, binary: &Path) -> io::Result<Command> {
         let configuration = serde_json::to_string(&spec.configuration)?;
+        let properties = spec.properties.to_json()?;
         let mut command = Command::new(&self.program);
         command
             .arg0("thalweg-worker")
@@ -76,6 +78,7 @@ impl ProcessLauncher {
             .args(&spec.arguments)
             .env("THALWEG_MODE", "worker")
             .env("THALWEG_CONFIGURATION", configuration)
+            .env(PROPERTIES_VARIABLE, properties)
             .env("THALWEG_TASKMANAGER", &spec.taskmanager_address)
             .env("THALWEG_JOB_ID", spec.job_id.to_string())
             .env("THALWEG_WORKER_ID", spec.worker_id.to_string())

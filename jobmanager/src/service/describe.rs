@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thalweg_common::id::SubtaskId;
 use thalweg_common::status::{JobStatus, TaskStatus};
-use thalweg_proto::convert::WireId;
+use thalweg_proto::convert::{WireId, properties_to_wire};
 use thalweg_proto::v1;
 use tonic::Status;
 
@@ -59,6 +59,7 @@ pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> Result<v1::Job
         sha256: job.binary.map(|binary| binary.sha256.to_wire()).unwrap_or_default(),
         arguments: job.arguments.clone(),
         configuration: job.configuration.clone().into_iter().collect(),
+        properties: properties_to_wire(&job.properties.shown()),
         warnings: job.warnings.clone(),
         size_bytes: job.binary.map_or(0, |binary| binary.size_bytes),
         graph: plan(job)?,

@@ -8,6 +8,7 @@ mod checkpoints;
 mod describe;
 mod jobs;
 mod news;
+mod reachable;
 mod rescale;
 mod savepoints;
 mod submit;

@@ -104,7 +104,11 @@ impl Trio {
         let leader = self.leader().await;
         let directory = self._directory.path().join("checkpoints");
         let graph = graph(2, Some(&directory));
-        self.members[&leader].manager.submit_embedded(graph, vec![], BTreeMap::new()).await.unwrap()
+        self.members[&leader]
+            .manager
+            .submit_embedded(graph, Default::default(), BTreeMap::new())
+            .await
+            .unwrap()
     }
 }
 

@@ -114,7 +114,7 @@ impl Cluster {
     }
 
     pub async fn submit(&self, graph: JobGraph) -> JobId {
-        self.manager.submit_embedded(graph, vec![], BTreeMap::new()).await.unwrap()
+        self.manager.submit_embedded(graph, Default::default(), BTreeMap::new()).await.unwrap()
     }
 }
 

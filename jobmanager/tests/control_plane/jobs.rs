@@ -272,7 +272,7 @@ async fn graphs_and_settings_that_cannot_run_are_refused() {
     let cluster = Cluster::start().await;
     let refused = |graph, key: &str, value: &str| {
         let configuration = [(key.to_string(), value.to_string())].into();
-        cluster.manager.submit_embedded(graph, vec![], configuration)
+        cluster.manager.submit_embedded(graph, Default::default(), configuration)
     };
     let good = ("parallelism.default", "2");
     let mut wide = graph(2, None);

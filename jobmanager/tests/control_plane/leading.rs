@@ -114,7 +114,13 @@ async fn one_that_does_not_lead_refuses_everything_and_lets_its_task_managers_go
     for status in answers {
         assert_eq!(redirect(&status.unwrap()), Some(None));
     }
-    assert!(cluster.manager.submit_embedded(graph(1, None), vec![], Default::default()).await.is_err());
+    assert!(
+        cluster
+            .manager
+            .submit_embedded(graph(1, None), Default::default(), Default::default())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use thalweg_common::config::Configuration;
 use thalweg_common::graph::JobGraph;
-use thalweg_common::id::SubmissionId;
+use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_jobmanager::JobManagerHandle;
 use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_proto::blob::BlobHash;
-use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
+use thalweg_proto::client::{ClientError, GivenProperties, JobClient, SubmitOptions};
+use thalweg_proto::convert::properties_from_wire;
 use thalweg_proto::model::SubmitResult;
 use thalweg_proto::transport::{blob_service, endpoint};
 use thalweg_proto::v1;
@@ -54,6 +56,7 @@ impl Checked {
         steps: &mut Vec<String>,
     ) -> Result<SubmitResult, ClientError> {
         let options = SubmitOptions {
+            properties: Default::default(),
             binary: binary.to_path_buf(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             configuration: BTreeMap::new(),
@@ -116,6 +119,40 @@ async fn a_binary_is_uploaded_once_checked_and_started() {
 }
 
 #[tokio::test]
+async fn runtime_properties_reach_the_program_and_are_told_to_nobody_else() {
+    const GROUPS: &str =
+        r#"[{"PropertyGroupId": "A", "PropertyMap": {"aws.region": "eu-west-1", "some.secret": "hidden"}}]"#;
+    let cluster = Checked::start("").await;
+    let properties = RuntimeProperties::from_json(GROUPS).unwrap();
+    // A shell is a fine job, too: this one has a plan only if it was given the properties.
+    let script = "case $THALWEG_RUNTIME_PROPERTIES in *hidden*) echo \"$0\";; esac";
+    let arguments = vec!["-c".to_owned(), script.to_owned(), plan(&graph(1, None))];
+    let options = |properties| SubmitOptions {
+        properties,
+        binary: PathBuf::from("/bin/sh"),
+        arguments: arguments.clone(),
+        configuration: BTreeMap::new(),
+        submission_id: SubmissionId::random().unwrap(),
+    };
+    let submit = async |properties| cluster.client.submit(options(properties), |_| ()).await;
+    let first = submit(GivenProperties::These(properties.clone())).await.unwrap().job_id;
+    assert!(submit(GivenProperties::default()).await.is_err(), "without them it has no plan");
+    let shown = cluster.client.describe(first).await.unwrap().properties;
+    assert_eq!(shown, properties.shown());
+    assert!(!serde_json::to_string(&shown).unwrap().contains("hidden"));
+
+    let mut a = FakeTaskManager::connect(&cluster.manager.address, "a", 2, vec![]).await.unwrap();
+    let started = a.until(start_worker).await;
+    assert_eq!(properties_from_wire(started.properties).unwrap(), properties);
+    // Another version of the job goes on with those of the first one, whoever submits it.
+    let second = submit(GivenProperties::Of(first)).await.unwrap().job_id;
+    assert_ne!(second, first);
+    assert_eq!(properties_from_wire(a.until(start_worker).await.properties).unwrap(), properties);
+    let unknown = submit(GivenProperties::Of(JobId(7))).await.unwrap_err().to_string();
+    assert!(unknown.contains("there is no job") || unknown.contains("unknown"), "{unknown}");
+}
+
+#[tokio::test]
 async fn a_job_without_a_checkpoint_directory_is_warned() {
     let cluster = Checked::start("").await;
     let mut graph = graph(1, None);
@@ -172,6 +209,7 @@ async fn a_plan_has_limits_of_time_and_memory() {
 async fn a_wrong_setting_is_refused_before_the_upload() {
     let cluster = Checked::start("").await;
     let options = SubmitOptions {
+        properties: Default::default(),
         binary: "/bin/echo".into(),
         arguments: vec![],
         configuration: [("paralelism.default".to_string(), "2".to_string())].into(),
@@ -186,6 +224,7 @@ async fn a_wrong_setting_is_refused_before_the_upload() {
 async fn local_mode_takes_no_binaries() {
     let cluster = Cluster::start().await;
     let options = SubmitOptions {
+        properties: Default::default(),
         binary: "/bin/echo".into(),
         arguments: vec![],
         configuration: BTreeMap::new(),

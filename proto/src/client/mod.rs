@@ -31,7 +31,7 @@ use crate::v1::{self, job_service_client::JobServiceClient};
 
 pub use error::ClientError;
 pub use rescale::Rescaled;
-pub use submit::{Begin, KnownBinary, SubmitOptions};
+pub use submit::{Begin, GivenProperties, KnownBinary, SubmitOptions};
 pub use watch::JobWatch;
 
 /// How long a request looks for a leader before it gives up, unless told otherwise.
