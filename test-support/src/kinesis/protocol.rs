@@ -27,8 +27,17 @@ pub(super) fn answer(
         return refuse(code, format!("{operation} is refused by the test"));
     }
     if let Some(code) = model.rules.denies {
-        // Services repeat what they were sent.
-        return refuse(code, format!("The security token {SECRET_TOKEN} is refused for {operation}"));
+        // Where credentials are refused some services repeat them.
+        let is_about_rights = code.starts_with("AccessDenied");
+        return refuse(
+            code,
+            match is_about_rights {
+                true => format!(
+                    "User: arn:aws:iam::000000000000:user/test is not authorized to perform: {operation}"
+                ),
+                false => format!("The security token {SECRET_TOKEN} is not valid"),
+            },
+        );
     }
     let text = |field: &str| request.get(field).and_then(Value::as_str).unwrap_or_default();
     let stream = text("StreamName");
