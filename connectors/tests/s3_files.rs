@@ -16,7 +16,8 @@ use thalweg_runtime::io::Io;
 use thalweg_runtime::operators;
 use thalweg_runtime::snapshot::OperatorSnapshot;
 use thalweg_runtime::testing::{EnumeratedHarness, OperatorHarness, Setup};
-use thalweg_test_support::S3Peer;
+use thalweg_test_support::s3_peer::SECRET_KEY;
+use thalweg_test_support::{FaultProxy, S3Peer};
 use tokio::runtime::Runtime;
 
 const BUCKET: &str = "thalweg-files";
@@ -25,7 +26,7 @@ const BUCKET: &str = "thalweg-files";
 struct Store {
     runtime: Runtime,
     storages: StorageFactory,
-    _peer: S3Peer,
+    peer: S3Peer,
 }
 
 impl Store {
@@ -37,7 +38,7 @@ impl Store {
         runtime.block_on(peer.create_bucket(BUCKET)).unwrap();
         let mut settings = peer.settings();
         settings.s3.part_bytes = bytes;
-        Self { runtime, storages: StorageFactory::new(settings), _peer: peer }
+        Self { runtime, storages: StorageFactory::new(settings), peer }
     }
 
     fn setup(&self) -> Setup {
@@ -186,4 +187,39 @@ fn json_lines_become_parquet_and_both_are_read_again() {
     assert!(read.into_iter().eq((0..5_000).map(click)));
     let none = FileSource::new(&json, Text).matching("*.txt");
     assert!(store.read(none, 1).is_empty());
+}
+
+#[test]
+fn a_source_of_files_says_why_s3_refuses_and_does_not_ask_again_and_again() {
+    let store = Store::with_parts_of(64);
+    let proxy = store.runtime.block_on(FaultProxy::start(store.peer.address(), 1)).unwrap();
+    let settings = store.peer.settings_at(proxy.address());
+    let refused = |bucket: &str| {
+        let setup = Setup { storages: StorageFactory::new(settings.clone()), ..store.setup() };
+        let source = FileSource::new(format!("s3://{bucket}/input"), Text);
+        let before = proxy.requests();
+        // An enumerator has a thread of its own, whose failure comes with one of the next turns.
+        let failure = EnumeratedHarness::open_in(setup, source, 1, None).and_then(|mut harness| {
+            (0..20_000).try_for_each(|_| {
+                // not a wait: the loop looks at the state, and its requests need the runtime in between
+                store.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+                harness.settle()
+            })
+        });
+        assert!(proxy.requests() - before <= 3, "{} requests", proxy.requests() - before);
+        failure.unwrap_err().message
+    };
+    let missing = refused("no-such-bucket");
+    assert!(missing.contains("NoSuchBucket") && missing.contains("create the bucket"), "{missing}");
+    for (code, cure) in [
+        ("AccessDenied", "allow these credentials s3:GetObject"),
+        ("ExpiredToken", "renew the credentials"),
+        ("SignatureDoesNotMatch", "renew the credentials"),
+        ("AuthorizationHeaderMalformed", "set `s3.region` to the region of the bucket"),
+    ] {
+        proxy.deny_with(code, "The store says why");
+        let message = refused(BUCKET);
+        assert!(message.contains(code) && message.contains(cure), "{message}");
+        assert!(!message.contains(SECRET_KEY), "{message}");
+    }
 }

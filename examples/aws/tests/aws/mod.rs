@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -67,11 +67,27 @@ impl World {
         Ok(Said { is_success: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) })
     }
 
+    /// The executable of an example without what is for debuggers, because each program of the cluster keeps a copy.
+    fn program(&self, example: &str) -> Result<PathBuf> {
+        let (built, small) = (binary(example)?, self.cluster.folder().join(example));
+        if !small.is_file() {
+            let is_stripped = Command::new("strip")
+                .arg("-o")
+                .args([&small, &built])
+                .status()
+                .is_ok_and(|status| status.success());
+            if !is_stripped {
+                std::fs::copy(&built, &small)?;
+            }
+        }
+        Ok(small)
+    }
+
     /// Submits an example under a name of its own.
     pub fn try_submit(&self, example: &str, name: &str, groups: Groups<'_>, more: &[&str]) -> Result<Said> {
         let file = self.cluster.folder().join(format!("{name}.json"));
         std::fs::write(&file, properties(groups).to_string())?;
-        let (program, file) = (binary(example)?.display().to_string(), file.display().to_string());
+        let (program, file) = (self.program(example)?.display().to_string(), file.display().to_string());
         let mut arguments = vec!["submit", "--detach", "--name", name, "--properties", &file];
         arguments.extend(more);
         arguments.push(&program);
