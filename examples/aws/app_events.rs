@@ -58,7 +58,7 @@ fn json(value: &impl Serialize) -> String {
 fn sink(env: &Environment, group: &str, stream: &str) -> Result<KinesisSink<String>, Failure> {
     let mut properties = env.properties(group);
     let stream = properties.remove("stream.name").unwrap_or_else(|| stream.to_string());
-    Ok(KinesisSink::strings(stream).partition_key(|_| "0".to_string()).with_properties(properties)?)
+    KinesisSink::strings(stream).partition_key(|_| "0".to_string()).with_properties(properties)
 }
 
 /// The whole job.
