@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kills::{Kills, visible};
 use thalweg_common::Record;
-use thalweg_common::storage::StorageFactory;
+use thalweg_common::storage::{StorageFactory, StorageSettings};
 use thalweg_connectors::files::{FileSink, FileSource, ReadFormat, RollingPolicy};
 use thalweg_connectors::formats::{Json, Parquet, Text};
 use thalweg_runtime::io::Io;
@@ -25,6 +25,7 @@ const BUCKET: &str = "thalweg-files";
 /// A store, and what reaches it.
 struct Store {
     runtime: Runtime,
+    settings: StorageSettings,
     storages: StorageFactory,
     peer: S3Peer,
 }
@@ -38,7 +39,7 @@ impl Store {
         runtime.block_on(peer.create_bucket(BUCKET)).unwrap();
         let mut settings = peer.settings();
         settings.s3.part_bytes = bytes;
-        Self { runtime, storages: StorageFactory::new(settings), peer }
+        Self { runtime, storages: StorageFactory::new(settings.clone()), settings, peer }
     }
 
     fn setup(&self) -> Setup {
@@ -132,10 +133,40 @@ fn a_part_is_carried_over_checkpoints_as_pieces_and_what_is_behind_them() {
 #[test]
 fn a_reader_sees_exactly_the_committed_records_on_s3_whatever_is_killed() {
     let store = Store::with_parts_of(32);
-    let Store { runtime, storages, .. } = &store;
     let place = place("kills");
-    Kills { runtime, storages: storages.clone(), place: place.clone(), seed: 7 }.run();
+    let storages = || StorageFactory::new(store.settings.clone());
+    Kills { runtime: &store.runtime, storages: &storages, place: place.clone(), seed: 7 }.run();
     assert_eq!(store.unfinished(&place), (0, 0), "nothing is left of failed attempts");
+}
+
+/// Requests of a sink make progress only while its task has a turn, and a barrier lets the thread wait: for nothing that another task of it has.
+#[test]
+fn a_sink_at_a_barrier_waits_for_no_other_one_of_its_thread() {
+    let store = Store::with_parts_of(32);
+    let mut settings = store.settings.clone();
+    settings.s3.parts_under_way = 1;
+    let storages = StorageFactory::new(settings);
+    let open = |name: &str| {
+        let sink = FileSink::<String, _>::rows(place(name), Text).without_buckets();
+        let setup = Setup { storages: storages.clone(), ..store.setup() };
+        OperatorHarness::open_sink(operators::sink(sink).as_ref(), setup).unwrap()
+    };
+    let (mut first, mut second) = (open("first"), open("second"));
+    first.push(lines(0..1_000)).unwrap();
+    second.push(lines(0..10)).unwrap();
+    for _ in 0..20 {
+        first.flush().unwrap();
+        // not a wait: far from all pieces are there behind it
+        store.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    }
+    for sink in [&mut second, &mut first] {
+        sink.end().unwrap();
+        sink.barrier(1).unwrap();
+        sink.completed(1).unwrap();
+    }
+    for (name, count) in [("first", 1_000), ("second", 10)] {
+        assert_eq!(store.text(&place(name)).lines().count(), count, "{name}");
+    }
 }
 
 #[derive(Record, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]

@@ -23,7 +23,8 @@ pub const KILLS_VARIABLE: &str = "THALWEG_FILE_SINK_KILLS";
 /// What one run is made of.
 pub struct Kills<'a> {
     pub runtime: &'a Runtime,
-    pub storages: StorageFactory,
+    /// What each attempt has of its own, as each process has: what a killed one held is not given back.
+    pub storages: &'a dyn Fn() -> StorageFactory,
     pub place: String,
     pub seed: u64,
 }
@@ -83,7 +84,7 @@ impl Kills<'_> {
         }
         let seen = self.look(&mut state);
         let read: String = state.read.values().map(String::as_str).collect();
-        let storage = self.storages.open(&self.place).unwrap();
+        let storage = (self.storages)().open(&self.place).unwrap();
         assert_eq!(self.runtime.block_on(visible(storage.as_ref())), read, "finished files do not change");
         println!(
             "{kills} kills, {} checkpoints, {} files: {} records, lost 0, duplicated 0",
@@ -102,13 +103,14 @@ impl Kills<'_> {
             .bucket_by(|number: &u64, _| format!("b={}", number % 2))
             .rolling(RollingPolicy::default().max_part_bytes(150));
         let factory = operators::sink(sink);
+        let storages = (self.storages)();
         let open = |subtask| {
             let setup = Setup {
                 attempt: state.attempt,
                 restored: state.durable.clone(),
                 clock: state.clock.clone(),
                 io: Io::on(self.runtime.handle().clone()),
-                storages: self.storages.clone(),
+                storages: storages.clone(),
                 ..Setup::default()
             };
             OperatorHarness::open_sink(factory.as_ref(), setup.subtask(subtask, parallelism)).unwrap()
@@ -159,7 +161,7 @@ impl Kills<'_> {
 
     /// What a reader sees: each record once, and none that no durable checkpoint covers.
     fn look(&self, state: &mut State) -> BTreeSet<u64> {
-        let storage = self.storages.open(&self.place).unwrap();
+        let storage = (self.storages)().open(&self.place).unwrap();
         let read = &mut state.read;
         self.runtime.block_on(async {
             let objects: Vec<_> = storage
