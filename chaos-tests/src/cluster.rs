@@ -9,9 +9,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::security::Security;
 use thalweg_common::status::JobStatus;
-use thalweg_proto::client::{JobClient, SubmitOptions};
+use thalweg_proto::client::{DEFAULT_DEADLINE, JobClient, SubmitOptions};
 use thalweg_proto::model::JobDetails;
+use thalweg_proto::transport::Dialer;
 use tokio::sync::OnceCell;
 
 use crate::process::{Process, binary};
@@ -30,6 +32,8 @@ pub struct ClusterOptions {
     pub configuration: BTreeMap<String, String>,
     /// Added to the environment of all of its programs.
     pub environment: BTreeMap<String, String>,
+    /// What the test shows as a client.
+    pub security: Security,
 }
 
 impl Default for ClusterOptions {
@@ -40,6 +44,7 @@ impl Default for ClusterOptions {
             slots: 2,
             configuration: BTreeMap::new(),
             environment: BTreeMap::new(),
+            security: Security::default(),
         }
     }
 }
@@ -115,10 +120,11 @@ impl Cluster {
     /// # Errors
     /// When an address is not one, or no job manager can be reached.
     pub async fn client(&self) -> Result<Arc<JobClient>> {
-        let connected = self
-            .client
-            .get_or_try_init(async || anyhow::Ok(Arc::new(JobClient::connect(self.addresses()).await?)));
-        Ok(Arc::clone(connected.await?))
+        let connect = async || {
+            let dialer = Dialer::new(self.options.security.clone());
+            anyhow::Ok(Arc::new(JobClient::connect_with(dialer, self.addresses(), DEFAULT_DEADLINE).await?))
+        };
+        Ok(Arc::clone(self.client.get_or_try_init(connect).await?))
     }
 
     /// Starts job manager `id`, for the first time or again.

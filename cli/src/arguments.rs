@@ -13,6 +13,7 @@ use thalweg_proto::transport::check_address;
 
 use crate::config_arguments::ConfigArguments;
 use crate::output::Format;
+use crate::pki_arguments::PkiArguments;
 use crate::savepoint_arguments::{RestoreArguments, SavepointArguments, StopArguments, UpgradeArguments};
 use crate::state_arguments::StateArguments;
 
@@ -173,6 +174,14 @@ Examples:
   thalweg config show --config /etc/thalweg/config.yaml
   thalweg config explain execution.checkpointing.interval")]
     Config(ConfigArguments),
+
+    /// Make certificates for a cluster and the token of its clients, and show them. Asks no cluster.
+    #[command(after_help = "\
+Examples:
+  thalweg pki init --hosts jm-1,jm-2,jm-3,worker-1
+  thalweg pki issue worker-2 10.0.0.8
+  thalweg pki show")]
+    Pki(PkiArguments),
 
     /// Look into savepoints, compare, check and build them. Asks no cluster.
     #[command(after_help = "Examples:

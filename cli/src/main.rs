@@ -11,6 +11,7 @@ mod exit;
 mod human;
 mod notice;
 mod output;
+mod pki_arguments;
 mod reference;
 mod savepoint_arguments;
 mod state_arguments;

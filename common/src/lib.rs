@@ -20,6 +20,7 @@ pub mod limits;
 pub mod manifest;
 pub mod record;
 pub mod schema;
+pub mod security;
 pub mod status;
 pub mod storage;
 pub mod task_scope;

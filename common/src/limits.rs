@@ -471,6 +471,23 @@ pub const KINESIS_MAX_RECORD_BYTES: usize = 1024 * 1024;
 /// Bytes that a subtask of a Kinesis sink holds that the service has not taken, above which it takes no more.
 pub const KINESIS_UNSENT_BYTES: usize = 64 * 1024 * 1024;
 
+// ---- Security ------------------------------------------------------------------------------------------------------
+
+/// Least time between two looks whether certificates were replaced.
+pub const CERTIFICATE_CHECK_INTERVAL_MS: u64 = 1_000;
+
+/// A certificate that expires sooner is warned of: 30 days.
+pub const CERTIFICATE_WARNING_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Longest time that the two ends of a connection may take to agree on TLS.
+pub const TLS_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+
+/// Connections of one port that may agree on TLS at the same time; others wait.
+pub const TLS_HANDSHAKES: usize = 64;
+
+/// Different complaints about those who connect that a port remembers, so that it repeats none within a minute.
+pub const REMEMBERED_COMPLAINTS: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;

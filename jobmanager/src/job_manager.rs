@@ -13,17 +13,17 @@ use thalweg_common::config::{ConfigError, Configuration, keys};
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::GRPC_MAX_MESSAGE_BYTES;
+use thalweg_common::security::Security;
 use thalweg_common::storage::{Storage, StorageError, StorageFactory, StorageSettings};
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_proto::model::JobDetails;
-use thalweg_proto::transport::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
+use thalweg_proto::transport::{Admission, Dialer, Incoming, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 use thalweg_proto::v1::blob_service_server::BlobServiceServer;
 use thalweg_proto::v1::job_service_server::JobServiceServer;
 use thalweg_proto::v1::task_manager_service_server::TaskManagerServiceServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::consensus::{Consensus, NodeId};
 use crate::leader::{Context, Leader, Settings};
@@ -47,6 +47,8 @@ pub struct JobManagerOptions {
     pub plan_program: Option<PathBuf>,
     /// The time.
     pub clock: SharedClock,
+    /// What it shows to others and asks of them.
+    pub security: Security,
     /// More services for the same port, as Raft's.
     pub routes: Routes,
 }
@@ -107,6 +109,7 @@ impl JobManager {
             data_directory,
             plan_program,
             clock,
+            security,
             routes,
         } = options;
         let scope = scope.child("jobmanager");
@@ -116,7 +119,7 @@ impl JobManager {
             Some(uri) => Some(storages.open(uri)?),
             None => None,
         };
-        let replicator = Replicator::new(blobs.clone(), id, shared);
+        let replicator = Replicator::new(blobs.clone(), id, shared, Dialer::new(security.clone()));
         let runner = plan_program.map(|program| plan_runner(program, &configuration));
         let planner = runner.clone().map(|runner| Planner::new(runner, blobs.clone(), replicator.clone()));
         let context = Context {
@@ -154,16 +157,16 @@ impl JobManager {
         let jobs = JobServer::new(consensus, leader.clone(), Arc::clone(&submitter), connections.clone());
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();
+        let services = routes
+            .add_service(limited_jobs(jobs.clone()))
+            .add_service(limited_task_managers(task_managers))
+            .add_service(limited_blobs(blob_server));
         let serving = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-            .add_routes(routes)
-            .add_service(limited_jobs(jobs.clone()))
-            .add_service(limited_task_managers(task_managers))
-            .add_service(limited_blobs(blob_server))
-            // Answers to Raft and small commands must not wait for more to send.
             .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                Admission::new(&security, services.prepare()),
+                Incoming::new(listener, security.tls.clone()),
                 stopped.cancelled_owned(),
             );
         scope.spawn_fallible("server", serving);

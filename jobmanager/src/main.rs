@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use thalweg_common::clock::SystemClock;
 use thalweg_common::config::{ConfigKey, Configuration, Settings, keys};
+use thalweg_common::security::{Role, Security, check_exposure};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::raft::{RaftLog, RaftOptions};
@@ -139,14 +140,23 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let configuration = settings.into_configuration();
     let options = options.with(&configuration)?;
     let id = options.id(&configuration)?;
+    let clock = SystemClock::shared();
+    let variable = |name: &str| std::env::var(name).ok();
+    let security = Security::load(&configuration, variable, Role::JobManager, &clock)?;
     let listener = options.bind(&configuration).await?;
+    let here = listener.local_addr().context("cannot tell where it listens")?.ip();
+    let (has_tls, has_token) = (security.tls.is_some(), security.token.is_some());
+    check_exposure(&configuration, here, keys::SSL_INTERNAL_ENABLED.name, has_tls, has_token)?;
     let address = options.address(id, &listener)?;
+    security.check_address(&address)?;
     let data_directory = options.data_directory(&configuration)?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 
     let scope = TaskScope::new("jobmanager");
+    security.watch(&scope);
     let raft = options.raft(id, &address, &data_directory, &configuration);
+    let raft = RaftOptions { security: security.clone(), ..raft };
     let log = Arc::new(RaftLog::open(raft, &scope).await?);
     let options = JobManagerOptions {
         id,
@@ -155,7 +165,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
         configuration,
         data_directory,
         plan_program: Some(std::env::current_exe().context("cannot find this program's own file")?),
-        clock: SystemClock::shared(),
+        clock,
+        security,
         routes: Routes::new(log.raft_server()),
     };
     let manager = JobManager::start(options, log.clone(), &scope).await?;

@@ -9,6 +9,7 @@ use exchange_support::*;
 use thalweg_common::failure::Fault;
 use thalweg_common::limits::{MAX_CHANNEL_CREDIT_BYTES, MAX_FRAME_BYTES};
 use thalweg_common::task_scope::TaskScope;
+use thalweg_proto::transport::Dialer;
 use thalweg_proto::v1::exchange_service_client::ExchangeServiceClient;
 use thalweg_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use thalweg_proto::v1::{self, CreditGrant, Frame, frame};
@@ -171,7 +172,7 @@ async fn more_credit_than_any_window_fails_the_sender() {
             end = server.serve_with_incoming(TcpIncoming::from(listener)) => end.unwrap(),
         }
     });
-    let client = ExchangeClient::new(ExchangeSettings::default(), &scope);
+    let client = ExchangeClient::new(ExchangeSettings::default(), Dialer::default(), &scope);
     let sender = client.open::<u64>(&address, open(0)).await.unwrap();
     let failure = on_thread(&scope, || send_until_failure(sender)).await;
     assert_eq!(failure.fault, Fault::Internal);

@@ -11,6 +11,7 @@ use thalweg_common::failure::Fault;
 use thalweg_common::id::JobId;
 use thalweg_common::limits::MAX_FRAME_BYTES;
 use thalweg_common::task_scope::TaskScope;
+use thalweg_proto::transport::Dialer;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::event::{Barrier, Event};
 use thalweg_runtime::exchange::{
@@ -328,7 +329,7 @@ async fn stopping_the_workers_fails_their_channels() {
 async fn stopping_the_client_fails_its_senders_at_once() {
     let pair = Pair::start(SMALL).await;
     let worker = TaskScope::new("worker");
-    let client = ExchangeClient::new(SMALL, &worker);
+    let client = ExchangeClient::new(SMALL, Dialer::default(), &worker);
     let _receiver = pair.server.register::<u64>(0, channel(0)).unwrap();
     let sender = client.open::<u64>(&pair.address(), open(0)).await.unwrap();
     let blocked = on_thread(&pair.scope, || send_until_failure(sender));

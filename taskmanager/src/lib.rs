@@ -32,9 +32,10 @@ use thalweg_common::config::{Configuration, managed_memory_bytes};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::TaskManagerId;
 use thalweg_common::limits::{ACTOR_MAILBOX, MAX_TASK_SLOTS};
+use thalweg_common::security::Security;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_metrics::process::ProcessSampler;
-use thalweg_proto::transport::check_address;
+use thalweg_proto::transport::{Dialer, Incoming, check_address};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -67,6 +68,8 @@ pub struct TaskManagerOptions {
     pub local_state_directories: Vec<PathBuf>,
     /// Where job binaries and logs are kept. No two task managers may share it.
     pub data_directory: PathBuf,
+    /// What it shows to others and asks of its workers. What these need of it is in their configuration.
+    pub security: Security,
     /// How much of the logs of workers is kept.
     pub log_limits: LogLimits,
     /// Host and ports at which Prometheus reads its metrics, if it does.
@@ -92,6 +95,7 @@ impl TaskManagerOptions {
             job_managers,
             local_state_directories: vec![data_directory.join("local-state")],
             data_directory,
+            security: Security::default(),
             log_limits: LogLimits::default(),
             #[cfg(feature = "prometheus")]
             prometheus: None,
@@ -137,9 +141,11 @@ impl TaskManager {
         let lock = lock(&options.data_directory)?;
         let unusable = |error| unusable(&options.data_directory, &error);
         let (known, job_managers) = watch::channel(options.job_managers.clone());
+        let dialer = Dialer::new(options.security.clone());
         let state = options.data_directory.join("state");
         remove_all(&state).map_err(unusable)?;
-        let blobs = BlobCache::open(options.data_directory.join("blobs"), job_managers.clone());
+        let blobs =
+            BlobCache::open(options.data_directory.join("blobs"), job_managers.clone(), dialer.clone());
         let blobs = blobs.map_err(unusable)?;
         let absolute = options.local_state_directories.iter().map(std::path::absolute);
         let local_state = LocalState::new(absolute.collect::<Result<_, _>>().map_err(unusable)?);
@@ -181,9 +187,9 @@ impl TaskManager {
             drop(lock);
         });
         log_rotation::start(options.data_directory.join("logs"), options.log_limits, &scope);
-        local_state.tidy_up(job_managers, registered.clone(), &scope);
-        worker_service::serve(listener, mailbox.clone(), &scope);
-        connection::start(options.job_managers, known, mailbox.clone(), &scope);
+        local_state.tidy_up(job_managers, dialer.clone(), registered.clone(), &scope);
+        worker_service::serve(Incoming::new(listener, options.security.tls), mailbox.clone(), &scope);
+        connection::start(options.job_managers, known, mailbox.clone(), dialer, &scope);
         #[cfg(feature = "prometheus")]
         if let Some(at) = &options.prometheus {
             metrics::serve(at, &id, host, mailbox.clone(), &scope).await?;

@@ -14,6 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thalweg_common::failure::Failure;
+use thalweg_common::security::TOKEN_VARIABLE;
 use thalweg_common::task_scope::{TaskScope, blocking};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
@@ -74,6 +75,8 @@ impl ProcessLauncher {
             .args(["exec-worker", "--parent", &std::process::id().to_string(), "--"])
             .arg(binary)
             .args(&spec.arguments)
+            // A job's code is not to have what opens the cluster to clients.
+            .env_remove(TOKEN_VARIABLE)
             .env("THALWEG_MODE", "worker")
             .env("THALWEG_CONFIGURATION", configuration)
             .env("THALWEG_TASKMANAGER", &spec.taskmanager_address)

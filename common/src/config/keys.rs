@@ -5,7 +5,7 @@
 
 mod groups;
 
-pub use groups::{EXCHANGE, LOCAL_STATE, ROCKSDB, ROCKSDB_METRICS, STORAGE};
+pub use groups::{EXCHANGE, LOCAL_STATE, ROCKSDB, ROCKSDB_METRICS, SECURITY, SSL_INTERNAL, STORAGE};
 
 use crate::limits::{
     CHANNEL_CREDIT_BYTES, FLOATING_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES,
@@ -508,6 +508,23 @@ keys! {
         ValueKind::Choice(&[&["none"], &["sse-s3", "AES256"], &["sse-kms", "aws:kms"]]), default "none";
     /// Id, ARN or alias of the key for `sse-kms`. Without it: the one that AWS keeps for S3.
     S3_SSE_KMS_KEY: "s3.sse.kms.key-id", ValueKind::Text;
+
+    /// Whether all connections between the processes of a cluster, and of its clients to job managers, use TLS, and nodes show each other
+    /// certificates. On all of them or none.
+    SSL_INTERNAL_ENABLED: "security.ssl.internal.enabled", ValueKind::Boolean, default "false";
+    /// A PEM file with the certificate of this machine, which has the names under which others reach it, and those that lead to the
+    /// authority, if there are any. A new one is used without a restart. Clients that have the token need none.
+    SSL_INTERNAL_CERTIFICATE: "security.ssl.internal.certificate", ValueKind::Text;
+    /// A PEM file with the key of that certificate, which nobody else may read.
+    SSL_INTERNAL_PRIVATE_KEY: "security.ssl.internal.private-key", ValueKind::Text;
+    /// A PEM file with the certificates of the authorities whose certificates are accepted: that of this cluster, and while it is
+    /// replaced the old and the new one.
+    SSL_INTERNAL_TRUSTED: "security.ssl.internal.trusted-certificates", ValueKind::Text;
+    /// A file with the token that clients show, the same for all nodes: 16 characters or more in one line. Without a certificate of the
+    /// cluster no client is let in that does not have it. The environment variable THALWEG_TOKEN wins over it.
+    TOKEN_FILE: "security.token-file", ValueKind::Text;
+    /// Lets a node listen beyond its own machine without TLS or without a token, so that whoever reaches it can run programs there.
+    ALLOW_INSECURE: "security.allow-insecure", ValueKind::Boolean, default "false";
 
     /// Time from one sign of life of the leading job manager to the next.
     LEADER_HEARTBEAT_INTERVAL: "high-availability.heartbeat-interval", POSITIVE_DURATION, default "50 ms";

@@ -403,7 +403,16 @@ fn check_configuration(configuration: &BTreeMap<String, String>) -> Result<(), F
     configuration
         .iter()
         .try_for_each(|(key, value)| checked.set(key, value))
-        .map_err(|error| Failure::user(error.to_string()).permanent())
+        .map_err(|error| Failure::user(error.to_string()).permanent())?;
+    match keys::SECURITY.iter().find(|key| checked.is_set(key)) {
+        None => Ok(()),
+        Some(key) => Err(Failure::user(format!(
+            "`{}` is a setting of nodes and of clients, not of a job; whoever submits has it in config.yaml in $THALWEG_CONF_DIR or \
+             in $THALWEG_PROPERTIES",
+            key.name
+        ))
+        .permanent()),
+    }
 }
 
 fn check_limits(graph: &JobGraph) -> Result<(), Failure> {
@@ -426,4 +435,19 @@ fn check_limits(graph: &JobGraph) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_job_says_whom_the_cluster_trusts() {
+        let with = |key: &str| check_configuration(&[(key.to_string(), "true".to_string())].into());
+        for key in ["security.ssl.internal.enabled", "security.allow-insecure", "security.token-file"] {
+            let failure = with(key).expect_err(key);
+            assert!(failure.message.contains(key) && failure.message.contains("not of a job"), "{failure}");
+        }
+        assert_eq!(with("pipeline.operator-chaining"), Ok(()));
+    }
 }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_gro
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::{JobGraph, PLAN_PREFIX};
 use thalweg_common::limits::{MAX_PLAN_BYTES, PLAN_STDERR_TAIL_BYTES};
+use thalweg_common::security::TOKEN_VARIABLE;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
@@ -58,6 +59,7 @@ impl PlanRunner {
         let mut command = self.command(binary);
         command
             .args(request.arguments)
+            .env_remove(TOKEN_VARIABLE)
             .env("THALWEG_MODE", "plan")
             .env("THALWEG_CONFIGURATION", configuration)
             .stdin(Stdio::null())

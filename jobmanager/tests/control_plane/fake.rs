@@ -10,6 +10,7 @@ use thalweg_common::clock::SystemClock;
 use thalweg_common::config::{CheckpointConfig, Configuration, RestartStrategy};
 use thalweg_common::graph::{Edge, JobGraph, Operator, PROTOCOL_VERSION, Partitioning, Vertex};
 use thalweg_common::id::{JobId, OperatorId};
+use thalweg_common::security::Security;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_jobmanager::consensus::{Consensus, NodeId};
@@ -17,7 +18,7 @@ use thalweg_jobmanager::{JobManager, JobManagerHandle, JobManagerOptions};
 use thalweg_proto::client::JobClient;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::model::JobSummary;
-use thalweg_proto::transport::{endpoint, task_manager_service};
+use thalweg_proto::transport::{Dialer, endpoint, task_manager_service};
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as Told;
 use thalweg_proto::v1::task_manager_message::Message as Says;
@@ -137,6 +138,7 @@ pub async fn start(
         data_directory,
         plan_program,
         clock: SystemClock::shared(),
+        security: Security::default(),
         routes,
     };
     JobManager::start(options, consensus, scope).await.unwrap()
@@ -172,7 +174,7 @@ impl FakeTaskManager {
         slots: u32,
         running: Vec<v1::RunningTasks>,
     ) -> Result<Self, Status> {
-        let channel = endpoint(address).unwrap().connect_lazy();
+        let channel = Dialer::default().connect_lazy(&endpoint(address).unwrap());
         let (says, queue) = mpsc::channel(64);
         let tasks = running.iter().flat_map(|running| &running.tasks).filter_map(|task| task.subtask);
         let tasks = tasks.map(|subtask| (subtask.vertex, subtask.index)).collect();

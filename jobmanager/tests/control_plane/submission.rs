@@ -13,7 +13,7 @@ use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
 use thalweg_proto::model::SubmitResult;
-use thalweg_proto::transport::{blob_service, endpoint};
+use thalweg_proto::transport::{Dialer, blob_service, endpoint};
 use thalweg_proto::v1;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -98,7 +98,8 @@ async fn a_binary_is_uploaded_once_checked_and_started() {
     let start = a.until(start_worker).await;
     assert_eq!((start.sha256.clone(), start.size_bytes), (BlobHash::of(&echo).to_wire(), echo.len() as u64));
     assert_eq!(start.arguments, std::slice::from_ref(&plan));
-    let mut blobs = blob_service(endpoint(&cluster.manager.address).unwrap().connect_lazy());
+    let mut blobs =
+        blob_service(Dialer::default().connect_lazy(&endpoint(&cluster.manager.address).unwrap()));
     let mut chunks = blobs.get_blob(v1::GetBlobRequest { sha256: start.sha256 }).await.unwrap().into_inner();
     let mut fetched = Vec::new();
     while let Some(chunk) = chunks.message().await.unwrap() {

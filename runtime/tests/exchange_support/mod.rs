@@ -15,6 +15,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, ChannelId, JobId};
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::TaskScope;
+use thalweg_proto::transport::Dialer;
 use thalweg_runtime::batch::Batch;
 use thalweg_runtime::exchange::{
     ExchangeClient, ExchangeServer, ExchangeSettings, Input, InputGate, OpenChannel, Receiver, Sender, Sent,
@@ -38,9 +39,9 @@ pub struct Pair {
 impl Pair {
     pub async fn start(settings: ExchangeSettings) -> Self {
         let scope = TaskScope::new("test");
-        let server = ExchangeServer::start("127.0.0.1", PLAN, settings, &scope).await.unwrap();
+        let server = ExchangeServer::start("127.0.0.1", PLAN, settings, None, &scope).await.unwrap();
         server.start_attempt(JOB, 0, ATTEMPT).unwrap();
-        let client = ExchangeClient::new(settings, &scope);
+        let client = ExchangeClient::new(settings, Dialer::default(), &scope);
         Self { scope, server, client }
     }
 

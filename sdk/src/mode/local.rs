@@ -17,6 +17,7 @@ use thalweg_common::config::Configuration;
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{JobId, TaskManagerId};
+use thalweg_common::security::Security;
 use thalweg_common::status::JobStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_common::telemetry;
@@ -219,6 +220,7 @@ async fn start_job_manager(
         data_directory: directory.to_path_buf(),
         plan_program: None,
         clock: SystemClock::shared(),
+        security: Security::default(),
         routes: Default::default(),
     };
     Ok(JobManager::start(options, Arc::new(LocalLog::new(address)), scope).await?)
@@ -303,6 +305,7 @@ impl WorkerLauncher for InProcess {
             data_host: spec.data_host,
             local: true,
             managed_bytes_per_slot: None,
+            security: Security::default(),
             state_directory: spec.state_directory,
         };
         let scope = self.scope.child(spec.worker_id.to_string());

@@ -3,9 +3,11 @@
 use std::env;
 
 use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::security::Security;
 use thalweg_common::status::JobStatus;
-use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
+use thalweg_proto::client::{ClientError, DEFAULT_DEADLINE, JobClient, SubmitOptions};
 use thalweg_proto::model::JobEvent;
+use thalweg_proto::transport::Dialer;
 
 use crate::arguments::Arguments;
 use crate::environment::Environment;
@@ -52,7 +54,9 @@ async fn submit(arguments: Arguments, job_managers: Vec<String>) -> std::result:
             .collect(),
         submission_id: SubmissionId::random().map_err(|error| refused(error.into()))?,
     };
-    let client = JobClient::connect(job_managers).await.map_err(client_error)?;
+    let security = Security::of_client().map_err(|error| refused(error.into()))?;
+    let connecting = JobClient::connect_with(Dialer::new(security), job_managers, DEFAULT_DEADLINE);
+    let client = connecting.await.map_err(client_error)?;
     let accepted = client.submit(options, |step| eprintln!("{step}")).await.map_err(client_error)?;
     for warning in &accepted.warnings {
         eprintln!("Warning: {warning}");

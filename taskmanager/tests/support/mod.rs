@@ -14,7 +14,7 @@ use thalweg_common::task_scope::TaskScope;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::leader::not_leader;
-use thalweg_proto::transport::{endpoint, worker_service};
+use thalweg_proto::transport::{Dialer, endpoint, worker_service};
 use thalweg_proto::v1;
 use thalweg_proto::v1::blob_service_server::{BlobService, BlobServiceServer};
 use thalweg_proto::v1::job_manager_message::Message as Order;
@@ -335,7 +335,8 @@ impl LaunchedWorker {
     }
 
     pub async fn attach_with(&self, token: Vec<u8>) -> Result<Attached, Status> {
-        let channel = endpoint(&self.spec.taskmanager_address).unwrap().connect().await.unwrap();
+        let channel =
+            Dialer::default().connect(&endpoint(&self.spec.taskmanager_address).unwrap()).await.unwrap();
         let (says, queue) = mpsc::channel(16);
         let hello = v1::WorkerHello {
             job_id: self.spec.job_id.to_wire(),

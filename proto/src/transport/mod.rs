@@ -1,14 +1,27 @@
-//! How every connection of the control plane is set up, so that both ends agree on limits and timeouts.
+//! How every connection is set up, so that both ends agree on limits, timeouts and who may speak with whom.
+//!
+//! A connection's way: [`Dialer`] (TCP, then TLS if this process has it, then the token on each request) -> [`Incoming`] (TCP, then TLS if
+//! that is asked for) -> [`Admission`], in front of the services of a job manager. What TLS is made of is in `thalweg_common::security`.
+
+mod admission;
+mod dial;
+mod incoming;
+mod stream;
 
 use std::time::Duration;
 
 use thalweg_common::limits::GRPC_MAX_MESSAGE_BYTES;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::v1::blob_service_client::BlobServiceClient;
 use crate::v1::job_service_client::JobServiceClient;
 use crate::v1::task_manager_service_client::TaskManagerServiceClient;
 use crate::v1::worker_service_client::WorkerServiceClient;
+
+pub use admission::Admission;
+pub use dial::{Channel, Dialer};
+pub use incoming::Incoming;
+pub use stream::{Peer, Stream};
 
 /// How long a TCP connection may take to be made before the next address is tried.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,7 +64,6 @@ pub fn endpoint(address: &str) -> Result<Endpoint, InvalidAddress> {
         .map_err(|_| InvalidAddress { address: address.to_string() })?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
@@ -89,6 +101,9 @@ client!(
     worker_service,
     WorkerServiceClient
 );
+
+#[cfg(test)]
+mod connection_tests;
 
 #[cfg(test)]
 mod tests {
