@@ -137,6 +137,8 @@ impl Cluster {
         let mut command = Command::new(binary("jobmanager")?);
         command.args(["--id", &id.to_string(), "--listen", address, "--peers", &peers.join(",")]);
         command.arg("--data-dir").arg(self.folder.path().join(format!("jobmanager-{id}")));
+        // Several of them share this machine.
+        command.args(["-D", "rest.port=0"]);
         self.configure(&mut command);
         self.started += 1;
         let name = format!("jobmanager-{id}-{}", self.started);

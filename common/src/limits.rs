@@ -442,6 +442,17 @@ pub const MAX_METRIC_NAME_CHARACTERS: usize = 116;
 /// Turns in which the tasks of a job that a test drives by hand must have come to rest.
 pub const MANUAL_JOB_TURNS: u64 = 100_000;
 
+// ---- REST ----------------------------------------------------------------------------------------------------------
+
+/// Largest body of a request, but for uploads, which are job binaries.
+pub const REST_MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Savepoints, stops, deletions and rescalings of which the leading job manager remembers what has become of them.
+pub const REST_MAX_OPERATIONS: usize = 1_000;
+
+/// Most bytes of a job's logs that one answer has.
+pub const REST_MAX_LOG_BYTES: usize = 16 * 1024 * 1024;
+
 // ---- Connectors ----------------------------------------------------------------------------------------------------
 
 /// Most records of one read of a shard of Kinesis, which sets it.

@@ -28,6 +28,7 @@ use tonic::transport::Server;
 use crate::consensus::{Consensus, NodeId};
 use crate::leader::{Context, Leader, Settings};
 use crate::metrics::Reporters;
+use crate::rest::RestListener;
 use crate::service::{JobServer, JobWatch, SubmitError, Submitter, Submitting, TaskManagerServer};
 use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Planner, Replicator};
 
@@ -51,6 +52,8 @@ pub struct JobManagerOptions {
     pub security: Security,
     /// More services for the same port, as Raft's.
     pub routes: Routes,
+    /// Where it serves REST; nowhere without it, or without the feature `rest`.
+    pub rest: Option<RestListener>,
 }
 
 /// A job manager could not be started.
@@ -111,6 +114,7 @@ impl JobManager {
             clock,
             security,
             routes,
+            rest,
         } = options;
         let scope = scope.child("jobmanager");
         let blobs = BlobStore::open(&data_directory).map_err(data_directory_error)?;
@@ -154,7 +158,14 @@ impl JobManager {
         });
         // A broken connection is no reason to end the others.
         let connections = scope.child_with_policy("connections", ErrorPolicy::LogOnly);
-        let jobs = JobServer::new(consensus, leader.clone(), Arc::clone(&submitter), connections.clone());
+        let rest_url = rest.as_ref().map(|rest| rest.url().to_string()).unwrap_or_default();
+        let submitting = Arc::clone(&submitter);
+        let jobs =
+            JobServer::new(consensus, leader.clone(), submitting, connections.clone(), rest_url.clone());
+        #[cfg(feature = "rest")]
+        if let Some(listener) = rest {
+            crate::rest::start(listener, jobs.clone(), leader.clone(), &submitter, &scope);
+        }
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();
         let services = routes
@@ -170,7 +181,7 @@ impl JobManager {
                 stopped.cancelled_owned(),
             );
         scope.spawn_fallible("server", serving);
-        Ok(JobManagerHandle { address, jobs, submitter, scope })
+        Ok(JobManagerHandle { address, rest_url, jobs, submitter, scope })
     }
 }
 
@@ -207,6 +218,8 @@ fn limited_blobs(server: BlobServer) -> BlobServiceServer<BlobServer> {
 pub struct JobManagerHandle {
     /// `host:port` under which others reach it.
     pub address: String,
+    /// Where it serves REST, as `http://host:port`; empty if it does not.
+    pub rest_url: String,
     jobs: JobServer,
     submitter: Arc<Submitter>,
     scope: TaskScope,

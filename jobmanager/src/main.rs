@@ -17,7 +17,7 @@ use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::raft::{RaftLog, RaftOptions};
 use thalweg_jobmanager::consensus::{Consensus, Node, NodeId};
-use thalweg_jobmanager::{JobManager, JobManagerOptions};
+use thalweg_jobmanager::{JobManager, JobManagerOptions, RestListener};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::service::Routes;
@@ -150,6 +150,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let address = options.address(id, &listener)?;
     security.check_address(&address)?;
     let data_directory = options.data_directory(&configuration)?;
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    let rest = RestListener::bind(&configuration, host).await?;
+    let rest_url = rest.url().to_string();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 
@@ -168,10 +171,11 @@ async fn run(options: Options) -> anyhow::Result<()> {
         clock,
         security,
         routes: Routes::new(log.raft_server()),
+        rest: Some(rest),
     };
     let manager = JobManager::start(options, log.clone(), &scope).await?;
     // Whoever started it may not read what it says.
-    let _ = writeln!(std::io::stdout(), "jobmanager ready {address}");
+    let _ = writeln!(std::io::stdout(), "jobmanager ready {address}\njobmanager rest {rest_url}");
     tracing::info!("job manager {id} serves at {address}");
 
     let failure = tokio::select! {

@@ -441,6 +441,13 @@ keys! {
     JOB_MANAGER_PORT: "jobmanager.rpc.port", ValueKind::Integer { min: 0, max: 65_535 }, default "6123";
     /// Address at which a job manager listens: `0.0.0.0` for every one of its machine.
     JOB_MANAGER_BIND_HOST: "jobmanager.bind-host", ValueKind::Text, default "127.0.0.1";
+    /// Port at which a job manager serves REST and its dashboard; 0 takes any free one.
+    REST_PORT: "rest.port", ValueKind::Integer { min: 0, max: 65_535 }, default "8081";
+    /// Address at which it serves REST: `0.0.0.0` for every one of its machine.
+    REST_BIND_ADDRESS: "rest.bind-address", ValueKind::Text, default "127.0.0.1";
+    /// Host under which others reach its REST. Without it: where it serves REST, or if that is every address of its machine, the host at which
+    /// other job managers reach it.
+    REST_ADDRESS: "rest.address", ValueKind::Text;
     /// All job managers of a new cluster, the same for each of them, as in `1=jm-1:6123,2=jm-2:6123,3=jm-3:6123`.
     JOB_MANAGER_PEERS: "jobmanager.peers", ValueKind::Text;
     /// Number of a job manager in its cluster; no two have the same, and it never changes.

@@ -15,7 +15,7 @@ use thalweg_common::clock::SharedClock;
 use thalweg_common::config::Configuration;
 use thalweg_common::task_scope::TaskScope;
 
-use self::collector::Collector;
+pub(crate) use self::collector::Collector;
 use crate::consensus::Consensus;
 use crate::job_manager::StartError;
 use crate::leader::Leader;

@@ -14,7 +14,7 @@ use thalweg_common::security::Security;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_jobmanager::consensus::{Consensus, NodeId};
-use thalweg_jobmanager::{JobManager, JobManagerHandle, JobManagerOptions};
+use thalweg_jobmanager::{JobManager, JobManagerHandle, JobManagerOptions, RestListener};
 use thalweg_proto::client::JobClient;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::model::JobSummary;
@@ -124,22 +124,24 @@ pub async fn start(
     id: NodeId,
     listener: TcpListener,
     consensus: Arc<dyn Consensus>,
-    configuration: Configuration,
+    mut configuration: Configuration,
     data_directory: PathBuf,
     plan_program: Option<PathBuf>,
     routes: Routes,
     scope: &TaskScope,
 ) -> JobManagerHandle {
+    configuration.set("rest.port", "0").unwrap();
     let options = JobManagerOptions {
         id,
         address: listener.local_addr().unwrap().to_string(),
         listener,
-        configuration,
         data_directory,
         plan_program,
         clock: SystemClock::shared(),
         security: Security::default(),
         routes,
+        rest: Some(RestListener::bind(&configuration, "127.0.0.1").await.unwrap()),
+        configuration,
     };
     JobManager::start(options, consensus, scope).await.unwrap()
 }

@@ -222,6 +222,7 @@ async fn start_job_manager(
         clock: SystemClock::shared(),
         security: Security::default(),
         routes: Default::default(),
+        rest: None,
     };
     Ok(JobManager::start(options, Arc::new(LocalLog::new(address)), scope).await?)
 }

@@ -1,0 +1,123 @@
+//! What changes a job: each request as Flink's client sends it.
+
+use serde_json::{Value, json};
+use thalweg_common::status::JobStatus;
+use thalweg_proto::v1::TaskStatus as Reported;
+
+use super::{get, names, refusal, request};
+use crate::fake::*;
+
+const TRIGGER: &str = "00c0ffee00c0ffee00c0ffee00c0ffee";
+
+/// Waits for the end of an operation and gives what came of it.
+async fn ended(url: &str, path: &str) -> Value {
+    soon("the end of the operation", async {
+        loop {
+            let status = get(url, path).await;
+            assert_eq!(names(&status), ["operation", "status"]);
+            if status["status"]["id"] == "COMPLETED" {
+                return status["operation"].clone();
+            }
+            assert_eq!(status, json!({ "status": { "id": "IN_PROGRESS" }, "operation": null }));
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await; // not a wait: the pause between two looks
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_by_patch_and_by_get() {
+    let cluster = Cluster::start().await;
+    let (url, client) = (&cluster.manager.rest_url, cluster.client().await);
+    for (method, path) in [("PATCH", "?mode=cancel"), ("PATCH", ""), ("GET", "/yarn-cancel")] {
+        let job = cluster.submit(graph(1, None)).await;
+        let answer = request(url, method, &format!("/v1/jobs/{job}{path}"), "{}").await;
+        assert_eq!((answer.status, answer.json().unwrap()), (202, json!({})));
+        job_is(&client, job, "cancelled", |job| job.status == JobStatus::Canceled).await;
+    }
+    let job = cluster.submit(graph(1, None)).await;
+    let answer = request(url, "PATCH", &format!("/jobs/{job}?mode=stop"), "{}").await;
+    assert_eq!(answer.status, 400);
+    assert!(refusal(&answer).contains("/stop"), "{}", refusal(&answer));
+}
+
+#[tokio::test]
+async fn a_savepoint_that_fails_says_why_to_people_and_to_flinks_client() {
+    let cluster = Cluster::start().await;
+    let url = &cluster.manager.rest_url;
+    let mut manager = cluster.task_manager("a", 2).await;
+    let job = cluster.submit(graph(1, None)).await;
+    manager.deployed().await;
+    manager.status(job, 1, Reported::Running).await;
+    let client = cluster.client().await;
+    job_is(&client, job, "running", |job| job.tasks_running == 2).await;
+    let directory = cluster.directory.path().join("savepoints");
+    let directory = format!("file://{}", directory.display());
+    let body = json!({
+        "target-directory": directory, "cancel-job": false, "formatType": "CANONICAL", "triggerId": TRIGGER,
+    })
+    .to_string();
+    let path = format!("/v1/jobs/{job}/savepoints");
+    // Twice the same is one savepoint.
+    for _ in 0..2 {
+        let answer = request(url, "POST", &path, &body).await;
+        assert_eq!((answer.status, answer.json().unwrap()), (202, json!({ "request-id": TRIGGER })));
+    }
+    manager.task(job, 1, (0, 0), Reported::Failed).await;
+    let operation = ended(url, &format!("{path}/{TRIGGER}")).await;
+    let cause = &operation["failure-cause"];
+    assert_eq!(names(cause), ["class", "serialized-throwable", "stack-trace"]);
+    assert!(!cause["stack-trace"].as_str().unwrap().is_empty(), "{cause}");
+
+    let answer = request(url, "GET", &format!("{path}/{}", TRIGGER.replace('c', "d")), "").await;
+    assert_eq!(answer.status, 404);
+    assert!(refusal(&answer).contains("another job manager"), "{}", refusal(&answer));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused_before_it_begins() {
+    let cluster = Cluster::start().await;
+    let url = &cluster.manager.rest_url;
+    let job = cluster.submit(graph(1, None)).await;
+    let unknown = TRIGGER;
+    for (method, path, body, status, expected) in [
+        ("POST", format!("/jobs/{job}/savepoints"), "{}", 400, "no directory for savepoints"),
+        ("POST", format!("/jobs/{job}/stop"), "{\"formatType\":\"NATIVE\"}", 400, "CANONICAL"),
+        ("POST", format!("/jobs/{job}/stop"), "{\"drian\":true}", 400, "drain"),
+        ("POST", format!("/jobs/{job}/stop"), "{", 400, "the body cannot be read"),
+        ("POST", format!("/jobs/{unknown}/stop"), "{}", 404, unknown),
+        ("PATCH", format!("/jobs/{unknown}"), "{}", 404, unknown),
+        ("PATCH", format!("/jobs/{job}/rescaling?parallelism=0"), "{}", 400, "from 1 to"),
+        ("PATCH", format!("/jobs/{job}/rescaling?parallelism=2"), "{}", 409, "process of its author"),
+        ("POST", "/savepoint-disposal".to_string(), "{}", 400, "savepoint-path"),
+        ("GET", format!("/savepoint-disposal/{unknown}"), "", 404, "deletion"),
+    ] {
+        let answer = request(url, method, &path, body).await;
+        let error = refusal(&answer);
+        assert!(
+            answer.status == status && error.contains(expected),
+            "{method} {path}: {} {error}",
+            answer.status
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_savepoint_is_not_deleted() {
+    let cluster = Cluster::start().await;
+    let url = &cluster.manager.rest_url;
+    let precious = cluster.directory.path().join("precious");
+    std::fs::create_dir(&precious).unwrap();
+    std::fs::write(precious.join("file"), b"all I have").unwrap();
+    let dispose = async |path: &std::path::Path| {
+        let body = json!({ "savepoint-path": format!("file://{}", path.display()) }).to_string();
+        let answer = request(url, "POST", "/v1/savepoint-disposal", &body).await;
+        assert_eq!(answer.status, 202);
+        let trigger = answer.json().unwrap()["request-id"].as_str().unwrap().to_string();
+        ended(url, &format!("/v1/savepoint-disposal/{trigger}")).await
+    };
+    let refused = dispose(&precious).await;
+    assert!(refused["failure-cause"]["stack-trace"].as_str().unwrap().contains("no savepoint"), "{refused}");
+    assert!(precious.join("file").exists());
+    assert_eq!(dispose(&cluster.directory.path().join("gone")).await, json!({}));
+}
