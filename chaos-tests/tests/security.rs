@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,10 +18,20 @@ use thalweg_common::security::{Role, Security};
 use thalweg_common::status::JobStatus;
 use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
 use thalweg_proto::transport::Dialer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const NUMBERS: u64 = 20_000;
 const KEYS: u64 = 97;
 const LOOPBACK: &str = "127.0.0.1";
+
+/// Several job managers of this machine do not serve REST at the same port.
+const ANY_REST_PORT: [&str; 2] = ["-D", "rest.port=0"];
 
 /// How long a client that is to be refused looks for a job manager that would not refuse it.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -155,7 +166,7 @@ async fn a_node_that_others_could_reach_needs_tls_and_a_token_or_says_that_it_go
     let task_manager = ["--jobmanagers", "127.0.0.1:1", "--host", "0.0.0.0"];
     let start = |name: &str, program: &Path, arguments: &[&str], settings: &Settings| {
         let mut command = Command::new(program);
-        command.args(arguments).arg("--data-dir").arg(folder.path().join(name));
+        command.args(arguments).args(ANY_REST_PORT).arg("--data-dir").arg(folder.path().join(name));
         for (key, value) in settings {
             command.arg("-D").arg(format!("{key}={value}"));
         }
@@ -259,5 +270,68 @@ async fn two_hosts_speak_mtls_and_refuse_everybody_else() -> Result<()> {
 
     let (host, to) = (right.address, address.clone());
     right.run(async move || refused_from_outside(&pki, host, &other, &to).await).await?;
+    Ok(())
+}
+
+/// The head and body of what REST answers to `GET /overview`, over TLS of a client that knows the cluster's authority.
+async fn overview(address: &str, authority: &Path, authorization: Option<&str>) -> Result<String> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authority)? {
+        roots.add(certificate?)?;
+    }
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(LOOPBACK)?;
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+    let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+    let request =
+        format!("GET /overview HTTP/1.1\r\nHost: {address}\r\n{authorization}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn rest_is_encrypted_and_asks_for_the_token() -> Result<()> {
+    let folder = TempDir::new()?;
+    let pki = Pki::init(&folder.path().join("pki"), &[LOOPBACK])?;
+    let mut command = Command::new(binary("jobmanager")?);
+    command
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path().join("data"))
+        .args(ANY_REST_PORT);
+    let mut settings = pki.settings(LOOPBACK);
+    settings.push(("security.ssl.rest.enabled", "true".to_string()));
+    for (key, value) in &settings {
+        command.arg("-D").arg(format!("{key}={value}"));
+    }
+    let mut job_manager = Process::start("jm", &mut command, folder.path())?;
+    job_manager.ready("jobmanager ready").await?;
+    let address = job_manager.ready("jobmanager rest https://").await?;
+    let authority = folder.path().join("pki/ca.pem");
+    let token = std::fs::read_to_string(folder.path().join("pki/clients/token"))?;
+
+    let bearer = format!("Bearer {}", token.trim());
+    wait::until("the overview", async || {
+        let answer = overview(&address, &authority, Some(&bearer)).await?;
+        Ok((answer.starts_with("HTTP/1.1 200") && answer.contains("slots-total")).then_some(()))
+    })
+    .await?;
+    for wrong in [None, Some("Bearer 0123456789abcdef0123456789abcdef")] {
+        let answer = overview(&address, &authority, wrong).await?;
+        ensure!(answer.starts_with("HTTP/1.1 401") && answer.contains("Basic realm"), "{answer}");
+    }
+    // Plain text is no HTTP here.
+    let mut plain = TcpStream::connect(&address).await?;
+    plain.write_all(b"GET /overview HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    plain.read_to_end(&mut answer).await?;
+    ensure!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    ensure!(!job_manager.stderr().contains(token.trim()), "the token is in the log");
     Ok(())
 }

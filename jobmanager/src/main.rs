@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use thalweg_common::clock::SystemClock;
 use thalweg_common::config::{ConfigKey, Configuration, Settings, keys};
-use thalweg_common::security::{Role, Security, check_exposure};
+use thalweg_common::security::{Role, Security, Tls, check_exposure};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::raft::{RaftLog, RaftOptions};
@@ -151,13 +151,19 @@ async fn run(options: Options) -> anyhow::Result<()> {
     security.check_address(&address)?;
     let data_directory = options.data_directory(&configuration)?;
     let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-    let rest = RestListener::bind(&configuration, host).await?;
+    let rest_tls = Tls::of_rest(&configuration, &clock)?;
+    let rest = RestListener::bind(&configuration, host).await?.with_tls(rest_tls.clone());
+    let here = rest.ip().context("cannot tell where REST listens")?;
+    check_exposure(&configuration, here, keys::SSL_REST_ENABLED.name, rest_tls.is_some(), has_token)?;
     let rest_url = rest.url().to_string();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 
     let scope = TaskScope::new("jobmanager");
     security.watch(&scope);
+    if let Some(tls) = rest_tls {
+        tls.watch_within(&scope);
+    }
     let raft = options.raft(id, &address, &data_directory, &configuration);
     let raft = RaftOptions { security: security.clone(), ..raft };
     let log = Arc::new(RaftLog::open(raft, &scope).await?);

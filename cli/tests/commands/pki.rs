@@ -45,6 +45,7 @@ async fn init_makes_what_nodes_and_clients_need_and_says_what_to_do_with_it() {
     for part in [
         "jm-1/. jm-1:/etc/thalweg/tls/",
         "security.ssl.internal.enabled: true",
+        "security.ssl.rest.enabled: true",
         "security.ssl.internal.private-key: /etc/thalweg/tls/certificate.key",
         "security.token-file: ",
         "keep it away from the hosts",

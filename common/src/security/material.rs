@@ -20,6 +20,9 @@ use crate::calendar::date_of;
 /// What is spoken over these connections, as both ends tell each other: HTTP/2, as gRPC is.
 const PROTOCOL: &[u8] = b"h2";
 
+/// What REST speaks.
+const REST_PROTOCOL: &[u8] = b"http/1.1";
+
 /// The end of the last year that a certificate can name, in seconds since the epoch.
 const END_OF_TIME_SECONDS: u64 = 253_402_300_800;
 
@@ -43,14 +46,15 @@ impl Material {
         now_ms: i64,
     ) -> Result<Self, SecurityError> {
         let provider = Arc::new(ring::default_provider());
-        let roots = Arc::new(read_roots(&files.trusted)?);
+        let roots = files.trusted.as_ref().map_or(Ok(RootCertStore::empty()), read_roots)?;
+        let roots = Arc::new(roots);
         let own = match &files.own {
             Some((certificate, key)) => {
                 Some(Own::read(certificate, key, &provider)?.checked(&roots, files, &provider, now_ms)?)
             }
             None => None,
         };
-        let unusable = |error: &dyn std::fmt::Display| files.trusted.unusable(error.to_string());
+        let unusable = |error: &dyn std::fmt::Display| files.unusable(error.to_string());
         let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|error| unusable(&error))?
@@ -64,16 +68,25 @@ impl Material {
         client.resumption = Resumption::disabled();
         let server = match &own {
             Some(own) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-                let verifier =
-                    if asks_for_certificates { verifier } else { verifier.allow_unauthenticated() };
-                let verifier = verifier.build().map_err(|error| unusable(&error))?;
-                let mut server = ServerConfig::builder_with_provider(provider)
-                    .with_protocol_versions(&[&version::TLS13])
-                    .map_err(|error| unusable(&error))?
-                    .with_client_cert_verifier(verifier)
-                    .with_cert_resolver(own.resolver());
-                server.alpn_protocols = vec![PROTOCOL.to_vec()];
+                let mut server = if files.trusted.is_some() {
+                    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+                    let verifier =
+                        if asks_for_certificates { verifier } else { verifier.allow_unauthenticated() };
+                    let verifier = verifier.build().map_err(|error| unusable(&error))?;
+                    ServerConfig::builder_with_provider(provider)
+                        .with_protocol_versions(&[&version::TLS13])
+                        .map_err(|error| unusable(&error))?
+                        .with_client_cert_verifier(verifier)
+                        .with_cert_resolver(own.resolver())
+                } else {
+                    ServerConfig::builder_with_provider(provider)
+                        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+                        .map_err(|error| unusable(&error))?
+                        .with_no_client_auth()
+                        .with_cert_resolver(own.resolver())
+                };
+                let protocol = if files.trusted.is_some() { PROTOCOL } else { REST_PROTOCOL };
+                server.alpn_protocols = vec![protocol.to_vec()];
                 server.session_storage = Arc::new(NoServerSessionStorage {});
                 server.send_tls13_tickets = 0;
                 Some(Arc::new(server))
@@ -151,18 +164,23 @@ impl Own {
             Err(Error::InvalidCertificate(
                 CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
             )) if files.is_client => Ok(self),
-            Err(error) => Err(certificate.unusable(refusal(&error, &files.trusted))),
+            // Whom browsers trust is their affair.
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) if files.trusted.is_none() => {
+                Ok(self)
+            }
+            Err(error) => Err(certificate.unusable(refusal(&error, files.trusted.as_ref()))),
         }
     }
 }
 
-fn refusal(error: &Error, trusted: &NamedFile) -> String {
+fn refusal(error: &Error, trusted: Option<&NamedFile>) -> String {
     match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => format!(
-            "no certificate in `{}` ({}) has signed it, so that all others would refuse it; take both from the same authority",
-            trusted.key,
-            trusted.path.display()
-        ),
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            let trusted = trusted.map_or_else(String::new, |file| format!("`{}` ({})", file.key, file.path.display()));
+            format!(
+                "no certificate in {trusted} has signed it, so that all others would refuse it; take both from the same authority"
+            )
+        }
         Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => format!(
             "it has expired on {}; issue a new one (`thalweg pki issue`)",
             date(not_after.as_secs())

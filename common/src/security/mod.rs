@@ -104,13 +104,10 @@ impl Security {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.check_name(host))
     }
 
-    /// Looks after the certificate for as long as `scope` lives ([`Tls::watch`]).
+    /// Looks after the certificate for as long as `scope` lives ([`Tls::watch_within`]).
     pub fn watch(&self, scope: &TaskScope) {
-        if let Some(tls) = self.tls.clone() {
-            let ended = scope.token();
-            scope.spawn("certificates", async move {
-                ended.run_until_cancelled(tls.watch()).await;
-            });
+        if let Some(tls) = &self.tls {
+            tls.watch_within(scope);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! change nothing, and are complained of once.
 
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +14,11 @@ use std::time::Duration;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::material::{Material, date};
-use super::{Role, SecurityError};
+use super::{Role, SecurityError, explain};
 use crate::clock::SharedClock;
 use crate::config::{ConfigKey, Configuration, keys};
 use crate::limits::{CERTIFICATE_CHECK_INTERVAL_MS, CERTIFICATE_WARNING_MS};
+use crate::task_scope::TaskScope;
 
 /// A file that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +58,8 @@ impl NamedFile {
 pub struct TlsFiles {
     /// A certificate and its key; a client may have none.
     pub(super) own: Option<(NamedFile, NamedFile)>,
-    pub(super) trusted: NamedFile,
+    /// Nothing for REST: who connects there shows no certificate.
+    pub(super) trusted: Option<NamedFile>,
     pub(super) is_client: bool,
 }
 
@@ -79,11 +82,36 @@ impl TlsFiles {
             ))
         };
         let trusted = NamedFile::needed(configuration, &keys::SSL_INTERNAL_TRUSTED, switch)?;
-        Ok(Self { own, trusted, is_client })
+        Ok(Self { own, trusted: Some(trusted), is_client })
+    }
+
+    /// What `security.ssl.rest.*` names, or `security.ssl.internal.*` in its place.
+    fn rest(configuration: &Configuration) -> Result<Self, SecurityError> {
+        let switch = keys::SSL_REST_ENABLED.name;
+        // A pair, or none of it: a key goes with its certificate.
+        let has_own = [keys::SSL_REST_CERTIFICATE, keys::SSL_REST_PRIVATE_KEY]
+            .iter()
+            .any(|key| configuration.is_set(key));
+        let own = if has_own || !configuration.is_set(&keys::SSL_INTERNAL_CERTIFICATE) {
+            [&keys::SSL_REST_CERTIFICATE, &keys::SSL_REST_PRIVATE_KEY]
+        } else {
+            [&keys::SSL_INTERNAL_CERTIFICATE, &keys::SSL_INTERNAL_PRIVATE_KEY]
+        };
+        let [certificate, key] = own.map(|key| NamedFile::needed(configuration, key, switch));
+        Ok(Self { own: Some((certificate?, key?)), trusted: None, is_client: false })
     }
 
     fn all(&self) -> impl Iterator<Item = &NamedFile> {
-        self.own.iter().flat_map(|(certificate, key)| [certificate, key]).chain([&self.trusted])
+        self.own.iter().flat_map(|(certificate, key)| [certificate, key]).chain(&self.trusted)
+    }
+
+    /// They do not go together, or not with this program.
+    pub(super) fn unusable(&self, reason: String) -> SecurityError {
+        let missing = SecurityError::Missing {
+            switch: keys::SSL_INTERNAL_ENABLED.name,
+            missing: keys::SSL_INTERNAL_TRUSTED.name,
+        };
+        self.all().next().map_or(missing, |file| file.unusable(reason))
     }
 
     /// What tells these files from others under the same names.
@@ -132,6 +160,34 @@ impl Tls {
         Ok(Self { files, asks_for_certificates, clock, state: Mutex::new(state) })
     }
 
+    /// TLS of REST, if `security.ssl.rest.enabled` says so: 1.2 or 1.3, and no certificate is asked for.
+    ///
+    /// # Errors
+    /// When a file is missing or cannot be used, or the certificate is not valid at the moment.
+    pub fn of_rest(
+        configuration: &Configuration,
+        clock: &SharedClock,
+    ) -> Result<Option<Arc<Self>>, SecurityError> {
+        if configuration.boolean(&keys::SSL_REST_ENABLED) != Some(true) {
+            return Ok(None);
+        }
+        let files = TlsFiles::rest(configuration)?;
+        Ok(Some(Arc::new(Self::open(files, false, Arc::clone(clock))?)))
+    }
+
+    /// An error of a connection that `peer` has made, in words, if it is one of TLS.
+    #[must_use]
+    pub fn explain(&self, peer: &str, error: &io::Error) -> Option<String> {
+        match self.files.trusted {
+            Some(_) => explain(peer, error),
+            // A browser or a program, which may have closed the connection because it does not know the certificate.
+            None => error
+                .get_ref()?
+                .downcast_ref::<rustls::Error>()
+                .map(|error| format!("{peer}: no TLS with REST: {error}")),
+        }
+    }
+
     /// For a connection that others make to this process; `None` if it has no certificate, as clients may.
     #[must_use]
     pub fn server(&self) -> Option<Arc<ServerConfig>> {
@@ -157,9 +213,16 @@ impl Tls {
         }
     }
 
-    /// Looks after the certificate for as long as it is polled: says when files are replaced or cannot be used also while nobody connects,
+    /// Looks after the certificate for as long as `scope` lives: says when files are replaced or cannot be used also while nobody connects,
     /// and once a day that the certificate expires within 30 days. For nodes; the programs that they start have the same files.
-    pub async fn watch(&self) {
+    pub fn watch_within(self: &Arc<Self>, scope: &TaskScope) {
+        let (tls, ended) = (Arc::clone(self), scope.token());
+        scope.spawn("certificates", async move {
+            ended.run_until_cancelled(tls.watch()).await;
+        });
+    }
+
+    async fn watch(&self) {
         const CHECK: Duration = Duration::from_secs(10);
         const WARN: Duration = Duration::from_secs(24 * 60 * 60);
         let mut warned: Option<Duration> = None;

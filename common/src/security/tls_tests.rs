@@ -164,6 +164,33 @@ fn nodes_need_all_files_and_clients_those_they_trust() {
 }
 
 #[test]
+fn rest_has_a_certificate_of_its_own_or_that_of_the_node() {
+    let fixture = Fixture::new();
+    let clock: SharedClock = fixture.clock.clone();
+    let mut configuration = fixture.configuration();
+    assert!(Tls::of_rest(&configuration, &clock).unwrap().is_none());
+    configuration.set(keys::SSL_REST_ENABLED.name, "true").unwrap();
+    let tls = Tls::of_rest(&configuration, &clock).unwrap().unwrap();
+    assert_eq!(days_left(&tls, &fixture.clock), 90);
+
+    // Of another authority, which browsers know and the cluster does not.
+    let other = Authority::create(Validity::days(NOW_MS, 10)).unwrap();
+    let issued = other.issue(&["rest.example".into()], Validity::days(NOW_MS, 7)).unwrap();
+    fixture.write("rest.pem", &issued.certificate);
+    fixture.write("rest.key", &issued.private_key);
+    let path = |name: &str| fixture.directory.path().join(name).display().to_string();
+    configuration.set(keys::SSL_REST_CERTIFICATE.name, &path("rest.pem")).unwrap();
+    let error = Tls::of_rest(&configuration, &clock).unwrap_err().to_string();
+    assert!(error.contains("`security.ssl.rest.private-key` is not set"), "{error}");
+    configuration.set(keys::SSL_REST_PRIVATE_KEY.name, &path("rest.key")).unwrap();
+    let tls = Tls::of_rest(&configuration, &clock).unwrap().unwrap();
+    assert_eq!((days_left(&tls, &fixture.clock), tls.server().is_some()), (7, true));
+    fixture.clock.advance(Duration::from_secs(8 * 86_400));
+    let error = Tls::of_rest(&configuration, &clock).unwrap_err().to_string();
+    assert!(error.contains("expired"), "{error}");
+}
+
+#[test]
 fn a_node_is_told_that_its_certificate_lacks_its_name() {
     let fixture = Fixture::new();
     let tls = fixture.tls();

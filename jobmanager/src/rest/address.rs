@@ -1,9 +1,11 @@
 //! Where a job manager serves REST, and where others reach that: `rest.port`, `rest.bind-address`, `rest.address`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use thalweg_common::config::{Configuration, keys};
+use thalweg_common::security::Tls;
 use tokio::net::TcpListener;
 
 /// REST cannot be served where the settings say.
@@ -22,6 +24,9 @@ pub struct RestBindError {
 pub struct RestListener {
     #[cfg_attr(not(feature = "rest"), expect(dead_code, reason = "nobody serves REST without that feature"))]
     pub(crate) listener: TcpListener,
+    #[cfg_attr(not(feature = "rest"), expect(dead_code, reason = "nobody serves REST without that feature"))]
+    pub(crate) tls: Option<Arc<Tls>>,
+    authority: String,
     url: String,
 }
 
@@ -39,18 +44,34 @@ impl RestListener {
         // IPv6 addresses may be written as in a URL.
         let listener = TcpListener::bind((bare(address), port)).await.map_err(fail)?;
         let bound = listener.local_addr().map_err(fail)?;
-        let url = format!("http://{}", reachable(configuration.text(&keys::REST_ADDRESS), host, bound));
-        Ok(Self { listener, url })
+        let authority = reachable(configuration.text(&keys::REST_ADDRESS), host, bound);
+        let url = format!("http://{authority}");
+        Ok(Self { listener, tls: None, authority, url })
     }
 
-    /// Where others reach it, as `http://jm-1:8081`.
+    /// The same with TLS, if there is any.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Self { url: format!("{scheme}://{}", self.authority), tls, ..self }
+    }
+
+    /// The address of this machine at which it listens.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn ip(&self) -> io::Result<IpAddr> {
+        Ok(self.listener.local_addr()?.ip())
+    }
+
+    /// Where others reach it, as `http://jm-1:8081`, or `https://jm-1:8081` with TLS.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
-/// What comes behind `http://`.
+/// What comes behind `http://` or `https://`.
 fn reachable(configured: Option<&str>, host: &str, bound: SocketAddr) -> String {
     match configured {
         Some(configured) => authority(configured, bound.port()),

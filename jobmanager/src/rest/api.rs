@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::Configuration;
+use thalweg_common::security::Security;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_metrics::process::ProcessSampler;
+use thalweg_proto::transport::Dialer;
 use tokio::sync::Mutex;
 
 use super::error::RestError;
@@ -49,6 +51,7 @@ pub(crate) fn start(
     jobs: JobServer,
     leader: Leader,
     submitter: &Submitter,
+    security: &Security,
     scope: &TaskScope,
 ) {
     let clock = Arc::clone(&submitter.clock);
@@ -59,11 +62,11 @@ pub(crate) fn start(
         leader,
         clock,
         configuration: Arc::new(submitter.configuration.clone()),
-        leader_url: Arc::default(),
+        leader_url: Arc::new(LeaderUrl::new(Dialer::new(security.clone()))),
         operations: Arc::default(),
         scope: scope.child_with_policy("rest", ErrorPolicy::LogOnly),
         collector: Arc::new(Mutex::new(collector)),
         process: Arc::new(Mutex::new(process)),
     };
-    server::start(listener, &rest, scope);
+    server::start(listener, &rest, security.token.clone(), scope);
 }

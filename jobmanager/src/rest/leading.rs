@@ -11,7 +11,7 @@ use axum::http::header::LOCATION;
 use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use thalweg_proto::transport::{endpoint, job_service};
+use thalweg_proto::transport::{Dialer, endpoint, job_service};
 use thalweg_proto::v1;
 
 use super::Rest;
@@ -22,12 +22,17 @@ use crate::consensus::Leadership;
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the leader of a term serves REST, once it was asked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LeaderUrl {
+    dialer: Dialer,
     known: Mutex<Option<(u64, String)>>,
 }
 
 impl LeaderUrl {
+    pub(super) fn new(dialer: Dialer) -> Self {
+        Self { dialer, known: Mutex::default() }
+    }
+
     /// The leader's URL; `None` if nobody leads, or the leader does not answer or serves no REST.
     async fn of(&self, leadership: &Leadership) -> Option<String> {
         let (_, node) = leadership.leader.as_ref()?;
@@ -35,14 +40,14 @@ impl LeaderUrl {
         if let Some((_, url)) = known.filter(|(term, _)| *term == leadership.term) {
             return Some(url);
         }
-        let url = tokio::time::timeout(ASK_TIMEOUT, ask(&node.address)).await.ok()??;
+        let url = tokio::time::timeout(ASK_TIMEOUT, ask(&self.dialer, &node.address)).await.ok()??;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((leadership.term, url.clone()));
         Some(url)
     }
 }
 
-async fn ask(address: &str) -> Option<String> {
-    let channel = endpoint(address).ok()?.connect().await.ok()?;
+async fn ask(dialer: &Dialer, address: &str) -> Option<String> {
+    let channel = dialer.connect(&endpoint(address).ok()?).await.ok()?;
     let answer = job_service(channel).list_job_managers(v1::ListJobManagersRequest {}).await.ok()?;
     Some(answer.into_inner().rest_url).filter(|url| !url.is_empty())
 }

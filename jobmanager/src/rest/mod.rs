@@ -4,6 +4,8 @@
 //! [`JobServer`], and write the answer as Flink does. They decide nothing.
 //!
 //! ```text
+//! connection, with TLS if it is on    connections.rs
+//! -> whoever shows the token          admission.rs: 401 for everybody else; in front of the dashboard, too
 //! request, below `/` or `/v1`         server.rs: limits, router
 //! -> followers name the leader        leading.rs: 307 to the same path of its REST, or 503 while nobody leads
 //! -> handler                          routes.rs lists them all; cluster.rs, jobs.rs, ...
@@ -20,6 +22,8 @@
 mod actions;
 mod address;
 #[cfg(feature = "rest")]
+mod admission;
+#[cfg(feature = "rest")]
 mod api;
 #[cfg(feature = "rest")]
 mod checkpoints;
@@ -27,6 +31,8 @@ mod checkpoints;
 mod cluster;
 #[cfg(feature = "rest")]
 mod configuration;
+#[cfg(feature = "rest")]
+mod connections;
 #[cfg(feature = "rest")]
 mod error;
 #[cfg(feature = "rest")]

@@ -8,23 +8,27 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
 use thalweg_common::limits::REST_MAX_BODY_BYTES;
+use thalweg_common::security::Token;
 use thalweg_common::task_scope::TaskScope;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::Connections;
 use super::error::RestError;
-use super::{Rest, RestListener, leading, routes};
+use super::{Rest, RestListener, admission, leading, routes};
 
 /// How long requests under way may take to end when the job manager stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves REST as long as `scope` lives.
-pub(crate) fn start(listener: RestListener, rest: &Rest, scope: &TaskScope) {
+pub(crate) fn start(listener: RestListener, rest: &Rest, token: Option<Token>, scope: &TaskScope) {
     tracing::info!("REST is served at {}", listener.url());
-    scope.spawn_fallible("rest", serve(listener, router(rest), scope.token()));
+    let router = router(rest).layer(from_fn_with_state(token, admission::guard));
+    let connections = Connections::new(listener.listener, listener.tls);
+    scope.spawn_fallible("rest", serve(connections, router, scope.token()));
 }
 
-async fn serve(listener: RestListener, router: Router, stopped: CancellationToken) -> io::Result<()> {
-    let serving = axum::serve(listener.listener, router)
+async fn serve(connections: Connections, router: Router, stopped: CancellationToken) -> io::Result<()> {
+    let serving = axum::serve(connections, router)
         .with_graceful_shutdown(stopped.clone().cancelled_owned())
         .into_future();
     let too_late = async {

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream as AsyncStream;
 
-use super::stream::{Stream, in_words};
+use super::stream::Stream;
 
 /// The same complaint about the same machine is not made again within this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
@@ -100,7 +100,7 @@ async fn handshake(tls: Arc<Tls>, tcp: TcpStream, address: SocketAddr) -> Result
         Ok(Ok(stream)) => Ok(Stream::tls(stream, peer)),
         Ok(Err((error, tcp))) => {
             farewell(tcp).await;
-            Err(refused(in_words(&peer, error).to_string()))
+            Err(refused(tls.explain(&peer, &error).unwrap_or_else(|| format!("{peer}: {error}"))))
         }
         Err(_) => Err(refused(format!(
             "{peer} has not agreed on TLS within {} s",

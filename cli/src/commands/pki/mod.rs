@@ -169,7 +169,9 @@ fn explained(directory: &Path, hosts: &[String]) -> String {
     ] {
         text.push_str(&format!("  {}: {INSTALLED}/{file}\n", key.name));
     }
-    text.push_str(&format!("  {}: true\n", keys::SSL_INTERNAL_ENABLED.name));
+    for switch in [keys::SSL_INTERNAL_ENABLED, keys::SSL_REST_ENABLED] {
+        text.push_str(&format!("  {}: true\n", switch.name));
+    }
     text.push_str(&format!(
         "For people and programs that submit jobs: {here}/{CLIENTS}, with\n  {}: true\n  {}: DIRECTORY/{TRUSTED}\n  {}: DIRECTORY/{TOKEN}\n\
          in config.yaml in $THALWEG_CONF_DIR.\n\
