@@ -230,6 +230,14 @@ impl Cluster {
         self.job_managers.get_mut(&id).context("no such job manager")
     }
 
+    /// Where a job manager serves REST, as `http://127.0.0.1:8081`.
+    ///
+    /// # Errors
+    /// When it ends or the deadline passes.
+    pub async fn rest_url(&mut self, id: u64) -> Result<String> {
+        self.job_manager(id)?.ready("jobmanager rest ").await
+    }
+
     /// Kills a job manager with SIGKILL.
     ///
     /// # Errors

@@ -447,8 +447,14 @@ pub const MANUAL_JOB_TURNS: u64 = 100_000;
 /// Largest body of a request, but for uploads, which are job binaries.
 pub const REST_MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// Requests that a job manager answers by REST at the same time.
+pub const REST_MAX_REQUESTS: usize = 256;
+
 /// Savepoints, stops, deletions and rescalings of which the leading job manager remembers what has become of them.
 pub const REST_MAX_OPERATIONS: usize = 1_000;
+
+/// Job binaries that are uploaded by REST and kept to be run later.
+pub const REST_MAX_UPLOADS: usize = 20;
 
 /// Most bytes of a job's logs that one answer has.
 pub const REST_MAX_LOG_BYTES: usize = 16 * 1024 * 1024;

@@ -164,7 +164,8 @@ impl JobManager {
             JobServer::new(consensus, leader.clone(), submitting, connections.clone(), rest_url.clone());
         #[cfg(feature = "rest")]
         if let Some(listener) = rest {
-            crate::rest::start(listener, jobs.clone(), leader.clone(), &submitter, &security, &scope);
+            let submitting = Arc::clone(&submitter);
+            crate::rest::start(listener, jobs.clone(), leader.clone(), submitting, &security, &scope);
         }
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();

@@ -24,6 +24,9 @@ use crate::service::{JobServer, Submitter};
 pub(crate) struct Rest {
     pub(super) jobs: JobServer,
     pub(super) leader: Leader,
+    pub(super) submitter: Arc<Submitter>,
+    /// Where this is served.
+    pub(super) url: String,
     pub(super) clock: SharedClock,
     /// The cluster's.
     pub(super) configuration: Arc<Configuration>,
@@ -50,7 +53,7 @@ pub(crate) fn start(
     listener: RestListener,
     jobs: JobServer,
     leader: Leader,
-    submitter: &Submitter,
+    submitter: Arc<Submitter>,
     security: &Security,
     scope: &TaskScope,
 ) {
@@ -61,7 +64,9 @@ pub(crate) fn start(
         jobs,
         leader,
         clock,
+        url: listener.url().to_string(),
         configuration: Arc::new(submitter.configuration.clone()),
+        submitter,
         leader_url: Arc::new(LeaderUrl::new(Dialer::new(security.clone()))),
         operations: Arc::default(),
         scope: scope.child_with_policy("rest", ErrorPolicy::LogOnly),

@@ -50,6 +50,8 @@ mod leading;
 #[cfg(feature = "rest")]
 mod metrics;
 #[cfg(feature = "rest")]
+mod multipart;
+#[cfg(feature = "rest")]
 mod openapi;
 #[cfg(feature = "rest")]
 mod operations;
@@ -61,6 +63,8 @@ mod server;
 mod task_managers;
 #[cfg(feature = "rest")]
 mod traffic;
+#[cfg(feature = "rest")]
+mod uploads;
 #[cfg(feature = "rest")]
 mod vertex;
 

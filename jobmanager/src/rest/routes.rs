@@ -1,11 +1,11 @@
 //! All paths of the API. One list makes both the router and the OpenAPI document (`openapi`).
 
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use super::{
     Rest, actions, checkpoints, cluster, configuration, exceptions, job, jobs, metrics, openapi,
-    task_managers, vertex,
+    task_managers, uploads, vertex,
 };
 
 /// A field of a query or a body: its name, its type in OpenAPI, and what it says.
@@ -69,6 +69,7 @@ pub(super) fn all() -> Vec<Route> {
     all.extend(of_jobs());
     all.extend(of_vertices());
     all.extend(that_change());
+    all.extend(of_uploads());
     all
 }
 
@@ -207,5 +208,21 @@ fn that_change() -> Vec<Route> {
         patches("/jobs/{jobid}/rescaling", actions::rescale, "Bring a job to another parallelism")
             .query(&[("parallelism", "integer", "of the operators that set none in the program")]),
         reads("/jobs/{jobid}/rescaling/{triggerid}", actions::rescale_status, "How far a rescaling is"),
+    ]
+}
+
+fn of_uploads() -> Vec<Route> {
+    vec![
+        reads("/jars", uploads::list, "The job binaries that were uploaded to the leading job manager"),
+        posts("/jars/upload", uploads::upload, "Upload a job binary: multipart/form-data with one file"),
+        posts("/jars/{jarid}/run", uploads::run, "Run an uploaded job binary")
+            .query(uploads::RUN_QUERY)
+            .body(uploads::RUN_FIELDS),
+        route(
+            ("delete", delete as Wrap<_>),
+            "/jars/{jarid}",
+            uploads::delete,
+            "Forget an uploaded job binary",
+        ),
     ]
 }

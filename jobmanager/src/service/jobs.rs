@@ -60,7 +60,7 @@ impl JobServer {
 
     /// A copy of what is replicated of one job.
     pub(crate) fn record(&self, job_id: JobId) -> Result<JobRecord, Status> {
-        let state = self.inner.consensus.state().read();
+        let state = self.state().read();
         let job = state.job(job_id).cloned();
         job.ok_or_else(|| Status::not_found(Refusal::UnknownJob { job_id }.to_string()))
     }
@@ -181,7 +181,7 @@ impl JobService for JobServer {
         _request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
         let live = self.live(None).await?;
-        let state = self.inner.consensus.state().read();
+        let state = self.state().read();
         Ok(Response::new(v1::ListJobsResponse { jobs: describe::list(state.jobs(), &live) }))
     }
 

@@ -21,7 +21,7 @@ use thalweg_proto::convert::{Malformed, WireId};
 use thalweg_proto::v1;
 use thalweg_proto::v1::submit_job_request::Message as Request;
 use thalweg_proto::v1::submit_job_response::Message as Response;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
@@ -123,16 +123,39 @@ impl Submitter {
             return Ok(accepted.into());
         }
         let binary = check_header(&header)?;
+        let _permit = self.permit().await?;
+        if !self.blobs.contains(binary.sha256).await {
+            self.upload(binary, &mut requests, responses).await?;
+        }
+        self.check_and_accept(submission_id, binary, header, Some(responses)).await
+    }
+
+    /// The same for a binary that is here already.
+    #[cfg(feature = "rest")]
+    pub(crate) async fn submit_uploaded(&self, header: v1::SubmitHeader) -> Result<v1::SubmitResult, Status> {
+        let submission_id = SubmissionId::from_wire("header.submission_id", &header.submission_id)?;
+        let binary = check_header(&header)?;
+        let _permit = self.permit().await?;
+        self.check_and_accept(submission_id, binary, header, None).await
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Status> {
+        self.permits.acquire().await.map_err(|_| Status::unavailable("the job manager is stopping"))
+    }
+
+    /// What follows when the binary is here: plan, replication, what the job begins with, acceptance.
+    async fn check_and_accept(
+        &self,
+        submission_id: SubmissionId,
+        binary: Binary,
+        header: v1::SubmitHeader,
+        responses: Option<&Responses>,
+    ) -> Result<v1::SubmitResult, Status> {
         let Some(runner) = &self.runner else {
             return Err(Status::failed_precondition(
                 "this job manager is part of a job in local mode and takes no binaries; start the jobmanager program",
             ));
         };
-        let _permit =
-            self.permits.acquire().await.map_err(|_| Status::unavailable("the job manager is stopping"))?;
-        if !self.blobs.contains(binary.sha256).await {
-            self.upload(binary, &mut requests, responses).await?;
-        }
         tell(responses, "checking the job's plan", binary.size_bytes).await?;
         let mut configuration: BTreeMap<String, String> = header.configuration.into_iter().collect();
         let request =
@@ -232,7 +255,7 @@ impl Submitter {
                 told = writer.received();
                 let mebibytes = |bytes: u64| bytes.div_ceil(1024 * 1024);
                 let step = format!("uploaded {} of {} MiB", mebibytes(told), mebibytes(binary.size_bytes));
-                tell(responses, &step, told).await?;
+                tell(Some(responses), &step, told).await?;
             }
         }
         writer.finish().await.map_err(blob_status)?;
@@ -356,7 +379,9 @@ async fn respond(responses: &Responses, message: Response) -> Result<(), Status>
     responses.send(Ok(response)).await.map_err(|_| Status::cancelled("the client went away"))
 }
 
-async fn tell(responses: &Responses, step: &str, received_bytes: u64) -> Result<(), Status> {
+/// Tells a client that waits for it how far its submission is.
+async fn tell(responses: Option<&Responses>, step: &str, received_bytes: u64) -> Result<(), Status> {
+    let Some(responses) = responses else { return Ok(()) };
     let progress = v1::SubmitProgress { step: step.to_string(), received_bytes };
     respond(responses, Response::Progress(progress)).await
 }

@@ -21,15 +21,15 @@ use tonic::service::Routes;
 use crate::fake::*;
 
 /// A job manager that runs plans.
-struct Checked {
+pub struct Checked {
     directory: tempfile::TempDir,
-    manager: JobManagerHandle,
+    pub manager: JobManagerHandle,
     client: JobClient,
     _scope: TaskScope,
 }
 
 impl Checked {
-    async fn start(settings: &str) -> Self {
+    pub async fn start(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let log = std::sync::Arc::new(LocalLog::new(listener.local_addr().unwrap().to_string()));
@@ -77,7 +77,7 @@ impl Checked {
     }
 }
 
-fn plan(graph: &JobGraph) -> String {
+pub fn plan(graph: &JobGraph) -> String {
     format!("THALWEG-PLAN {}", serde_json::to_string(graph).unwrap())
 }
 

@@ -121,3 +121,49 @@ async fn what_is_no_savepoint_is_not_deleted() {
     assert!(precious.join("file").exists());
     assert_eq!(dispose(&cluster.directory.path().join("gone")).await, json!({}));
 }
+
+/// `/bin/echo` is a fine job: it prints the plan that it is given.
+#[cfg(feature = "raft")]
+#[tokio::test]
+async fn a_job_binary_is_uploaded_run_and_forgotten() {
+    let cluster = crate::submission::Checked::start("").await;
+    let url = &cluster.manager.rest_url;
+    let upload = async |field: &str, bytes: &[u8]| {
+        let head = format!("--x\r\nContent-Disposition: form-data; name=\"jarfile\"{field}\r\n\r\n");
+        let body = [head.as_bytes(), bytes, b"\r\n--x--\r\n"].concat();
+        let form = "multipart/form-data; boundary=x";
+        thalweg_test_support::http::request_of(url, "POST", "/v1/jars/upload", form, &body).await.unwrap()
+    };
+    let refused = upload("", b"no file").await;
+    assert_eq!(refused.status, 400);
+    assert!(refusal(&refused).contains("jarfile=@FILE"), "{}", refusal(&refused));
+
+    let uploaded =
+        upload("; filename=\"my job\"", &std::fs::read("/bin/echo").unwrap()).await.json().unwrap();
+    assert_eq!((names(&uploaded), &uploaded["status"]), (vec!["filename", "status"], &json!("success")));
+    let id = uploaded["filename"].as_str().unwrap().rsplit('/').next().unwrap();
+    let list = get(url, "/jars").await;
+    let one = &list["files"][0];
+    assert_eq!(
+        (names(&list), names(one)),
+        (vec!["address", "files"], vec!["entry", "id", "name", "uploaded"])
+    );
+    assert_eq!((&one["id"], &one["name"]), (&json!(id), &json!("my_job")));
+
+    let plan = crate::submission::plan(&graph(1, None));
+    let body = json!({ "programArgsList": [plan], "parallelism": 3 }).to_string();
+    let run = request(url, "POST", &format!("/v1/jars/{id}/run"), &body).await;
+    assert_eq!(run.status, 200, "{}", String::from_utf8_lossy(&run.body));
+    let job = run.json().unwrap();
+    assert_eq!(names(&job), ["jobid"]);
+    let config = get(url, &format!("/jobs/{}/config", job["jobid"].as_str().unwrap())).await;
+    assert_eq!(config["execution-config"]["job-parallelism"], 3);
+    let wrong =
+        request(url, "POST", &format!("/v1/jars/{id}/run"), "{\"programArgsList\":[\"no plan\"]}").await;
+    assert_eq!(wrong.status, 400, "{}", refusal(&wrong));
+
+    let deleted = request(url, "DELETE", &format!("/jars/{id}"), "").await;
+    assert_eq!((deleted.status, deleted.json().unwrap()), (200, json!({})));
+    let gone = request(url, "POST", &format!("/jars/{id}/run"), "{}").await;
+    assert_eq!(gone.status, 404, "{}", refusal(&gone));
+}
