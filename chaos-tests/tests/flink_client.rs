@@ -1,7 +1,7 @@
 //! Apache Flink's own command-line client against a real cluster: the requests that it makes, one by one, and the client itself where it is
 //! installed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -136,7 +136,7 @@ fn flink() -> Option<PathBuf> {
 }
 
 /// What Flink's client says to a command line, and whether it is content.
-async fn says(home: &PathBuf, url: &str, command: &str, arguments: &[&str]) -> Result<(bool, String)> {
+async fn says(home: &Path, url: &str, command: &str, arguments: &[&str]) -> Result<(bool, String)> {
     let address = url.strip_prefix("http://").context("a URL")?;
     let mut client = Command::new(home.join("bin/flink"));
     client.arg(command).args(["-m", address]).args(arguments).kill_on_drop(true);
