@@ -430,6 +430,9 @@ pub const MIN_COLLECTED_NODES: usize = 32;
 /// Log lines that wait to be written; more are dropped and counted, so that nobody who logs waits for who reads.
 pub const LOG_QUEUE_LINES: usize = 4_096;
 
+/// Longest log line that is sent elsewhere; a longer one is cut.
+pub const MAX_COPIED_LINE_BYTES: usize = 64 * 1024;
+
 /// Most metrics that the functions of one operator may register: all of them travel with every report of its tasks.
 pub const MAX_USER_METRICS: usize = 200;
 

@@ -17,6 +17,7 @@ use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::raft::{RaftLog, RaftOptions};
 use thalweg_jobmanager::consensus::{Consensus, Node, NodeId};
 use thalweg_jobmanager::{JobManager, JobManagerOptions};
+use thalweg_metrics::cloudwatch::logs::shipping::LogShipping;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::service::Routes;
@@ -137,6 +138,15 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::load(options.config.as_deref(), &options.settings)?;
     settings.log();
     let configuration = settings.into_configuration();
+    let shipping = LogShipping::of_process(&configuration).await;
+    let ended = serve(options, configuration).await;
+    if let Some(shipping) = shipping {
+        shipping.finish().await;
+    }
+    ended
+}
+
+async fn serve(options: Options, configuration: Configuration) -> anyhow::Result<()> {
     let options = options.with(&configuration)?;
     let id = options.id(&configuration)?;
     let listener = options.bind(&configuration).await?;

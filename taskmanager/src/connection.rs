@@ -152,8 +152,12 @@ impl Connection {
         self.pass_on(first).await?;
         loop {
             let next = tokio::time::timeout(silence, self.next_message(&mut messages, &mut heartbeats)).await;
-            let next =
-                next.map_err(|_| Lost::Broken(format!("it was silent for {} s", silence.as_secs_f32())))??;
+            let next = next.map_err(|_| {
+                Lost::Broken(format!(
+                    "The heartbeat of JobManager with id {address} timed out: it was silent for {} s",
+                    silence.as_secs_f32()
+                ))
+            })??;
             let Some(message) = next else { return Ok(()) };
             self.pass_on(message).await?;
         }

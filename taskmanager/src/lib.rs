@@ -12,6 +12,7 @@ pub mod exec_worker;
 pub mod launcher;
 mod local_state;
 mod log_rotation;
+mod log_tail;
 mod logs;
 mod messages;
 #[cfg(feature = "prometheus")]
@@ -45,6 +46,7 @@ use crate::launcher::WorkerLauncher;
 use crate::local_state::LocalState;
 
 pub use crate::log_rotation::LogLimits;
+pub use crate::log_tail::LogForwarding;
 
 /// How a task manager is set up.
 #[derive(Debug, Clone)]
@@ -69,6 +71,8 @@ pub struct TaskManagerOptions {
     pub data_directory: PathBuf,
     /// How much of the logs of workers is kept.
     pub log_limits: LogLimits,
+    /// Where the lines of workers are sent, if they are.
+    pub log_forwarding: Option<LogForwarding>,
     /// Host and ports at which Prometheus reads its metrics, if it does.
     #[cfg(feature = "prometheus")]
     pub prometheus: Option<(String, String)>,
@@ -93,6 +97,7 @@ impl TaskManagerOptions {
             local_state_directories: vec![data_directory.join("local-state")],
             data_directory,
             log_limits: LogLimits::default(),
+            log_forwarding: None,
             #[cfg(feature = "prometheus")]
             prometheus: None,
             attach_timeout: Duration::from_secs(10),
@@ -181,6 +186,9 @@ impl TaskManager {
             drop(lock);
         });
         log_rotation::start(options.data_directory.join("logs"), options.log_limits, &scope);
+        if let Some(forwarding) = options.log_forwarding {
+            log_tail::start(options.data_directory.join("logs"), forwarding, &scope);
+        }
         local_state.tidy_up(job_managers, registered.clone(), &scope);
         worker_service::serve(listener, mailbox.clone(), &scope);
         connection::start(options.job_managers, known, mailbox.clone(), &scope);

@@ -13,9 +13,10 @@ use thalweg_common::config::{Configuration, Settings, keys, managed_memory_bytes
 use thalweg_common::id::{TaskManagerId, WorkerId};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
+use thalweg_metrics::cloudwatch::logs::shipping::{LogShipping, line_of_file};
 use thalweg_taskmanager::exec_worker;
 use thalweg_taskmanager::process::{OWN_PROGRAM, ProcessLauncher};
-use thalweg_taskmanager::{TaskManager, TaskManagerHandle, TaskManagerOptions};
+use thalweg_taskmanager::{LogForwarding, TaskManager, TaskManagerHandle, TaskManagerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
@@ -115,12 +116,24 @@ fn become_worker(parent: i32, command: &[OsString]) -> ExitCode {
 async fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::load(options.config.as_deref(), &options.settings)?;
     settings.log();
-    let options = options.resolve(settings.configuration())?;
+    let mut options = options.resolve(settings.configuration())?;
     let id = options.id.clone();
+    let shipping = LogShipping::of_process(settings.configuration()).await;
+    options.log_forwarding =
+        shipping.as_ref().map(|shipping| LogForwarding { copies: shipping.copies(), line: line_of_file });
+    let ended = serve(options, id).await;
+    if let Some(shipping) = shipping {
+        shipping.finish().await;
+    }
+    ended
+}
+
+async fn serve(options: TaskManagerOptions, id: TaskManagerId) -> anyhow::Result<()> {
     let scope = TaskScope::new("taskmanager");
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let launcher = ProcessLauncher::start(OWN_PROGRAM, &scope);
+    let launcher =
+        ProcessLauncher::start(OWN_PROGRAM, &scope).with_json_logs(options.log_forwarding.is_some());
     let manager = TaskManager::start(options, Arc::new(launcher), &scope).await?;
     tracing::info!("task manager {id} looks for the leading job manager");
     tokio::select! {

@@ -1,12 +1,15 @@
 //! A report through something that speaks CloudWatch: what arrives has the names, units, dimensions and samples that were sent.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod logs;
+
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, StandardUnit, Statistic};
 use thalweg_common::clock::SystemClock;
 use thalweg_metrics::cloudwatch::client::{CloudWatch, CloudWatchSettings};
+use thalweg_metrics::cloudwatch::connect::Place;
 use thalweg_metrics::report::Datum;
 use thalweg_metrics::table::Unit;
 use thalweg_test_support::S3Peer;
@@ -17,9 +20,11 @@ const NAMESPACE: &str = "AWS/KinesisAnalytics";
 fn settings(peer: &S3Peer) -> CloudWatchSettings {
     CloudWatchSettings {
         namespace: NAMESPACE.into(),
-        region: Some("us-east-1".into()),
-        endpoint: Some(format!("http://{}", peer.address())),
-        credentials_file: Some(peer.credentials_file()),
+        place: Place {
+            region: Some("us-east-1".into()),
+            endpoint: Some(format!("http://{}", peer.address())),
+            credentials_file: Some(peer.credentials_file()),
+        },
     }
 }
 
@@ -93,9 +98,11 @@ async fn who_cannot_be_reached_is_named_with_a_cure() {
     .unwrap();
     let settings = CloudWatchSettings {
         namespace: NAMESPACE.into(),
-        region: Some("us-east-1".into()),
-        endpoint: Some(format!("http://{address}")),
-        credentials_file: Some(credentials),
+        place: Place {
+            region: Some("us-east-1".into()),
+            endpoint: Some(format!("http://{address}")),
+            credentials_file: Some(credentials),
+        },
     };
     let datum = Datum {
         name: "uptime".into(),
