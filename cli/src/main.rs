@@ -7,6 +7,8 @@
 mod arguments;
 mod commands;
 mod config_arguments;
+#[cfg(test)]
+mod documentation_tests;
 mod exit;
 mod human;
 mod notice;
