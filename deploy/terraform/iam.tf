@@ -20,6 +20,21 @@ data "aws_iam_policy_document" "common" {
   }
 
   statement {
+    sid       = "Security"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [var.security_secret_arn]
+  }
+
+  dynamic "statement" {
+    for_each = var.security_key_arn[*]
+    content {
+      sid       = "SecurityKey"
+      actions   = ["kms:Decrypt"]
+      resources = [statement.value]
+    }
+  }
+
+  statement {
     sid       = "StateBucket"
     actions   = ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"]
     resources = [aws_s3_bucket.state.arn]

@@ -38,14 +38,18 @@ resource "aws_instance" "job_manager" {
     other   = "taskmanager"
     package = var.package
     region  = data.aws_region.current.name
+    secret  = var.security_secret_arn
     # As Linux names the disk of an instance of today's kinds.
     disk = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${replace(aws_ebs_volume.job_manager[each.key].id, "-", "")}"
     configuration = yamlencode(merge({
-      "jobmanager.id"        = each.key
-      "jobmanager.bind-host" = "0.0.0.0"
-      "jobmanager.rpc.port"  = tostring(local.rpc_port)
-      "jobmanager.peers"     = join(",", [for id, host in local.addresses : "${id}=${host}:${local.rpc_port}"])
-      "jobmanager.data-dir"  = "/var/lib/thalweg/jobmanager"
+      "jobmanager.id"             = each.key
+      "jobmanager.bind-host"      = "0.0.0.0"
+      "jobmanager.rpc.port"       = tostring(local.rpc_port)
+      "jobmanager.peers"          = join(",", [for id, host in local.addresses : "${id}=${host}:${local.rpc_port}"])
+      "jobmanager.data-dir"       = "/var/lib/thalweg/jobmanager"
+      "rest.bind-address"         = "0.0.0.0"
+      "rest.port"                 = tostring(local.rest_port)
+      "security.ssl.rest.enabled" = "true"
     }, local.settings))
   })
 

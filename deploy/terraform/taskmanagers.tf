@@ -14,6 +14,7 @@ resource "aws_launch_template" "task_manager" {
     other   = "jobmanager"
     package = var.package
     region  = data.aws_region.current.name
+    secret  = var.security_secret_arn
     disk    = ""
     configuration = yamlencode(merge({
       "taskmanager.data-dir"          = "/var/lib/thalweg/taskmanager"

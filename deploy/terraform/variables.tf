@@ -151,6 +151,25 @@ variable "task_manager_volume_gib" {
   }
 }
 
+variable "security_secret_arn" {
+  description = <<-TEXT
+    A secret of AWS Secrets Manager with what machines need for TLS and clients for access: a JSON object with the texts `certificate`, `private_key`,
+    `trusted_certificates` and `token`. README.md says how to make it.
+  TEXT
+  type        = string
+
+  validation {
+    condition     = can(regex("^arn:[^:]+:secretsmanager:", var.security_secret_arn))
+    error_message = "The secret is named by its ARN, as in arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME."
+  }
+}
+
+variable "security_key_arn" {
+  description = "The key with which that secret is encrypted, if it is not the one that AWS keeps for Secrets Manager."
+  type        = string
+  default     = null
+}
+
 variable "settings" {
   description = "Further settings of all machines, by Thalweg's keys, as in { \"execution.checkpointing.interval\" = \"30 s\" }. They win over the module's own."
   type        = map(string)

@@ -45,6 +45,7 @@ variables {
   job_manager_subnet_ids  = ["subnet-a", "subnet-b", "subnet-c"]
   task_manager_subnet_ids = ["subnet-a", "subnet-b", "subnet-c"]
   ami_id                  = "ami-0123456789abcdef0"
+  security_secret_arn     = "arn:aws:secretsmanager:eu-central-1:012345678901:secret:thalweg"
   package = {
     bucket = "packages"
     key    = "thalweg_0.1.0_amd64.deb"
@@ -81,6 +82,8 @@ run "a_job_manager_keeps_its_number_address_and_disk" {
         "\"jobmanager.peers\": \"1=ip-10-0-0-7.internal:6123,2=ip-10-0-0-7.internal:6123,3=ip-10-0-0-7.internal:6123\"",
         "\"execution.checkpointing.dir\": \"s3://thalweg-orders-1/checkpoints\"",
         "\"logs.cloudwatch.group\": \"/aws/kinesis-analytics/orders\"",
+        "\"security.ssl.internal.enabled\": \"true\"",
+        "--secret-id 'arn:aws:secretsmanager:eu-central-1:012345678901:secret:thalweg'",
       ] : strcontains(aws_instance.job_manager["2"].user_data, line)
     ])
     error_message = "The machine is set up as job manager 2: ${aws_instance.job_manager["2"].user_data}"

@@ -37,6 +37,11 @@ variable "package" {
   type        = object({ bucket = string, key = string, sha256 = string })
 }
 
+variable "security_secret_arn" {
+  description = "The secret with certificate, key, trusted certificates and token."
+  type        = string
+}
+
 variable "stream_arn" {
   description = "The Kinesis stream that the job reads."
   type        = string
@@ -71,6 +76,7 @@ module "thalweg" {
   client_security_group_ids = [aws_security_group.clients.id]
   ami_id                    = var.ami_id
   package                   = var.package
+  security_secret_arn       = var.security_secret_arn
 
   task_managers                   = { min = 2, max = 10, desired = 2 }
   task_slots                      = 4
