@@ -161,14 +161,16 @@ impl Moto {
             .kill_on_drop(true)
             .spawn();
         let mut child = child.ok()?;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            if child.try_wait().unwrap().is_some() || tokio::time::Instant::now() > deadline {
-                return None;
+        let ready = async {
+            while tokio::net::TcpStream::connect(address).await.is_err() {
+                // A command that is there and does not start what it is called is as good as none.
+                child.try_wait().unwrap().is_none().then_some(())?;
+                // not a wait: until it is looked at again, with a deadline.
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            // not a wait: until it is looked at again, with a deadline.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            Some(())
+        };
+        tokio::time::timeout(Duration::from_secs(60), ready).await.ok()??;
         Some(Self { address, directory, _child: child })
     }
 
