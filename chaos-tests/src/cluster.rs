@@ -9,9 +9,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::security::Security;
 use thalweg_common::status::JobStatus;
-use thalweg_proto::client::{JobClient, SubmitOptions};
+use thalweg_proto::client::{DEFAULT_DEADLINE, JobClient, SubmitOptions};
 use thalweg_proto::model::JobDetails;
+use thalweg_proto::transport::Dialer;
 use tokio::sync::OnceCell;
 
 use crate::process::{Process, binary};
@@ -30,6 +32,8 @@ pub struct ClusterOptions {
     pub configuration: BTreeMap<String, String>,
     /// Added to the environment of all of its programs.
     pub environment: BTreeMap<String, String>,
+    /// What the test shows as a client.
+    pub security: Security,
 }
 
 impl Default for ClusterOptions {
@@ -40,6 +44,7 @@ impl Default for ClusterOptions {
             slots: 2,
             configuration: BTreeMap::new(),
             environment: BTreeMap::new(),
+            security: Security::default(),
         }
     }
 }
@@ -115,10 +120,11 @@ impl Cluster {
     /// # Errors
     /// When an address is not one, or no job manager can be reached.
     pub async fn client(&self) -> Result<Arc<JobClient>> {
-        let connected = self
-            .client
-            .get_or_try_init(async || anyhow::Ok(Arc::new(JobClient::connect(self.addresses()).await?)));
-        Ok(Arc::clone(connected.await?))
+        let connect = async || {
+            let dialer = Dialer::new(self.options.security.clone());
+            anyhow::Ok(Arc::new(JobClient::connect_with(dialer, self.addresses(), DEFAULT_DEADLINE).await?))
+        };
+        Ok(Arc::clone(self.client.get_or_try_init(connect).await?))
     }
 
     /// Starts job manager `id`, for the first time or again.
@@ -131,6 +137,8 @@ impl Cluster {
         let mut command = Command::new(binary("jobmanager")?);
         command.args(["--id", &id.to_string(), "--listen", address, "--peers", &peers.join(",")]);
         command.arg("--data-dir").arg(self.folder.path().join(format!("jobmanager-{id}")));
+        // Several of them share this machine.
+        command.args(["-D", "rest.port=0"]);
         self.configure(&mut command);
         self.started += 1;
         let name = format!("jobmanager-{id}-{}", self.started);
@@ -222,6 +230,14 @@ impl Cluster {
         self.job_managers.get_mut(&id).context("no such job manager")
     }
 
+    /// Where a job manager serves REST, as `http://127.0.0.1:8081`.
+    ///
+    /// # Errors
+    /// When it ends or the deadline passes.
+    pub async fn rest_url(&mut self, id: u64) -> Result<String> {
+        self.job_manager(id)?.ready("jobmanager rest ").await
+    }
+
     /// Kills a job manager with SIGKILL.
     ///
     /// # Errors
@@ -254,6 +270,7 @@ impl Cluster {
         configuration: &[(&str, &str)],
     ) -> Result<JobId> {
         let options = SubmitOptions {
+            properties: Default::default(),
             binary,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             configuration: configuration

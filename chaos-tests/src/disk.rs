@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -16,12 +16,12 @@ const INSIDE: &str = "THALWEG_TEST_MOUNT_NAMESPACE";
 /// Bytes that are written at once to fill a disk, and then one by one.
 const FILLING: [usize; 3] = [1 << 20, 4096, 1];
 
-/// Whether the test `name` goes on here. If not, it has run to its end in a namespace of its own, or it cannot run on this
+/// Whether the test `name` of a module (`module_path!()`) goes on here. If not, it has run to its end in a namespace of its own, or it cannot run on this
 /// machine, which is printed.
 ///
 /// # Errors
 /// When the test has failed in its namespace.
-pub fn isolated(name: &str) -> Result<bool> {
+pub fn isolated(module: &str, name: &str) -> Result<bool> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(true);
     }
@@ -33,13 +33,21 @@ pub fn isolated(name: &str) -> Result<bool> {
         );
         return Ok(false);
     }
-    let status = Command::new("unshare")
+    // Tests are named below their crate.
+    let test =
+        module.split_once("::").map_or_else(|| name.to_owned(), |(_, below)| format!("{below}::{name}"));
+    let inside = Command::new("unshare")
         .args(["--mount", "--propagation", "private"])
         .arg(std::env::current_exe()?)
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", &test, "--nocapture"])
         .env(INSIDE, "1")
-        .status()?;
-    ensure!(status.success(), "{name} failed in its mount namespace; what it said is above");
+        .stderr(Stdio::inherit())
+        .output()?;
+    let said = String::from_utf8_lossy(&inside.stdout);
+    println!("{said}");
+    ensure!(inside.status.success(), "{name} failed in its mount namespace; what it said is above");
+    // A name that fits no test would pass without one.
+    ensure!(said.contains("1 passed"), "there is no test {test} in this program");
     Ok(false)
 }
 

@@ -70,6 +70,7 @@ impl Bench {
         let output = self.output.display().to_string();
         let given = ["--output", &output, "--rate", RATE].into_iter().chain(arguments.iter().copied());
         let options = SubmitOptions {
+            properties: Default::default(),
             binary: binary("savepoint_job")?,
             arguments: given.map(str::to_string).collect(),
             configuration: all.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),

@@ -13,6 +13,8 @@ use thalweg_proto::transport::check_address;
 
 use crate::config_arguments::ConfigArguments;
 use crate::output::Format;
+use crate::pki_arguments::PkiArguments;
+use crate::property_arguments::PropertyArguments;
 use crate::savepoint_arguments::{RestoreArguments, SavepointArguments, StopArguments, UpgradeArguments};
 use crate::state_arguments::StateArguments;
 
@@ -174,6 +176,14 @@ Examples:
   thalweg config explain execution.checkpointing.interval")]
     Config(ConfigArguments),
 
+    /// Make certificates for a cluster and the token of its clients, and show them. Asks no cluster.
+    #[command(after_help = "\
+Examples:
+  thalweg pki init --hosts jm-1,jm-2,jm-3,worker-1
+  thalweg pki issue worker-2 10.0.0.8
+  thalweg pki show")]
+    Pki(PkiArguments),
+
     /// Look into savepoints, compare, check and build them. Asks no cluster.
     #[command(after_help = "Examples:
   thalweg state inspect file:///savepoints/savepoint-00c0ff-12
@@ -200,6 +210,9 @@ pub(crate) struct SubmitArguments {
 
     #[command(flatten)]
     pub(crate) restore: RestoreArguments,
+
+    #[command(flatten)]
+    pub(crate) properties: PropertyArguments,
 
     /// A setting that wins over the one in the program. May be given more than once; --parallelism and --name win over it.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
@@ -246,6 +259,9 @@ pub(crate) struct ExplainArguments {
     /// A setting that wins over the one in the program of an executable. May be given more than once.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) properties: PropertyArguments,
 
     /// What the executable is given.
     #[arg(last = true, value_name = "ARGUMENTS")]
@@ -395,6 +411,20 @@ mod tests {
         assert_eq!(
             settings,
             [("parallelism.default", "8"), ("pipeline.name", "wc"), ("restart-strategy.type", "none")]
+        );
+    }
+
+    #[test]
+    fn runtime_properties_are_those_of_all_flags() {
+        let given = submit("submit ./job --property A:k=v --property consumer.config.0:aws.region=eu-west-1");
+        let properties = given.properties.read().expect("all are right");
+        assert_eq!(properties.group("consumer.config.0")["aws.region"], "eu-west-1");
+        assert_eq!(properties.groups().count(), 2);
+        let missing = submit("submit ./job --properties /no/such/file").properties.read();
+        let error = missing.expect_err("there is no such file").to_string();
+        assert!(
+            error.contains("the runtime properties in /no/such/file: ") && error.contains("check the path"),
+            "{error}"
         );
     }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::process::ExitCode;
 
 use thalweg_common::config::ConfigError;
+use thalweg_common::security::ClientSecurityError;
 use thalweg_common::status::JobStatus;
 use thalweg_common::task_scope::with_causes;
 use thalweg_proto::client::ClientError;
@@ -46,7 +47,7 @@ impl Exit {
         if let Some(OutputError(cause)) = error.downcast_ref() {
             return (cause.kind() != io::ErrorKind::BrokenPipe).then_some(Self::Failure);
         }
-        if error.is::<ConfigError>() {
+        if error.is::<ConfigError>() || error.is::<ClientSecurityError>() {
             return Some(Self::Usage);
         }
         if let Some(error) = error.downcast_ref::<ReferenceError>() {

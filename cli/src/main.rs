@@ -7,10 +7,14 @@
 mod arguments;
 mod commands;
 mod config_arguments;
+#[cfg(test)]
+mod documentation_tests;
 mod exit;
 mod human;
 mod notice;
 mod output;
+mod pki_arguments;
+mod property_arguments;
 mod reference;
 mod savepoint_arguments;
 mod state_arguments;

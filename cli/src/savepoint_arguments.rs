@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use thalweg_proto::client::Begin;
 
 use crate::arguments::{JobArgument, span};
+use crate::property_arguments::PropertyArguments;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -121,6 +122,10 @@ pub(crate) struct UpgradeArguments {
     /// A setting for the new version, beside those of the running job. May be given more than once.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
+
+    /// All runtime properties of the new version, in place of those of the running job.
+    #[command(flatten)]
+    pub(crate) properties: PropertyArguments,
 
     /// What the new version is given; without it what the running job was given.
     #[arg(last = true, value_name = "ARGUMENTS")]

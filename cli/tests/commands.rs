@@ -1,6 +1,8 @@
 //! Every command of the real program against a small job manager: output for people, JSON, exit codes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "commands/pki.rs"]
+mod pki;
 #[path = "commands/savepoints.rs"]
 mod savepoints;
 mod support;

@@ -53,6 +53,27 @@ pub const MAX_FAILURE_TEXT_BYTES: usize = 16 * 1024;
 /// Most bytes of settings in one submission.
 pub const MAX_JOB_CONFIGURATION_BYTES: usize = 256 * 1024;
 
+/// Most property groups of a job, as with the managed service for Flink, and properties of one group.
+pub const MAX_PROPERTY_GROUPS: usize = 50;
+/// See [`MAX_PROPERTY_GROUPS`].
+pub const MAX_PROPERTIES_PER_GROUP: usize = 50;
+
+/// Longest id of a property group.
+pub const MAX_PROPERTY_GROUP_ID_CHARACTERS: usize = 50;
+
+/// Longest key and longest value of a runtime property.
+pub const MAX_PROPERTY_CHARACTERS: usize = 2_048;
+
+/// Most bytes of a job's runtime properties as JSON: they are a variable in the environment of each worker, which has 128 KiB at most.
+pub const MAX_RUNTIME_PROPERTIES_BYTES: usize = 64 * 1024;
+
+/// Largest file of runtime properties, with all of its white space.
+pub const MAX_PROPERTIES_FILE_BYTES: u64 = 1024 * 1024;
+
+/// How long the storage of a job's checkpoints may take to answer when the job is submitted. If it takes longer the job is accepted with a
+/// warning.
+pub const STORAGE_CHECK_TIMEOUT_MS: u64 = 10_000;
+
 /// Last bytes of a job binary's standard error that a refusal of its plan shows.
 pub const PLAN_STDERR_TAIL_BYTES: usize = 4 * 1024;
 
@@ -430,6 +451,9 @@ pub const MIN_COLLECTED_NODES: usize = 32;
 /// Log lines that wait to be written; more are dropped and counted, so that nobody who logs waits for who reads.
 pub const LOG_QUEUE_LINES: usize = 4_096;
 
+/// Longest log line that is sent elsewhere; a longer one is cut.
+pub const MAX_COPIED_LINE_BYTES: usize = 64 * 1024;
+
 /// Most metrics that the functions of one operator may register: all of them travel with every report of its tasks.
 pub const MAX_USER_METRICS: usize = 200;
 
@@ -442,10 +466,42 @@ pub const MAX_METRIC_NAME_CHARACTERS: usize = 116;
 /// Turns in which the tasks of a job that a test drives by hand must have come to rest.
 pub const MANUAL_JOB_TURNS: u64 = 100_000;
 
+// ---- REST ----------------------------------------------------------------------------------------------------------
+
+/// Largest body of a request, but for uploads, which are job binaries.
+pub const REST_MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Requests that a job manager answers by REST at the same time.
+pub const REST_MAX_REQUESTS: usize = 256;
+
+/// Savepoints, stops, deletions and rescalings of which the leading job manager remembers what has become of them.
+pub const REST_MAX_OPERATIONS: usize = 1_000;
+
+/// Job binaries that are uploaded by REST and kept to be run later.
+pub const REST_MAX_UPLOADS: usize = 20;
+
+/// Most bytes of a job's logs that one answer has.
+pub const REST_MAX_LOG_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of each log that the dashboard asks for.
+pub const DASHBOARD_LOG_TAIL_BYTES: u64 = 64 * 1024;
+
+/// Points of the last hour that the leader notes of each job.
+pub const CHARTED_POINTS: usize = 360;
+
+/// Most jobs whose last hour is noted.
+pub const CHARTED_JOBS: usize = 32;
+
+/// Most vertices of a job of which that is done one by one, the first ones.
+pub const CHARTED_VERTICES: usize = 32;
+
 // ---- Connectors ----------------------------------------------------------------------------------------------------
 
 /// Most records of one read of a shard of Kinesis, which sets it.
 pub const KINESIS_MAX_RECORDS_PER_READ: u32 = 10_000;
+
+/// Most bytes of one read of a shard of Kinesis, which sets it.
+pub const KINESIS_MAX_BYTES_PER_READ: u64 = 10 * 1024 * 1024;
 
 /// What a shard of Kinesis gives in a second, to all who poll it; a read of more makes it refuse the next ones.
 pub const KINESIS_READ_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
@@ -455,6 +511,18 @@ pub const KINESIS_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Longest time that a request to Kinesis may take.
 pub const KINESIS_REQUEST_TIMEOUT_MS: u64 = 30_000;
+
+/// How long a subscription to a shard of Kinesis may say nothing. The service speaks every five seconds, also when there are no records.
+pub const KINESIS_SUBSCRIPTION_SILENCE_MS: u64 = 35_000;
+
+/// Most ids of records that a shard of a de-duplicating Kinesis source remembers: 24 bytes each, in memory and in checkpoints.
+pub const KINESIS_REMEMBERED_IDS: usize = 65_536;
+
+/// Of how many of the shards before it a new shard of a de-duplicating Kinesis source remembers ids.
+pub const KINESIS_REMEMBERED_ANCESTORS: usize = 64;
+
+/// Longest id of a record that a Kinesis sink writes, in bytes.
+pub const KINESIS_MAX_ID_BYTES: usize = 256;
 
 /// Most shards that one listing brings at a time; more come in pages.
 pub const KINESIS_LIST_SHARDS: i32 = 1_000;
@@ -468,8 +536,34 @@ pub const KINESIS_MAX_BYTES_PER_WRITE: usize = 5 * 1024 * 1024;
 /// Largest record of Kinesis, its key included.
 pub const KINESIS_MAX_RECORD_BYTES: usize = 1024 * 1024;
 
-/// Bytes that a subtask of a Kinesis sink holds that the service has not taken, above which it takes no more.
-pub const KINESIS_UNSENT_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that a subtask of a sink to Kinesis or Firehose holds that the service has not taken, above which it takes no more.
+pub const AWS_SINK_UNSENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most records of one request that writes to Firehose, which sets it.
+pub const FIREHOSE_MAX_RECORDS_PER_WRITE: usize = 500;
+
+/// Most bytes of one request that writes to Firehose.
+pub const FIREHOSE_MAX_BYTES_PER_WRITE: usize = 4 * 1024 * 1024;
+
+/// Largest record of Firehose.
+pub const FIREHOSE_MAX_RECORD_BYTES: usize = 1_000 * 1024;
+
+// ---- Security ------------------------------------------------------------------------------------------------------
+
+/// Least time between two looks whether certificates were replaced.
+pub const CERTIFICATE_CHECK_INTERVAL_MS: u64 = 1_000;
+
+/// A certificate that expires sooner is warned of: 30 days.
+pub const CERTIFICATE_WARNING_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Longest time that the two ends of a connection may take to agree on TLS.
+pub const TLS_HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+
+/// Connections of one port that may agree on TLS at the same time; others wait.
+pub const TLS_HANDSHAKES: usize = 64;
+
+/// Different complaints about those who connect that a port remembers, so that it repeats none within a minute.
+pub const REMEMBERED_COMPLAINTS: usize = 64;
 
 #[cfg(test)]
 mod tests {

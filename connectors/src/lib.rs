@@ -8,8 +8,11 @@
 pub mod aws;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub(crate) mod digits;
 #[cfg(feature = "files")]
 pub mod files;
+#[cfg(feature = "firehose")]
+pub mod firehose;
 pub mod formats;
 #[cfg(feature = "kinesis")]
 pub mod kinesis;
@@ -19,5 +22,7 @@ pub mod tutorial;
 
 #[cfg(feature = "files")]
 pub use files::{FileSink, FileSource, TextFileSink, TextFileSource};
+#[cfg(feature = "firehose")]
+pub use firehose::FirehoseSink;
 #[cfg(feature = "kinesis")]
 pub use kinesis::{KinesisSink, KinesisSource};

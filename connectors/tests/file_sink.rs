@@ -224,6 +224,6 @@ fn a_reader_sees_exactly_the_committed_records_whatever_is_killed() {
     for seed in 1..6 {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().to_str().unwrap().to_owned();
-        Kills { runtime: &runtime, storages: StorageFactory::default(), place, seed }.run();
+        Kills { runtime: &runtime, storages: &StorageFactory::default, place, seed }.run();
     }
 }

@@ -7,11 +7,11 @@
 mod kinesis;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use kinesis::{Peer, credentials, until};
+use kinesis::{Peer, Reading, credentials, until};
 use thalweg::prelude::*;
 use thalweg::testing::LocalCluster;
 use thalweg_connectors::{KinesisSink, KinesisSource};
@@ -39,6 +39,24 @@ fn cluster(failures: u32) -> LocalCluster {
 
 #[test]
 fn a_stream_split_and_merged_under_load_loses_and_doubles_nothing_through_failures_and_restores() {
+    let read =
+        |peer: &Peer| peer.configured(KinesisSource::strings("s")).read_interval(Duration::from_millis(200));
+    split_and_merged_under_load(read, |_| {});
+}
+
+#[test]
+fn fan_out_loses_and_doubles_nothing_of_a_stream_split_and_merged_under_load_while_subscriptions_end() {
+    split_and_merged_under_load(
+        |peer| peer.pushed(KinesisSource::strings("s")),
+        |peer| peer.model.end_subscriptions(),
+    );
+}
+
+/// Reads a stream whose shards change while the job fails, with a disturbance now and then.
+fn split_and_merged_under_load(
+    read: impl Fn(&Peer) -> KinesisSource<String> + Send + Sync,
+    disturb: impl Fn(&Peer),
+) {
     const RECORDS: u64 = 1_500;
     const FAILURES: u32 = 2;
     let peer = Peer::with_stream(2);
@@ -47,10 +65,9 @@ fn a_stream_split_and_merged_under_load_loses_and_doubles_nothing_through_failur
     let committed = || counted.get().map_or(0, Collected::len);
     std::thread::scope(|scope| {
         let job = scope.spawn(|| {
-            let source =
-                peer.configured(KinesisSource::strings("s")).read_interval(Duration::from_millis(200));
+            let source = read(&peer);
             let failed = Arc::new(AtomicU32::new(0));
-            cluster(FAILURES).configure("parallelism.default", 3).run(|env| {
+            let ended = cluster(FAILURES).configure("parallelism.default", 3).run(|env| {
                 let so_far = Arc::clone(&counted);
                 let numbers = env.source("numbers", source).map(move |text: String| {
                     let (done, before) =
@@ -66,7 +83,10 @@ fn a_stream_split_and_merged_under_load_loses_and_doubles_nothing_through_failur
                 let counts = numbers.key_by(|text| text.clone()).count().uid("count").collect();
                 counted.get_or_init(|| counts);
                 Ok(())
-            })
+            });
+            // Shown if a check fails because of it.
+            eprintln!("the job has ended: {ended:?}");
+            ended
         });
         let ending = Ending(&peer, "s");
         for number in 0..RECORDS {
@@ -78,6 +98,7 @@ fn a_stream_split_and_merged_under_load_loses_and_doubles_nothing_through_failur
                 _ => {}
             }
             if number % 100 == 99 {
+                disturb(&peer);
                 // Load goes on while shards change and the job fails.
                 let before = committed();
                 until("the job goes on", || {
@@ -223,6 +244,94 @@ fn what_one_stream_has_is_copied_to_another() {
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(0..RECORDS), "each once, as nothing failed");
     });
+}
+
+/// What lets the copying job fail once.
+const FAIL: &str = "fail";
+
+/// Copies the numbers of `s` to `between`, each with itself as its id, and writes all of them again behind a failure; a shard is split in
+/// between.
+fn copied_twice(peer: &Peer, records: u64) {
+    let written = || peer.model.records("between").unwrap().concat().len() as u64;
+    std::thread::scope(|scope| {
+        let job = scope.spawn(|| {
+            let source = peer.configured(KinesisSource::strings("s"));
+            let sink = KinesisSink::strings("between")
+                .endpoint(peer.model.endpoint())
+                .credentials(credentials())
+                .record_ids(|text| format!("number {text}"));
+            let failed = Arc::new(AtomicBool::new(false));
+            // No checkpoint: the next attempt begins anew.
+            cluster(1)
+                .configure("execution.checkpointing.interval", "1 h")
+                .configure("parallelism.default", 2)
+                .run(|env| {
+                    let failed = Arc::clone(&failed);
+                    let read = env.source("s", source).filter(move |text: &String| {
+                        assert!(text != OVER && (text != FAIL || failed.swap(true, Ordering::Relaxed)));
+                        text != FAIL
+                    });
+                    read.sink("between", sink);
+                    Ok(())
+                })
+        });
+        let ending = Ending(peer, "s");
+        (0..records).for_each(|number| peer.put(number));
+        until("everything is written", || {
+            peer.breathe();
+            written() >= records
+        });
+        peer.model.split_shard("between", 0).unwrap();
+        peer.model.put("s", FAIL, FAIL).unwrap();
+        until("everything is written again", || {
+            peer.breathe();
+            written() >= 2 * records
+        });
+        drop(ending);
+        assert!(job.join().unwrap().is_err());
+    });
+    assert_eq!(written(), 2 * records);
+}
+
+#[test]
+fn what_a_job_writes_again_behind_a_failure_the_next_job_reads_once() {
+    const RECORDS: u64 = 300;
+    let peer = Peer::with_stream(2);
+    peer.model.create_stream("between", 2);
+    copied_twice(&peer, RECORDS);
+    for is_pushed in [false, true] {
+        let stream = KinesisSource::strings("between");
+        let source =
+            if is_pushed { peer.pushed(stream) } else { peer.configured(stream).records_per_read(25) };
+        let source = source.read_interval(Duration::from_millis(5)).deduplicated(Duration::from_secs(600));
+        // It fails too, and goes on from its checkpoints, with what it remembers, at another parallelism.
+        let mut reading = Reading::of(&peer, source.clone(), 1, None);
+        for (read, readers) in [(40, 3), (200, 2), (290, 1)] {
+            reading.read_to(read);
+            let snapshot = reading.checkpoint();
+            let kept = reading.at(&snapshot);
+            drop(reading);
+            reading = Reading::of(&peer, source.clone(), readers, Some(&snapshot));
+            reading.read = kept;
+        }
+        reading.read_to(RECORDS as usize);
+        let shards_are_ended = || peer.model.requests("ListShards");
+        let before = shards_are_ended();
+        until("it goes on looking, and finds nothing more", || {
+            reading.turn();
+            reading.read.extend(reading.harness.output());
+            shards_are_ended() > before + 1
+        });
+        reading.expect_each_once(RECORDS);
+    }
+    // Who does not ask for it reads everything, as it was written.
+    let twice = peer.configured(KinesisSource::new("between", |record| {
+        let text = String::from_utf8_lossy(record.data).into_owned();
+        assert_eq!(record.record_id, Some(format!("number {text}").as_str()));
+        Ok(Some(text))
+    }));
+    let mut reading = Reading::of(&peer, twice, 2, None);
+    reading.read_to(2 * RECORDS as usize);
 }
 
 #[test]

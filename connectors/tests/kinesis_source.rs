@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "kinesis/fan_out.rs"]
+mod fan_out;
 #[path = "kinesis/mod.rs"]
 mod kinesis;
 
@@ -279,4 +281,50 @@ fn properties_reach_the_service() {
     ]);
     let mut reading = Reading::of(&peer, source.unwrap(), 1, None);
     reading.read_to(1);
+}
+
+#[test]
+fn shards_tell_how_far_behind_they_are_and_what_reads_ask_for() {
+    for is_pushed in [false, true] {
+        let peer = Peer::with_stream(1);
+        let of_shard = |name: &str| format!("KinesisConsumer.stream.s.shardId.shardId-000000000000.{name}");
+        let source = match is_pushed {
+            true => peer.pushed(KinesisSource::strings("s")),
+            false => peer.configured(KinesisSource::strings("s")).records_per_read(10),
+        };
+        // More than one poll takes, also of what is pushed.
+        for number in 0..1_600 {
+            peer.model.put_at("s", "a", format!("{number:04}"), 1_000).unwrap();
+        }
+        let mut reading = Reading::of(&peer, source, 1, None);
+        let behind = |reading: &Reading<'_>| reading.harness.metric_of(0, &of_shard("millisBehindLatest"));
+        peer.model.rule(|rules| {
+            rules.refusals.insert("GetRecords".into(), ["ProvisionedThroughputExceededException"].into());
+            rules.refusals.insert("SubscribeToShard".into(), ["LimitExceededException"].into());
+        });
+        kinesis::until("the shard is known", || {
+            reading.harness.enumerate().unwrap();
+            reading.harness.read(0).unwrap();
+            behind(&reading).is_some()
+        });
+        assert_eq!(behind(&reading), Some(-1.0), "nothing was read");
+        kinesis::until("it has read some and is behind", || {
+            reading.harness.advance(Duration::from_millis(1));
+            reading.harness.read(0).unwrap();
+            peer.breathe();
+            behind(&reading).is_some_and(|behind| behind > 1e9)
+        });
+        kinesis::until("it has caught up", || {
+            reading.turn();
+            behind(&reading) == Some(0.0)
+        });
+        let requested = reading.harness.metric_of(0, &of_shard("bytesRequestedPerFetch"));
+        assert_eq!(requested, (!is_pushed).then_some(40.0));
+        // A shard at its end is told no more.
+        peer.model.split_shard("s", 0).unwrap();
+        kinesis::until("it is gone", || {
+            reading.turn();
+            behind(&reading).is_none()
+        });
+    }
 }

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use kills::{Kills, visible};
 use thalweg_common::Record;
-use thalweg_common::storage::StorageFactory;
+use thalweg_common::storage::{StorageFactory, StorageSettings};
 use thalweg_connectors::files::{FileSink, FileSource, ReadFormat, RollingPolicy};
 use thalweg_connectors::formats::{Json, Parquet, Text};
 use thalweg_runtime::io::Io;
 use thalweg_runtime::operators;
 use thalweg_runtime::snapshot::OperatorSnapshot;
 use thalweg_runtime::testing::{EnumeratedHarness, OperatorHarness, Setup};
-use thalweg_test_support::S3Peer;
+use thalweg_test_support::s3_peer::SECRET_KEY;
+use thalweg_test_support::{FaultProxy, S3Peer};
 use tokio::runtime::Runtime;
 
 const BUCKET: &str = "thalweg-files";
@@ -24,8 +25,9 @@ const BUCKET: &str = "thalweg-files";
 /// A store, and what reaches it.
 struct Store {
     runtime: Runtime,
+    settings: StorageSettings,
     storages: StorageFactory,
-    _peer: S3Peer,
+    peer: S3Peer,
 }
 
 impl Store {
@@ -37,7 +39,7 @@ impl Store {
         runtime.block_on(peer.create_bucket(BUCKET)).unwrap();
         let mut settings = peer.settings();
         settings.s3.part_bytes = bytes;
-        Self { runtime, storages: StorageFactory::new(settings), _peer: peer }
+        Self { runtime, storages: StorageFactory::new(settings.clone()), settings, peer }
     }
 
     fn setup(&self) -> Setup {
@@ -131,10 +133,40 @@ fn a_part_is_carried_over_checkpoints_as_pieces_and_what_is_behind_them() {
 #[test]
 fn a_reader_sees_exactly_the_committed_records_on_s3_whatever_is_killed() {
     let store = Store::with_parts_of(32);
-    let Store { runtime, storages, .. } = &store;
     let place = place("kills");
-    Kills { runtime, storages: storages.clone(), place: place.clone(), seed: 7 }.run();
+    let storages = || StorageFactory::new(store.settings.clone());
+    Kills { runtime: &store.runtime, storages: &storages, place: place.clone(), seed: 7 }.run();
     assert_eq!(store.unfinished(&place), (0, 0), "nothing is left of failed attempts");
+}
+
+/// Requests of a sink make progress only while its task has a turn, and a barrier lets the thread wait: for nothing that another task of it has.
+#[test]
+fn a_sink_at_a_barrier_waits_for_no_other_one_of_its_thread() {
+    let store = Store::with_parts_of(32);
+    let mut settings = store.settings.clone();
+    settings.s3.parts_under_way = 1;
+    let storages = StorageFactory::new(settings);
+    let open = |name: &str| {
+        let sink = FileSink::<String, _>::rows(place(name), Text).without_buckets();
+        let setup = Setup { storages: storages.clone(), ..store.setup() };
+        OperatorHarness::open_sink(operators::sink(sink).as_ref(), setup).unwrap()
+    };
+    let (mut first, mut second) = (open("first"), open("second"));
+    first.push(lines(0..1_000)).unwrap();
+    second.push(lines(0..10)).unwrap();
+    for _ in 0..20 {
+        first.flush().unwrap();
+        // not a wait: far from all pieces are there behind it
+        store.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    }
+    for sink in [&mut second, &mut first] {
+        sink.end().unwrap();
+        sink.barrier(1).unwrap();
+        sink.completed(1).unwrap();
+    }
+    for (name, count) in [("first", 1_000), ("second", 10)] {
+        assert_eq!(store.text(&place(name)).lines().count(), count, "{name}");
+    }
 }
 
 #[derive(Record, serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
@@ -186,4 +218,39 @@ fn json_lines_become_parquet_and_both_are_read_again() {
     assert!(read.into_iter().eq((0..5_000).map(click)));
     let none = FileSource::new(&json, Text).matching("*.txt");
     assert!(store.read(none, 1).is_empty());
+}
+
+#[test]
+fn a_source_of_files_says_why_s3_refuses_and_does_not_ask_again_and_again() {
+    let store = Store::with_parts_of(64);
+    let proxy = store.runtime.block_on(FaultProxy::start(store.peer.address(), 1)).unwrap();
+    let settings = store.peer.settings_at(proxy.address());
+    let refused = |bucket: &str| {
+        let setup = Setup { storages: StorageFactory::new(settings.clone()), ..store.setup() };
+        let source = FileSource::new(format!("s3://{bucket}/input"), Text);
+        let before = proxy.requests();
+        // An enumerator has a thread of its own, whose failure comes with one of the next turns.
+        let failure = EnumeratedHarness::open_in(setup, source, 1, None).and_then(|mut harness| {
+            (0..20_000).try_for_each(|_| {
+                // not a wait: the loop looks at the state, and its requests need the runtime in between
+                store.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+                harness.settle()
+            })
+        });
+        assert!(proxy.requests() - before <= 3, "{} requests", proxy.requests() - before);
+        failure.unwrap_err().message
+    };
+    let missing = refused("no-such-bucket");
+    assert!(missing.contains("NoSuchBucket") && missing.contains("create the bucket"), "{missing}");
+    for (code, cure) in [
+        ("AccessDenied", "allow these credentials s3:GetObject"),
+        ("ExpiredToken", "renew the credentials"),
+        ("SignatureDoesNotMatch", "renew the credentials"),
+        ("AuthorizationHeaderMalformed", "set `s3.region` to the region of the bucket"),
+    ] {
+        proxy.deny_with(code, "The store says why");
+        let message = refused(BUCKET);
+        assert!(message.contains(code) && message.contains(cure), "{message}");
+        assert!(!message.contains(SECRET_KEY), "{message}");
+    }
 }

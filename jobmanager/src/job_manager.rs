@@ -13,21 +13,23 @@ use thalweg_common::config::{ConfigError, Configuration, keys};
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::GRPC_MAX_MESSAGE_BYTES;
+use thalweg_common::properties::RuntimeProperties;
+use thalweg_common::security::Security;
 use thalweg_common::storage::{Storage, StorageError, StorageFactory, StorageSettings};
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_proto::model::JobDetails;
-use thalweg_proto::transport::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
+use thalweg_proto::transport::{Admission, Dialer, Incoming, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 use thalweg_proto::v1::blob_service_server::BlobServiceServer;
 use thalweg_proto::v1::job_service_server::JobServiceServer;
 use thalweg_proto::v1::task_manager_service_server::TaskManagerServiceServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::consensus::{Consensus, NodeId};
 use crate::leader::{Context, Leader, Settings};
 use crate::metrics::Reporters;
+use crate::rest::RestListener;
 use crate::service::{JobServer, JobWatch, SubmitError, Submitter, Submitting, TaskManagerServer};
 use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Planner, Replicator};
 
@@ -47,8 +49,12 @@ pub struct JobManagerOptions {
     pub plan_program: Option<PathBuf>,
     /// The time.
     pub clock: SharedClock,
+    /// What it shows to others and asks of them.
+    pub security: Security,
     /// More services for the same port, as Raft's.
     pub routes: Routes,
+    /// Where it serves REST; nowhere without it, or without the feature `rest`.
+    pub rest: Option<RestListener>,
 }
 
 /// A job manager could not be started.
@@ -107,7 +113,9 @@ impl JobManager {
             data_directory,
             plan_program,
             clock,
+            security,
             routes,
+            rest,
         } = options;
         let scope = scope.child("jobmanager");
         let blobs = BlobStore::open(&data_directory).map_err(data_directory_error)?;
@@ -116,7 +124,7 @@ impl JobManager {
             Some(uri) => Some(storages.open(uri)?),
             None => None,
         };
-        let replicator = Replicator::new(blobs.clone(), id, shared);
+        let replicator = Replicator::new(blobs.clone(), id, shared, Dialer::new(security.clone()));
         let runner = plan_program.map(|program| plan_runner(program, &configuration));
         let planner = runner.clone().map(|runner| Planner::new(runner, blobs.clone(), replicator.clone()));
         let context = Context {
@@ -137,6 +145,8 @@ impl JobManager {
             data_directory: data_directory.clone(),
         };
         reporters.start(&configuration, &scope).await?;
+        #[cfg(feature = "rest")]
+        let last_hour = reporters.note_last_hour(&scope);
         let submitter = Arc::new(Submitter {
             consensus: Arc::clone(&consensus),
             clock,
@@ -151,23 +161,38 @@ impl JobManager {
         });
         // A broken connection is no reason to end the others.
         let connections = scope.child_with_policy("connections", ErrorPolicy::LogOnly);
-        let jobs = JobServer::new(consensus, leader.clone(), Arc::clone(&submitter), connections.clone());
+        let rest_url = rest.as_ref().map(|rest| rest.url().to_string()).unwrap_or_default();
+        let submitting = Arc::clone(&submitter);
+        let jobs =
+            JobServer::new(consensus, leader.clone(), submitting, connections.clone(), rest_url.clone());
+        #[cfg(feature = "rest")]
+        if let Some(listener) = rest {
+            crate::rest::start(
+                listener,
+                jobs.clone(),
+                leader.clone(),
+                Arc::clone(&submitter),
+                last_hour,
+                &security,
+                &scope,
+            );
+        }
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();
+        let services = routes
+            .add_service(limited_jobs(jobs.clone()))
+            .add_service(limited_task_managers(task_managers))
+            .add_service(limited_blobs(blob_server));
         let serving = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-            .add_routes(routes)
-            .add_service(limited_jobs(jobs.clone()))
-            .add_service(limited_task_managers(task_managers))
-            .add_service(limited_blobs(blob_server))
-            // Answers to Raft and small commands must not wait for more to send.
             .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                Admission::new(&security, services.prepare()),
+                Incoming::new(listener, security.tls.clone()),
                 stopped.cancelled_owned(),
             );
         scope.spawn_fallible("server", serving);
-        Ok(JobManagerHandle { address, jobs, submitter, scope })
+        Ok(JobManagerHandle { address, rest_url, jobs, submitter, scope })
     }
 }
 
@@ -204,6 +229,8 @@ fn limited_blobs(server: BlobServer) -> BlobServiceServer<BlobServer> {
 pub struct JobManagerHandle {
     /// `host:port` under which others reach it.
     pub address: String,
+    /// Where it serves REST, as `http://host:port`; empty if it does not.
+    pub rest_url: String,
     jobs: JobServer,
     submitter: Arc<Submitter>,
     scope: TaskScope,
@@ -217,7 +244,7 @@ impl JobManagerHandle {
     pub async fn submit_embedded(
         &self,
         graph: JobGraph,
-        arguments: Vec<String>,
+        (arguments, properties): (Vec<String>, RuntimeProperties),
         configuration: BTreeMap<String, String>,
     ) -> Result<JobId, EmbeddedError> {
         let submission_id = SubmissionId::random().map_err(|error| EmbeddedError {
@@ -229,6 +256,7 @@ impl JobManagerHandle {
             binary_name: String::new(),
             arguments,
             configuration,
+            properties,
             graph,
             base: None,
             warnings: Vec::new(),

@@ -11,6 +11,7 @@ mod job;
 mod job_manager;
 mod leader;
 mod metrics;
+mod rest;
 mod scheduler;
 mod service;
 mod submission;
@@ -18,6 +19,7 @@ mod submission;
 mod testing;
 
 pub use job_manager::{EmbeddedError, JobManager, JobManagerHandle, JobManagerOptions, StartError};
+pub use rest::{RestBindError, RestListener};
 pub use service::{JobEvent, JobWatch};
 /// The body of the program's hidden command `exec-plan`.
 pub use submission::exec_plan;

@@ -12,11 +12,13 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use thalweg_common::clock::SystemClock;
 use thalweg_common::config::{ConfigKey, Configuration, Settings, keys};
+use thalweg_common::security::{Role, Security, Tls, check_exposure};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
 use thalweg_jobmanager::consensus::raft::{RaftLog, RaftOptions};
 use thalweg_jobmanager::consensus::{Consensus, Node, NodeId};
-use thalweg_jobmanager::{JobManager, JobManagerOptions};
+use thalweg_jobmanager::{JobManager, JobManagerOptions, RestListener};
+use thalweg_metrics::cloudwatch::logs::shipping::LogShipping;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::service::Routes;
@@ -137,16 +139,43 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::load(options.config.as_deref(), &options.settings)?;
     settings.log();
     let configuration = settings.into_configuration();
+    let shipping = LogShipping::of_process(&configuration).await;
+    let ended = serve(options, configuration).await;
+    if let Some(shipping) = shipping {
+        shipping.finish().await;
+    }
+    ended
+}
+
+async fn serve(options: Options, configuration: Configuration) -> anyhow::Result<()> {
     let options = options.with(&configuration)?;
     let id = options.id(&configuration)?;
+    let clock = SystemClock::shared();
+    let variable = |name: &str| std::env::var(name).ok();
+    let security = Security::load(&configuration, variable, Role::JobManager, &clock)?;
     let listener = options.bind(&configuration).await?;
+    let here = listener.local_addr().context("cannot tell where it listens")?.ip();
+    let (has_tls, has_token) = (security.tls.is_some(), security.token.is_some());
+    check_exposure(&configuration, here, keys::SSL_INTERNAL_ENABLED.name, has_tls, has_token)?;
     let address = options.address(id, &listener)?;
+    security.check_address(&address)?;
     let data_directory = options.data_directory(&configuration)?;
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    let rest_tls = Tls::of_rest(&configuration, &clock)?;
+    let rest = RestListener::bind(&configuration, host).await?.with_tls(rest_tls.clone());
+    let here = rest.ip().context("cannot tell where REST listens")?;
+    check_exposure(&configuration, here, keys::SSL_REST_ENABLED.name, rest_tls.is_some(), has_token)?;
+    let rest_url = rest.url().to_string();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 
     let scope = TaskScope::new("jobmanager");
+    security.watch(&scope);
+    if let Some(tls) = rest_tls {
+        tls.watch_within(&scope);
+    }
     let raft = options.raft(id, &address, &data_directory, &configuration);
+    let raft = RaftOptions { security: security.clone(), ..raft };
     let log = Arc::new(RaftLog::open(raft, &scope).await?);
     let options = JobManagerOptions {
         id,
@@ -155,12 +184,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
         configuration,
         data_directory,
         plan_program: Some(std::env::current_exe().context("cannot find this program's own file")?),
-        clock: SystemClock::shared(),
+        clock,
+        security,
         routes: Routes::new(log.raft_server()),
+        rest: Some(rest),
     };
     let manager = JobManager::start(options, log.clone(), &scope).await?;
     // Whoever started it may not read what it says.
-    let _ = writeln!(std::io::stdout(), "jobmanager ready {address}");
+    let _ = writeln!(std::io::stdout(), "jobmanager ready {address}\njobmanager rest {rest_url}");
     tracing::info!("job manager {id} serves at {address}");
 
     let failure = tokio::select! {

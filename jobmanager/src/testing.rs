@@ -109,6 +109,7 @@ pub(crate) fn submission(id: u128, graph: JobGraph) -> SubmitJob {
         name: "test".to_string(),
         binary: None,
         arguments: vec![],
+        properties: Default::default(),
         configuration: BTreeMap::new(),
         checkpoint_directory: graph.checkpointing.directory.clone(),
         graph: Arc::new(graph),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use thalweg_common::Timestamp;
 use thalweg_proto::model::{MetricValue, UserMetric};
 
+use crate::connector;
 use crate::sight::{JobSight, TaskSight};
 use crate::table::{Level, METRICS, Metric, OperatorSight, Reading, Unit, operators};
 
@@ -36,6 +37,10 @@ pub fn report(job: &JobSight, level: Level, snapshot: u64, now_ms: Timestamp) ->
     for metric in METRICS {
         report.add_metric(metric, level, snapshot);
     }
+    for (metric, own, value) in connector::values(job, level >= Level::Parallelism) {
+        let dimensions = whole(job).into_iter().chain(own).collect();
+        report.add(metric.name, metric.unit, dimensions, Some(value));
+    }
     for task in &job.tasks {
         report.add_user_metrics(task, level);
     }
@@ -59,7 +64,7 @@ impl Report<'_> {
 
     fn add_metric(&mut self, metric: &Metric, level: Level, snapshot: u64) {
         let job = self.job;
-        let whole = || vec![("Application".to_string(), job.name.clone())];
+        let whole = || whole(job);
         match metric.reading {
             Reading::Job(read) => self.add(metric.name, metric.unit, whole(), read(job, self.now_ms)),
             Reading::TaskManager(per_minute, read) => {
@@ -136,9 +141,14 @@ fn user_value(metric: &UserMetric, rate: Option<f64>) -> (Unit, Option<f64>) {
     }
 }
 
+/// The dimension of everything.
+fn whole(job: &JobSight) -> Dimensions {
+    vec![("Application".to_string(), job.name.clone())]
+}
+
 /// The dimensions of a subtask at a level. A level adds its own to those of the coarser ones.
 fn dimensions(job: &JobSight, task: &TaskSight, operator: Option<&str>, level: Level) -> Dimensions {
-    let mut dimensions = vec![("Application".to_string(), job.name.clone())];
+    let mut dimensions = whole(job);
     if level >= Level::Task {
         dimensions.push(("Task".to_string(), task.counters.name.clone()));
     }

@@ -9,7 +9,7 @@ use thalweg_proto::metrics::TaskRates;
 use thalweg_proto::model::{HistogramStatistics, OperatorCounters, ProcessMetrics, TaskCounters};
 
 use super::*;
-use crate::sight::fixtures::{counters, job, meter, user};
+use crate::sight::fixtures::{counters, job, meter, shard, user};
 use crate::sight::{CheckpointSight, TaskManagerSight};
 use crate::window::RateWindow;
 
@@ -336,4 +336,32 @@ fn names_units_and_levels_are_those_of_the_service() {
         assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}");
     }
     assert!(Level::ALL.into_iter().all(|level| Level::named(level.name()) == Some(level)));
+}
+
+#[test]
+fn a_stream_is_as_far_behind_as_its_last_shard_and_shards_are_told_at_the_finest_level() {
+    let mut tasks = vec![task(0, 0, 0, [0, 1_000, 0]), task(0, 1, 0, [0, 1_000, 0])];
+    let name = "millisBehindLatest";
+    tasks[0].counters.operators[0].metrics = vec![
+        shard("orders", "shardId-000000000000", name, 0.0),
+        shard("orders", "shardId-000000000001", name, 1_500.0),
+        shard("trades", "shardId-000000000000", name, -1.0),
+        shard("trades", "shardId-000000000000", "bytesRequestedPerFetch", 0.0),
+    ];
+    tasks[1].counters.operators[0].metrics = vec![shard("orders", "shardId-000000000002", name, 700.0)];
+    let job = JobSight { tasks, ..job() };
+    for level in Level::ALL {
+        let data = report(&job, level, 0, NOW_MS);
+        let (orders, trades) = (("StreamName", "orders"), ("StreamName", "trades"));
+        assert_eq!(values(&data, name, &[orders]), [1_500.0]);
+        assert_eq!(values(&data, name, &[trades]), [-1.0], "nothing of it was read");
+        assert_eq!(values(&data, "bytesRequestedPerFetch", &[trades]), [0.0]);
+        let units = data.iter().filter(|datum| datum.name == name).map(|datum| datum.unit);
+        assert!(units.clone().all(|unit| unit == Unit::Milliseconds));
+        let of_shard = values(&data, name, &[orders, ("ShardId", "shardId-000000000002")]);
+        match level {
+            Level::Parallelism => assert_eq!((of_shard, units.count()), (vec![700.0], 6)),
+            _ => assert_eq!((of_shard, units.count()), (vec![], 2)),
+        }
+    }
 }

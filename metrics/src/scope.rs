@@ -5,6 +5,7 @@
 
 use thalweg_proto::model::{MetricValue, ProcessMetrics, TaskCounters, UserMetric};
 
+use crate::connector;
 use crate::sight::{JobSight, TaskSight};
 use crate::table::{METRICS, OperatorSight, Reading, operators};
 
@@ -133,15 +134,16 @@ fn of_operator(operator: OperatorSight<'_>, labels: &Labels) -> Vec<Sample> {
     metrics.chain(own).collect()
 }
 
-/// What user code has registered, whatever its groups: of a meter the rate, of a histogram a sample for each statistic.
+/// What user code or a connector has registered, whatever its groups: of a meter the rate, of a histogram a sample for each statistic.
 fn of_user(metric: &UserMetric, rate: Option<f64>, labels: &Labels) -> Vec<Sample> {
     let groups = metric.scope.iter().map(|scope| scope.name.as_str()).chain([metric.name.as_str()]);
     let name = format!("flink_taskmanager_job_task_operator_{}", groups.collect::<Vec<_>>().join("_"));
     let own_labels: Vec<_> =
         metric.dimensions().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let help = connector::of(metric).map_or("", |(row, ..)| row.help);
     let sample = |suffix: &str, value: f64| Sample {
         own_labels: own_labels.clone(),
-        ..Sample::gauge(format!("{name}{suffix}"), "", labels, value)
+        ..Sample::gauge(format!("{name}{suffix}"), help, labels, value)
     };
     match metric.value {
         MetricValue::Counter(count) => vec![sample("", count as f64)],
@@ -164,7 +166,7 @@ fn of_user(metric: &UserMetric, rate: Option<f64>, labels: &Labels) -> Vec<Sampl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sight::fixtures::{counters, job, user};
+    use crate::sight::fixtures::{counters, job, shard, user};
     use crate::window::MinuteRates;
     use thalweg_proto::model::{HistogramStatistics, OperatorCounters};
 
@@ -203,6 +205,18 @@ mod tests {
         let largest = "flink_taskmanager_job_task_operator_KinesisAnalytics_Program_Sizes_p99";
         assert_eq!(of_name(largest).map(|sample| sample.value), Some(9.0));
         assert!(of_name("flink_taskmanager_job_task_busyTimeMsPerSecond").is_none(), "it has no rates");
+    }
+
+    #[test]
+    fn what_connectors_tell_has_the_names_and_labels_of_flink() {
+        let metric = shard("orders", "shardId-000000000007", "millisBehindLatest", 250.0);
+        let samples = of_user(&metric, None, &Labels::new());
+        let sample = &samples[0];
+        let name = "flink_taskmanager_job_task_operator_KinesisConsumer_stream_shardId_millisBehindLatest";
+        assert_eq!((sample.name.as_str(), sample.value), (name, 250.0));
+        let own: Vec<_> = sample.own_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(own, ["stream=orders", "shardId=shardId-000000000007"]);
+        assert!(sample.help.starts_with("How far behind"));
     }
 
     #[test]

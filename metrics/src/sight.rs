@@ -126,6 +126,17 @@ pub(crate) mod fixtures {
         UserMetric { scope, name: name.into(), value }
     }
 
+    /// What a Kinesis source tells of a shard.
+    pub(crate) fn shard(stream: &str, id: &str, name: &str, value: f64) -> UserMetric {
+        let group = |name: &str, value: Option<&str>| MetricScope {
+            name: name.into(),
+            value: value.map(str::to_string),
+        };
+        let scope =
+            vec![group("KinesisConsumer", None), group("stream", Some(stream)), group("shardId", Some(id))];
+        UserMetric { scope, name: name.into(), value: MetricValue::Gauge(value) }
+    }
+
     /// A job that runs since a second and has no tasks.
     pub(crate) fn job() -> JobSight {
         JobSight {

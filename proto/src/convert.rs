@@ -6,10 +6,13 @@
 
 mod snapshot;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use thalweg_common::failure::{Failure, Fault};
 use thalweg_common::id::{JobId, SubmissionId, SubtaskId, WorkerId};
 use thalweg_common::limits::MAX_FAILURE_TEXT_BYTES;
+use thalweg_common::properties::{PropertiesError, RuntimeProperties};
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 pub use snapshot::{
@@ -194,6 +197,25 @@ pub fn failure(field: &'static str, failure: Option<v1::Failure>) -> Result<Fail
 }
 
 /// The text if it has at most `limit` bytes, else its beginning and its end: causes stand first, cures last.
+/// Runtime properties as messages carry them.
+#[must_use]
+pub fn properties_to_wire(properties: &RuntimeProperties) -> Vec<v1::PropertyGroup> {
+    let group = |(id, map): (&str, &BTreeMap<String, String>)| v1::PropertyGroup {
+        id: id.to_owned(),
+        properties: map.clone().into_iter().collect(),
+    };
+    properties.groups().map(group).collect()
+}
+
+/// The same from messages.
+///
+/// # Errors
+/// When there is more than the limits say, or something that no program could have been given.
+pub fn properties_from_wire(groups: Vec<v1::PropertyGroup>) -> Result<RuntimeProperties, PropertiesError> {
+    let group = |group: v1::PropertyGroup| (group.id, group.properties.into_iter().collect());
+    RuntimeProperties::from_groups(groups.into_iter().map(group))
+}
+
 fn cut_in_the_middle(text: String, limit: usize) -> String {
     const GAP: &str = "\n[...]\n";
     if text.len() <= limit {

@@ -17,7 +17,14 @@ pub mod transport;
 pub mod why;
 
 /// Generated from `thalweg/v1/*.proto`.
-#[allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::doc_markdown)]
+#[allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::doc_markdown,
+    // A header is sent once, before many pieces.
+    clippy::large_enum_variant
+)]
 pub mod v1 {
     tonic::include_proto!("thalweg.v1");
 }

@@ -18,10 +18,11 @@ use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, Term, VertexId};
 use thalweg_common::manifest::Report;
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::status::JobStatus;
 
 use crate::blob::BlobHash;
-use crate::convert::{Malformed, WireId, failure, job_status, required};
+use crate::convert::{Malformed, WireId, failure, job_status, properties_from_wire, required};
 use crate::metrics::TaskMetrics;
 use crate::v1;
 
@@ -145,6 +146,8 @@ pub struct JobDetails {
     pub arguments: Vec<String>,
     /// Settings that win over those in the program.
     pub configuration: BTreeMap<String, String>,
+    /// What its program reads as runtime properties. Values of keys that look like secrets are hidden.
+    pub properties: RuntimeProperties,
     /// For the author, from the plan.
     pub warnings: Vec<String>,
     /// The size of its binary.
@@ -186,6 +189,8 @@ impl TryFrom<v1::JobDetails> for JobDetails {
             sha256,
             arguments: details.arguments,
             configuration: details.configuration,
+            properties: properties_from_wire(details.properties)
+                .map_err(|error| Malformed::new("details.properties", error.to_string()))?,
             warnings: details.warnings,
             size_bytes: details.size_bytes,
             regions: graph.as_ref().map(regions::of).unwrap_or_default(),

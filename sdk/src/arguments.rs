@@ -3,7 +3,10 @@
 //! Flags that Thalweg knows are taken out, everything else goes to the job in its order; after `--` everything is the
 //! job's. So `word_count --parallelism 4 --input README.md` works, and so does `word_count -- --name x`.
 
+use std::path::PathBuf;
+
 use thalweg_common::config::{Configuration, keys};
+use thalweg_common::properties::{PropertiesError, RuntimeProperties};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -14,6 +17,10 @@ pub(crate) struct Arguments {
     pub(crate) detach: bool,
     /// `-D`, `--parallelism` and `--name`.
     pub(crate) configuration: Configuration,
+    /// `--properties`.
+    pub(crate) properties_file: Option<PathBuf>,
+    /// `--property`, each as it was given.
+    pub(crate) properties: Vec<String>,
     /// The job's own arguments.
     pub(crate) job: Vec<String>,
     /// Show the help and do nothing.
@@ -48,6 +55,10 @@ impl Arguments {
                 "--jobmanager" => parsed.job_managers = Some(addresses(&value("127.0.0.1:6123")?)?),
                 "--parallelism" => parsed.set(keys::PARALLELISM_DEFAULT.name, &value("4")?)?,
                 "--name" => parsed.set(keys::PIPELINE_NAME.name, &value("\"my job\"")?)?,
+                "--properties" => {
+                    parsed.properties_file = Some(value("application_properties.json")?.into());
+                }
+                "--property" => parsed.properties.push(value("Group:key=value")?),
                 "-D" => parsed.assign(&value("execution.checkpointing.interval=10s")?)?,
                 "--detach" if inline.is_none() => parsed.detach = true,
                 "--help" | "-h" if inline.is_none() => parsed.help = true,
@@ -60,6 +71,14 @@ impl Arguments {
             ));
         }
         Ok(parsed)
+    }
+
+    /// The runtime properties that the flags give.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or one of them cannot be.
+    pub(crate) fn runtime_properties(&self) -> Result<RuntimeProperties, PropertiesError> {
+        RuntimeProperties::from_flags(self.properties_file.as_deref(), &self.properties)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), UsageError> {
@@ -107,6 +126,8 @@ Options:
   --name NAME                            Name of the job
   --detach                               Return as soon as the cluster has accepted the job
   -D KEY=VALUE                           A setting, with Flink's name; wins over the one in the program
+  --properties FILE                      Runtime properties: a file like application_properties.json
+  --property GROUP:KEY=VALUE             A runtime property; wins over the one in the file
   -h, --help                             Show this help; `{program} -- --help` asks the job itself
 
 Arguments that are not listed here are the job's own; after `--` all are.
@@ -144,6 +165,19 @@ mod tests {
         );
         assert_eq!(job("--output=x --detached -d"), ["--output=x", "--detached", "-d"]);
         assert_eq!(job(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn runtime_properties_are_taken_from_the_flags() {
+        let arguments = parse("--property A:k=v --input x --property=A:l=w").expect("right");
+        assert_eq!(arguments.job, ["--input", "x"]);
+        let properties = arguments.runtime_properties().expect("right").group("A");
+        assert_eq!(
+            properties.into_iter().collect::<Vec<_>>(),
+            [("k", "v"), ("l", "w")].map(|(key, value)| (key.into(), value.into()))
+        );
+        let missing = parse("--properties /no/such.json").expect("read later").runtime_properties();
+        assert!(missing.expect_err("there is no such file").to_string().contains("/no/such.json"));
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! is kept until the topology is complete, so that a job reads top to bottom without a `?` on every line.
 
 use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use thalweg_common::config::{ConfigError, Configuration, keys};
 use thalweg_common::graph::{Partitioning, StateDescriptor, StateKind};
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::record::Record;
 use thalweg_common::schema::Schema;
 use thalweg_common::storage::{StorageFactory, StorageSettings};
@@ -44,6 +46,7 @@ pub struct Environment {
     stand_ins: Option<Rc<RefCell<StandIns>>>,
     /// Settings that the process was given: they win over those in the topology.
     given: Rc<Configuration>,
+    properties: Rc<RuntimeProperties>,
 }
 
 /// What was declared so far.
@@ -78,7 +81,13 @@ impl Environment {
             topology: Rc::default(),
             stand_ins: None,
             given: Rc::default(),
+            properties: Rc::default(),
         }
+    }
+
+    /// The same with runtime properties.
+    pub(crate) fn with_properties(self, properties: RuntimeProperties) -> Self {
+        Self { properties: Rc::new(properties), ..self }
     }
 
     /// The same under settings that win over those in the topology.
@@ -94,6 +103,32 @@ impl Environment {
     /// The job's own arguments: without the program's name and without what Thalweg took for itself.
     pub fn args(&self) -> &[String] {
         &self.arguments
+    }
+
+    /// A group of the job's runtime properties, as `KinesisAnalyticsRuntime.getApplicationProperties()` gives it in Flink's managed service;
+    /// empty if there is no such group. They come from a file (`--properties application_properties.json`) or flags
+    /// (`--property Group:key=value`), and are the same in every process of the job, behind restarts and at another parallelism.
+    ///
+    /// ```
+    /// use thalweg::testing::LocalCluster;
+    ///
+    /// let cluster = LocalCluster::new().property("ConsumerConfigProperties", "stream.name", "orders");
+    /// cluster.run(|env| {
+    ///     let consumer = env.properties("ConsumerConfigProperties");
+    ///     let stream = consumer.get("stream.name").map_or("ExampleInputStream", String::as_str);
+    ///     assert_eq!(stream, "orders");
+    ///     env.from_iter([stream.to_string()]).print();
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), thalweg::Error>(())
+    /// ```
+    pub fn properties(&self, group: &str) -> BTreeMap<String, String> {
+        self.properties.group(group)
+    }
+
+    /// The ids of all groups of runtime properties.
+    pub fn property_groups(&self) -> Vec<String> {
+        self.properties.groups().map(|(id, _)| id.to_string()).collect()
     }
 
     /// The parallelism of operators that set none. Without it: `parallelism.default`, which is 1.

@@ -35,6 +35,7 @@ const TESTS: &[Test] = &[
         an_error_in_the_topology_is_a_refusal_with_its_message,
     ),
     ("usage_errors_and_help", usage_errors_and_help),
+    ("runtime_properties_are_the_same_in_every_mode", runtime_properties_are_the_same_in_every_mode),
     ("a_worker_is_not_started_by_hand", a_worker_is_not_started_by_hand),
     (
         "a_worker_whose_topology_differs_from_the_plan_says_so",
@@ -52,6 +53,7 @@ fn main() -> thalweg::Result<()> {
         Ok("word count") => word_count_job(),
         Ok("collecting") => collecting_job(),
         Ok("failing") => failing_job(),
+        Ok("properties") => properties_job(),
         Ok("unbounded") => unbounded_job(),
         _ => {
             run_tests(&std::env::args().skip(1).collect::<Vec<_>>());
@@ -94,6 +96,58 @@ fn plan(name: &str, configuration: &str) -> JobGraph {
     let graph: JobGraph = serde_json::from_str(plans[0]).unwrap();
     graph.validate().unwrap();
     graph
+}
+
+fn properties_job() -> thalweg::Result<()> {
+    thalweg::run(|env| {
+        let consumer = env.properties("ConsumerConfigProperties");
+        let stream = consumer.get("stream.name").map_or("ExampleInputStream", String::as_str);
+        let groups = env.property_groups().join(" ");
+        env.from_iter([1_u64]).name(&format!("{stream} {groups}")).print();
+        Ok(())
+    })
+}
+
+fn runtime_properties_are_the_same_in_every_mode() {
+    const FILE: &str =
+        r#"[{"PropertyGroupId": "ConsumerConfigProperties", "PropertyMap": {"stream.name": "orders"}}]"#;
+    let name = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let output = job("properties", &[&[("THALWEG_MODE", "plan")], variables].concat(), arguments);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let plan = stdout.lines().find_map(|line| line.strip_prefix("THALWEG-PLAN ")).unwrap();
+        let graph: JobGraph = serde_json::from_str(plan).unwrap();
+        graph.vertices[0].operators[0].name.clone()
+    };
+    assert_eq!(name(&[], &[]), "ExampleInputStream ");
+    assert_eq!(name(&[("THALWEG_RUNTIME_PROPERTIES", FILE)], &[]), "orders ConsumerConfigProperties");
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("application_properties.json");
+    let flag = format!("--properties={}", file.display());
+    // With a cluster that is not there: the topology is declared before it is asked.
+    let submitted = |content: &str, more: &[&str]| {
+        std::fs::write(&file, content).unwrap();
+        let arguments = [&[flag.as_str(), "--jobmanager", "127.0.0.1:1"], more].concat();
+        job("properties", &[], &arguments)
+    };
+    let refused = |content: &str, more: &[&str]| {
+        let output = submitted(content, more);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = refused("{}", &[]);
+    assert!(
+        error.contains("application_properties.json: they are no JSON array of property groups"),
+        "{error}"
+    );
+    let error = refused(FILE, &["--property", "x=secret"]);
+    assert!(error.contains("is not written as `GROUP:KEY=VALUE`") && !error.contains("secret"), "{error}");
+    #[cfg(feature = "local")]
+    {
+        std::fs::write(&file, FILE).unwrap();
+        let output = job("properties", &[], &[&flag, "--property", "More:key=value"]);
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 fn word_count_job() -> thalweg::Result<()> {

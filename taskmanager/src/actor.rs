@@ -447,7 +447,14 @@ async fn launch(
     })?;
     let mut configuration = environment.worker_configuration.clone();
     configuration.extend(request.program.configuration);
-    // Not the job's to choose: who removes the copies must find them.
+    for key in keys::SSL_INTERNAL {
+        // Not the job's to choose: its workers speak with those of other machines as all nodes do.
+        match environment.worker_configuration.get(key.name) {
+            Some(value) => configuration.insert(key.name.to_string(), value.clone()),
+            None => configuration.remove(key.name),
+        };
+    }
+    // Neither is this: who removes the copies must find them.
     configuration.insert(keys::LOCAL_STATE_DIRECTORIES.name.to_string(), environment.local_state.setting());
     let spec = WorkerSpec {
         job_id: request.job,
@@ -457,6 +464,7 @@ async fn launch(
         binary,
         arguments: request.program.arguments,
         configuration,
+        properties: request.program.properties,
         plan_fingerprint: request.program.plan_fingerprint,
         data_host: environment.data_host.clone(),
         log_directory,

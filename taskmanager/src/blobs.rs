@@ -17,7 +17,7 @@ use thalweg_common::id::WorkerId;
 use thalweg_common::limits::MAX_BINARY_BYTES;
 use thalweg_common::task_scope::{blocking, with_causes};
 use thalweg_proto::blob::{BlobHash, BlobHasher};
-use thalweg_proto::transport::{blob_service, endpoint};
+use thalweg_proto::transport::{Dialer, blob_service, endpoint};
 use thalweg_proto::v1;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{OnceCell, watch};
@@ -36,6 +36,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct BlobCache {
     directory: PathBuf,
     job_managers: watch::Receiver<Vec<String>>,
+    dialer: Dialer,
     entries: Mutex<BTreeMap<BlobHash, Arc<OnceCell<PathBuf>>>>,
 }
 
@@ -57,7 +58,11 @@ impl BlobCache {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub(crate) fn open(directory: PathBuf, job_managers: watch::Receiver<Vec<String>>) -> io::Result<Self> {
+    pub(crate) fn open(
+        directory: PathBuf,
+        job_managers: watch::Receiver<Vec<String>>,
+        dialer: Dialer,
+    ) -> io::Result<Self> {
         std::fs::create_dir_all(&directory)?;
         for entry in std::fs::read_dir(&directory)? {
             let path = entry?.path();
@@ -65,7 +70,7 @@ impl BlobCache {
                 std::fs::remove_file(&path)?;
             }
         }
-        Ok(Self { directory, job_managers, entries: Mutex::default() })
+        Ok(Self { directory, job_managers, dialer, entries: Mutex::default() })
     }
 
     /// The path of a blob's file, fetched first if needed.
@@ -145,7 +150,7 @@ impl BlobCache {
     ) -> Result<(), FetchError> {
         let transport = |error: &(dyn std::error::Error + 'static)| FetchError::Transport(with_causes(error));
         let endpoint = endpoint(address).map_err(|error| transport(&error))?;
-        let channel = endpoint.connect().await.map_err(|error| transport(&error))?;
+        let channel = self.dialer.connect(&endpoint).await.map_err(|error| transport(&error))?;
         let request = v1::GetBlobRequest { sha256: hash.to_wire() };
         let chunks = blob_service(channel).get_blob(request).await.map_err(|status| transport(&status))?;
         let mut chunks = chunks.into_inner();

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thalweg_common::task_scope::TaskScope;
+use thalweg_proto::transport::Dialer;
 use thalweg_proto::v1::blob_service_server::{BlobService, BlobServiceServer};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -62,7 +63,7 @@ impl Fixture {
 
     fn cache(&self, addresses: Vec<String>) -> BlobCache {
         let (_, job_managers) = watch::channel(addresses);
-        BlobCache::open(self.directory.path().join("blobs"), job_managers).expect("opens")
+        BlobCache::open(self.directory.path().join("blobs"), job_managers, Dialer::default()).expect("opens")
     }
 
     fn files(&self) -> Vec<String> {

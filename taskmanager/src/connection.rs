@@ -9,7 +9,7 @@ use thalweg_common::limits::CONTROL_STREAM_MESSAGES;
 use thalweg_common::task_scope::{TaskScope, with_causes};
 use thalweg_proto::leader::redirect;
 use thalweg_proto::route::{Backoff, Route, RouteStep};
-use thalweg_proto::transport::{check_address, endpoint, task_manager_service};
+use thalweg_proto::transport::{Dialer, check_address, endpoint, task_manager_service};
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message;
 use tokio::sync::{mpsc, watch};
@@ -56,10 +56,11 @@ pub(crate) fn start(
     addresses: Vec<String>,
     known: watch::Sender<Vec<String>>,
     mailbox: mpsc::Sender<Mail>,
+    dialer: Dialer,
     scope: &TaskScope,
 ) {
-    let mut connection =
-        Connection { route: Route::new(addresses, BACKOFF), known, mailbox, number: 0, complained: false };
+    let route = Route::new(addresses, BACKOFF);
+    let mut connection = Connection { route, dialer, known, mailbox, number: 0, complained: false };
     let token = scope.token();
     scope.spawn("leader connection", async move {
         token.run_until_cancelled(connection.run()).await;
@@ -68,6 +69,7 @@ pub(crate) fn start(
 
 struct Connection {
     route: Route,
+    dialer: Dialer,
     known: watch::Sender<Vec<String>>,
     mailbox: mpsc::Sender<Mail>,
     /// Counts connections, so that the actor tells the end of one from the next.
@@ -125,7 +127,8 @@ impl Connection {
 
     async fn converse(&mut self, address: &str, broken: CancellationToken) -> Result<(), Lost> {
         let endpoint = endpoint(address).map_err(|error| Lost::Broken(error.to_string()))?;
-        let channel = endpoint.connect().await.map_err(|error| Lost::Broken(with_causes(&error)))?;
+        let connected = self.dialer.connect(&endpoint).await;
+        let channel = connected.map_err(|error| Lost::Broken(with_causes(&error)))?;
         let (outbound, queue) = mpsc::channel(CONTROL_STREAM_MESSAGES);
         // The registration is in the queue before the stream is opened.
         self.tell(Mail::Connecting { connection: self.number, outbound, broken }).await?;
@@ -152,8 +155,12 @@ impl Connection {
         self.pass_on(first).await?;
         loop {
             let next = tokio::time::timeout(silence, self.next_message(&mut messages, &mut heartbeats)).await;
-            let next =
-                next.map_err(|_| Lost::Broken(format!("it was silent for {} s", silence.as_secs_f32())))??;
+            let next = next.map_err(|_| {
+                Lost::Broken(format!(
+                    "The heartbeat of JobManager with id {address} timed out: it was silent for {} s",
+                    silence.as_secs_f32()
+                ))
+            })??;
             let Some(message) = next else { return Ok(()) };
             self.pass_on(message).await?;
         }

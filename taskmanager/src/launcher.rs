@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{JobId, WorkerId};
+use thalweg_common::properties::RuntimeProperties;
 
 pub use crate::messages::Token;
 
@@ -29,6 +30,8 @@ pub struct WorkerSpec {
     pub arguments: Vec<String>,
     /// Flink-named settings that win over those in the program.
     pub configuration: BTreeMap<String, String>,
+    /// What the program reads as its runtime properties.
+    pub properties: RuntimeProperties,
     /// The plan that it has to arrive at.
     pub plan_fingerprint: u64,
     /// The host on which it serves its channels.

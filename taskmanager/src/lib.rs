@@ -12,6 +12,7 @@ pub mod exec_worker;
 pub mod launcher;
 mod local_state;
 mod log_rotation;
+mod log_tail;
 mod logs;
 mod messages;
 #[cfg(feature = "prometheus")]
@@ -32,9 +33,10 @@ use thalweg_common::config::{Configuration, managed_memory_bytes};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::TaskManagerId;
 use thalweg_common::limits::{ACTOR_MAILBOX, MAX_TASK_SLOTS};
+use thalweg_common::security::Security;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_metrics::process::ProcessSampler;
-use thalweg_proto::transport::check_address;
+use thalweg_proto::transport::{Dialer, Incoming, check_address};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -45,6 +47,7 @@ use crate::launcher::WorkerLauncher;
 use crate::local_state::LocalState;
 
 pub use crate::log_rotation::LogLimits;
+pub use crate::log_tail::LogForwarding;
 
 /// How a task manager is set up.
 #[derive(Debug, Clone)]
@@ -67,8 +70,12 @@ pub struct TaskManagerOptions {
     pub local_state_directories: Vec<PathBuf>,
     /// Where job binaries and logs are kept. No two task managers may share it.
     pub data_directory: PathBuf,
+    /// What it shows to others and asks of its workers. What these need of it is in their configuration.
+    pub security: Security,
     /// How much of the logs of workers is kept.
     pub log_limits: LogLimits,
+    /// Where the lines of workers are sent, if they are.
+    pub log_forwarding: Option<LogForwarding>,
     /// Host and ports at which Prometheus reads its metrics, if it does.
     #[cfg(feature = "prometheus")]
     pub prometheus: Option<(String, String)>,
@@ -92,7 +99,9 @@ impl TaskManagerOptions {
             job_managers,
             local_state_directories: vec![data_directory.join("local-state")],
             data_directory,
+            security: Security::default(),
             log_limits: LogLimits::default(),
+            log_forwarding: None,
             #[cfg(feature = "prometheus")]
             prometheus: None,
             attach_timeout: Duration::from_secs(10),
@@ -137,9 +146,11 @@ impl TaskManager {
         let lock = lock(&options.data_directory)?;
         let unusable = |error| unusable(&options.data_directory, &error);
         let (known, job_managers) = watch::channel(options.job_managers.clone());
+        let dialer = Dialer::new(options.security.clone());
         let state = options.data_directory.join("state");
         remove_all(&state).map_err(unusable)?;
-        let blobs = BlobCache::open(options.data_directory.join("blobs"), job_managers.clone());
+        let blobs =
+            BlobCache::open(options.data_directory.join("blobs"), job_managers.clone(), dialer.clone());
         let blobs = blobs.map_err(unusable)?;
         let absolute = options.local_state_directories.iter().map(std::path::absolute);
         let local_state = LocalState::new(absolute.collect::<Result<_, _>>().map_err(unusable)?);
@@ -181,9 +192,12 @@ impl TaskManager {
             drop(lock);
         });
         log_rotation::start(options.data_directory.join("logs"), options.log_limits, &scope);
-        local_state.tidy_up(job_managers, registered.clone(), &scope);
-        worker_service::serve(listener, mailbox.clone(), &scope);
-        connection::start(options.job_managers, known, mailbox.clone(), &scope);
+        if let Some(forwarding) = options.log_forwarding {
+            log_tail::start(options.data_directory.join("logs"), forwarding, &scope);
+        }
+        local_state.tidy_up(job_managers, dialer.clone(), registered.clone(), &scope);
+        worker_service::serve(Incoming::new(listener, options.security.tls), mailbox.clone(), &scope);
+        connection::start(options.job_managers, known, mailbox.clone(), dialer, &scope);
         #[cfg(feature = "prometheus")]
         if let Some(at) = &options.prometheus {
             metrics::serve(at, &id, host, mailbox.clone(), &scope).await?;

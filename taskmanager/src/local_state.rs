@@ -14,6 +14,7 @@ use std::time::Duration;
 use thalweg_common::id::JobId;
 use thalweg_common::task_scope::{TaskScope, blocking};
 use thalweg_proto::client::{ClientError, JobClient};
+use thalweg_proto::transport::Dialer;
 use tokio::sync::{Notify, watch};
 
 /// The longest time between two looks.
@@ -49,6 +50,7 @@ impl LocalState {
     pub(crate) fn tidy_up(
         &self,
         job_managers: watch::Receiver<Vec<String>>,
+        dialer: Dialer,
         mut registered: watch::Receiver<bool>,
         scope: &TaskScope,
     ) {
@@ -60,7 +62,7 @@ impl LocalState {
                 }
                 loop {
                     let addresses = job_managers.borrow().clone();
-                    if let Err(reason) = state.remove_ended(addresses).await {
+                    if let Err(reason) = state.remove_ended(&dialer, addresses).await {
                         tracing::warn!(
                             "cannot remove local copies of checkpoints of jobs that have ended: {reason}"
                         );
@@ -73,14 +75,14 @@ impl LocalState {
         });
     }
 
-    async fn remove_ended(&self, addresses: Vec<String>) -> Result<(), String> {
+    async fn remove_ended(&self, dialer: &Dialer, addresses: Vec<String>) -> Result<(), String> {
         let there = self.clone();
         let found = blocking("list local copies", move || there.jobs()).await;
         let found = found.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         if found.is_empty() {
             return Ok(());
         }
-        let living = living(addresses).await.map_err(|error| error.to_string())?;
+        let living = living(dialer, addresses).await.map_err(|error| error.to_string())?;
         for job in found.difference(&living).copied() {
             let there = self.clone();
             let removed = blocking("remove local copies", move || there.remove(job)).await;
@@ -116,8 +118,8 @@ impl LocalState {
 }
 
 /// The jobs that have not ended.
-async fn living(addresses: Vec<String>) -> Result<BTreeSet<JobId>, ClientError> {
-    let jobs = JobClient::connect_within(addresses, DEADLINE).await?.list().await?;
+async fn living(dialer: &Dialer, addresses: Vec<String>) -> Result<BTreeSet<JobId>, ClientError> {
+    let jobs = JobClient::connect_with(dialer.clone(), addresses, DEADLINE).await?.list().await?;
     Ok(jobs.into_iter().filter(|job| !job.status.is_terminal()).map(|job| job.job_id).collect())
 }
 

@@ -75,7 +75,7 @@ fn rotate_file(file: &Path, old_files: u32) -> io::Result<()> {
 }
 
 /// What is in a directory; nothing if there is none.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         // A job's directory may go at any time, and a file may lie among them.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

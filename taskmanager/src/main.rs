@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use thalweg_common::clock::SystemClock;
 use thalweg_common::config::{Configuration, Settings, keys, managed_memory_bytes};
 use thalweg_common::id::{TaskManagerId, WorkerId};
+use thalweg_common::security::{Role, Security, check_exposure};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
+use thalweg_metrics::cloudwatch::logs::shipping::{LogShipping, line_of_file};
 use thalweg_taskmanager::exec_worker;
 use thalweg_taskmanager::process::{OWN_PROGRAM, ProcessLauncher};
-use thalweg_taskmanager::{TaskManager, TaskManagerHandle, TaskManagerOptions};
+use thalweg_taskmanager::{LogForwarding, TaskManager, TaskManagerHandle, TaskManagerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
@@ -115,12 +118,26 @@ fn become_worker(parent: i32, command: &[OsString]) -> ExitCode {
 async fn run(options: Options) -> anyhow::Result<()> {
     let settings = Settings::load(options.config.as_deref(), &options.settings)?;
     settings.log();
-    let options = options.resolve(settings.configuration())?;
+    let mut options = options.resolve(settings.configuration())?;
+    options.security = security(settings.configuration(), &options.host).await?;
     let id = options.id.clone();
+    let shipping = LogShipping::of_process(settings.configuration()).await;
+    options.log_forwarding =
+        shipping.as_ref().map(|shipping| LogForwarding { copies: shipping.copies(), line: line_of_file });
+    let ended = serve(options, id).await;
+    if let Some(shipping) = shipping {
+        shipping.finish().await;
+    }
+    ended
+}
+
+async fn serve(options: TaskManagerOptions, id: TaskManagerId) -> anyhow::Result<()> {
     let scope = TaskScope::new("taskmanager");
+    options.security.watch(&scope);
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let launcher = ProcessLauncher::start(OWN_PROGRAM, &scope);
+    let launcher =
+        ProcessLauncher::start(OWN_PROGRAM, &scope).with_json_logs(options.log_forwarding.is_some());
     let manager = TaskManager::start(options, Arc::new(launcher), &scope).await?;
     tracing::info!("task manager {id} looks for the leading job manager");
     tokio::select! {
@@ -134,6 +151,22 @@ async fn run(options: Options) -> anyhow::Result<()> {
     scope.shutdown(SHUTDOWN_TIMEOUT).await?;
     tracing::info!("task manager {id} has stopped");
     Ok(())
+}
+
+/// What the settings say of TLS and the token, if that is enough for where the workers will listen.
+async fn security(configuration: &Configuration, host: &str) -> anyhow::Result<Security> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let security = Security::load(configuration, variable, Role::TaskManager, &SystemClock::shared())?;
+    let addresses = tokio::net::lookup_host((host, 0)).await;
+    let addresses = addresses.with_context(|| {
+        format!("`{host}` is no address of this machine; set `{}` to one", keys::TASK_MANAGER_HOST.name)
+    })?;
+    let (has_tls, has_token) = (security.tls.is_some(), security.token.is_some());
+    for address in addresses {
+        check_exposure(configuration, address.ip(), keys::SSL_INTERNAL_ENABLED.name, has_tls, has_token)?;
+    }
+    security.tls.as_ref().map_or(Ok(()), |tls| tls.check_name(host))?;
+    Ok(security)
 }
 
 /// Says once that the cluster counts on this task manager. Never returns.
@@ -187,7 +220,7 @@ impl Options {
             if self.labels.is_empty() { list(text(&keys::TASK_MANAGER_LABELS)) } else { self.labels };
         let of_workers =
             keys::EXCHANGE.iter().chain(keys::STORAGE).chain(keys::ROCKSDB).chain(keys::ROCKSDB_METRICS);
-        let of_workers = of_workers.chain(keys::LOCAL_STATE);
+        let of_workers = of_workers.chain(keys::LOCAL_STATE).chain(keys::SSL_INTERNAL);
         let of_workers = of_workers.filter_map(|key| {
             let value = configuration.is_set(key).then(|| configuration.text(key))??;
             Some((key.name.to_string(), value.to_string()))

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, JobId, RegionId, SubtaskId, Term, WorkerId};
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::status::TaskStatus;
 use thalweg_proto::blob::BlobHash;
-use thalweg_proto::convert::{Malformed, WireId, failure, required, subtask, task_status};
+use thalweg_proto::convert::{
+    Malformed, WireId, failure, properties_from_wire, required, subtask, task_status,
+};
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as FromLeader;
 use thalweg_proto::v1::task_manager_message::Message as ToLeader;
@@ -68,6 +71,7 @@ pub(crate) struct WorkerProgram {
     pub(crate) binary: Option<(BlobHash, u64)>,
     pub(crate) arguments: Vec<String>,
     pub(crate) configuration: BTreeMap<String, String>,
+    pub(crate) properties: RuntimeProperties,
     pub(crate) plan_fingerprint: u64,
 }
 
@@ -162,6 +166,8 @@ impl TryFrom<v1::StartWorker> for StartRequest {
                 binary,
                 arguments: start.arguments,
                 configuration: start.configuration,
+                properties: properties_from_wire(start.properties)
+                    .map_err(|error| Malformed::new("start_worker.properties", error.to_string()))?,
                 plan_fingerprint: start.plan_fingerprint,
             },
             cancellation_timeout,

@@ -14,7 +14,10 @@ use std::process::{ExitStatus, Stdio};
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thalweg_common::failure::Failure;
+use thalweg_common::properties::PROPERTIES_VARIABLE;
+use thalweg_common::security::TOKEN_VARIABLE;
 use thalweg_common::task_scope::{TaskScope, blocking};
+use thalweg_common::telemetry;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +36,8 @@ pub const OWN_PROGRAM: &str = "/proc/self/exe";
 pub struct ProcessLauncher {
     program: PathBuf,
     launches: mpsc::Sender<Launch>,
+    /// Whether workers log as JSON, whatever the environment says.
+    logs_json: bool,
     /// Ends the thread, and so the workers, when the launcher goes.
     _scope: TaskScope,
 }
@@ -56,7 +61,13 @@ impl ProcessLauncher {
         scope.spawn_thread("worker launcher", move || {
             runtime.block_on(token.run_until_cancelled(serve(queue)));
         });
-        Self { program: program.into(), launches, _scope: scope }
+        Self { program: program.into(), launches, logs_json: false, _scope: scope }
+    }
+
+    /// Lets workers log as JSON if this is so, because queries read it.
+    #[must_use]
+    pub fn with_json_logs(self, logs_json: bool) -> Self {
+        Self { logs_json, ..self }
     }
 
     async fn spawn(&self, command: Command) -> io::Result<Child> {
@@ -68,14 +79,18 @@ impl ProcessLauncher {
 
     fn command(&self, spec: &WorkerSpec, binary: &Path) -> io::Result<Command> {
         let configuration = serde_json::to_string(&spec.configuration)?;
+        let properties = spec.properties.to_json()?;
         let mut command = Command::new(&self.program);
         command
             .arg0("thalweg-worker")
             .args(["exec-worker", "--parent", &std::process::id().to_string(), "--"])
             .arg(binary)
             .args(&spec.arguments)
+            // A job's code is not to have what opens the cluster to clients.
+            .env_remove(TOKEN_VARIABLE)
             .env("THALWEG_MODE", "worker")
             .env("THALWEG_CONFIGURATION", configuration)
+            .env(PROPERTIES_VARIABLE, properties)
             .env("THALWEG_TASKMANAGER", &spec.taskmanager_address)
             .env("THALWEG_JOB_ID", spec.job_id.to_string())
             .env("THALWEG_WORKER_ID", spec.worker_id.to_string())
@@ -90,6 +105,9 @@ impl ProcessLauncher {
             // A terminal's Ctrl-C is for the task manager alone, and what the worker starts can be killed with it.
             .process_group(0)
             .kill_on_drop(true);
+        if self.logs_json {
+            command.env(telemetry::FORMAT_VARIABLE, "json");
+        }
         Ok(command)
     }
 }

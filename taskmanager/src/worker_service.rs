@@ -1,4 +1,4 @@
-//! Where workers attach: the WorkerService, on loopback, on a port of its own.
+//! Where workers attach: the WorkerService, on loopback, on a port of its own, with TLS if the cluster has it.
 //!
 //! One stream per worker. Its first message proves who the worker is; from then on everything it says goes to the actor,
 //! and the end of the stream is the end of the worker.
@@ -8,12 +8,12 @@ use std::time::Duration;
 use thalweg_common::limits::{CONTROL_STREAM_MESSAGES, GRPC_MAX_MESSAGE_BYTES};
 use thalweg_common::task_scope::{BoxError, TaskScope};
 use thalweg_proto::convert::required;
+use thalweg_proto::transport::Incoming;
 use thalweg_proto::v1;
 use thalweg_proto::v1::worker_message::Message;
 use thalweg_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::actor::Mail;
@@ -23,16 +23,13 @@ use crate::messages::{Hello, Report};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves workers until the scope is cancelled.
-pub(crate) fn serve(listener: TcpListener, mailbox: mpsc::Sender<Mail>, scope: &TaskScope) {
+pub(crate) fn serve(incoming: Incoming, mailbox: mpsc::Sender<Mail>, scope: &TaskScope) {
     let connections = scope.child_with_policy("workers", thalweg_common::task_scope::ErrorPolicy::LogOnly);
     let token = scope.token();
     let service = WorkerServiceServer::new(Service { mailbox, connections })
         .max_decoding_message_size(GRPC_MAX_MESSAGE_BYTES)
         .max_encoding_message_size(GRPC_MAX_MESSAGE_BYTES);
-    let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .add_service(service)
-        .serve_with_incoming(TcpListenerStream::new(listener));
+    let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
     scope.spawn_fallible("worker service", async move {
         token.run_until_cancelled(server).await.unwrap_or(Ok(())).map_err(BoxError::from)
     });

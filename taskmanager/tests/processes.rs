@@ -12,9 +12,13 @@ use support::{JOB, WorkerProcess, soon};
 use thalweg_common::clock::{SharedClock, Stopwatch, SystemClock};
 use thalweg_common::failure::Fault;
 use thalweg_common::id::WorkerId;
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_taskmanager::launcher::{Token, WorkerHandle, WorkerLauncher, WorkerSpec};
 use thalweg_taskmanager::process::ProcessLauncher;
+
+/// What the job reads as its runtime properties.
+const PROPERTIES: &str = r#"[{"PropertyGroupId":"A","PropertyMap":{"secret":"x"}}]"#;
 
 struct Fixture {
     launcher: ProcessLauncher,
@@ -37,6 +41,7 @@ impl Fixture {
             taskmanager_address: "127.0.0.1:1".into(),
             binary: Some(binary.as_ref().to_path_buf()),
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            properties: RuntimeProperties::from_json(PROPERTIES).unwrap(),
             configuration: BTreeMap::from([("parallelism.default".into(), "3".into())]),
             plan_fingerprint: 18_446_744_073_709_551_615,
             data_host: "127.0.0.1".into(),
@@ -91,6 +96,7 @@ async fn a_worker_knows_what_it_has_to_know() {
     for line in [
         "THALWEG_MODE=worker".to_string(),
         "THALWEG_CONFIGURATION={\"parallelism.default\":\"3\"}".to_string(),
+        format!("THALWEG_RUNTIME_PROPERTIES={PROPERTIES}"),
         "THALWEG_TASKMANAGER=127.0.0.1:1".to_string(),
         format!("THALWEG_JOB_ID={JOB}"),
         format!("THALWEG_WORKER_ID={}", spec.worker_id),

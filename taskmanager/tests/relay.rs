@@ -13,6 +13,7 @@ use support::{
 };
 use thalweg_common::id::TaskManagerId;
 use thalweg_common::task_scope::TaskScope;
+use thalweg_common::telemetry;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::v1;
@@ -226,6 +227,9 @@ async fn a_leader_of_a_lower_term_is_left() {
 
 #[tokio::test]
 async fn a_silent_leader_is_left() {
+    telemetry::init("test");
+    let (copies, mut logged) = telemetry::LogCopies::new();
+    telemetry::copy_to(copies);
     let mut leader = JobManager::leader();
     let _node = node(&[&leader.address]).await;
     let mut session = leader.accept().await;
@@ -234,6 +238,8 @@ async fn a_silent_leader_is_left() {
     session.order(1, Order::Registered(registered)).await;
     while session.any().await.is_some() {}
     leader.register(1).await;
+    let expected = format!("The heartbeat of JobManager with id {} timed out", leader.address);
+    while !logged.recv().await.expect("the process lives").text.contains(&expected) {}
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -138,6 +138,7 @@ struct Shared {
     seed: u64,
     plan: Mutex<Plan>,
     requests: AtomicU64,
+    connections: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +148,20 @@ struct Plan {
     failed: BTreeMap<Fault, u64>,
     /// For the next requests, the last one first; then `faults` decides again.
     script: Vec<Fault>,
+    denial: Denial,
+}
+
+/// What [`Fault::Denied`] answers.
+#[derive(Debug, Clone, Copy)]
+struct Denial {
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Default for Denial {
+    fn default() -> Self {
+        Self { code: "AccessDenied", message: "Access Denied" }
+    }
 }
 
 impl FaultProxy {
@@ -157,7 +172,13 @@ impl FaultProxy {
     pub async fn start(store: SocketAddr, seed: u64) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for the proxy")?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { store, seed, plan: Mutex::default(), requests: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            store,
+            seed,
+            plan: Mutex::default(),
+            requests: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+        });
         let scope = TaskScope::with_policy("fault proxy", ErrorPolicy::LogOnly);
         let (serving, connections) = (Arc::clone(&shared), scope.clone());
         let token = scope.token();
@@ -165,8 +186,10 @@ impl FaultProxy {
             while let Some(Ok((client, _))) = token.run_until_cancelled(listener.accept()).await {
                 let (shared, token) = (Arc::clone(&serving), token.clone());
                 connections.spawn("connection", async move {
+                    shared.connections.fetch_add(1, Ordering::Relaxed);
                     // Connections break: that is what they are here for.
                     let _ = token.run_until_cancelled(serve(client, &shared)).await;
+                    shared.connections.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
@@ -184,6 +207,13 @@ impl FaultProxy {
         self.shared.plan().faults = faults;
     }
 
+    /// Denies all requests from now on, with this code and message and the status 403.
+    pub fn deny_with(&self, code: &'static str, message: &'static str) {
+        let mut plan = self.shared.plan();
+        plan.faults = Faults { denied: 1_000, ..Faults::default() };
+        plan.denial = Denial { code, message };
+    }
+
     /// Decides about the next requests one by one.
     pub fn script(&self, next: &[Fault]) {
         self.shared.plan().script = next.iter().rev().copied().collect();
@@ -199,6 +229,12 @@ impl FaultProxy {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.shared.plan().failed.values().sum()
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// How many of them failed in which way.
@@ -255,7 +291,8 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> Result<()> {
     if matches!(fault, Fault::SlowDown | Fault::Denied) {
         // A client that is still sending would not see the answer.
         tokio::io::copy(&mut (&mut client).take(left as u64), &mut tokio::io::sink()).await?;
-        return refuse(&mut client, fault).await;
+        let denial = shared.plan().denial;
+        return refuse(&mut client, fault, denial).await;
     }
     let mut store = TcpStream::connect(shared.store).await?;
     store.write_all(with_close(&head).as_bytes()).await?;
@@ -295,9 +332,9 @@ async fn fail(mut client: TcpStream, answer: &[u8], fault: Fault) -> Result<()> 
     }
 }
 
-async fn refuse(client: &mut TcpStream, fault: Fault) -> Result<()> {
+async fn refuse(client: &mut TcpStream, fault: Fault, denial: Denial) -> Result<()> {
     let (status, code, message) = match fault {
-        Fault::Denied => ("403 Forbidden", "AccessDenied", "Access Denied"),
+        Fault::Denied => ("403 Forbidden", denial.code, denial.message),
         _ => ("503 Slow Down", "SlowDown", "Please reduce your request rate."),
     };
     let body = format!(

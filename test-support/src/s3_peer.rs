@@ -137,6 +137,21 @@ impl S3Peer {
         Ok(())
     }
 
+    /// Makes a delivery stream of Firehose, which the peer is too, that writes each record as an object below `prefix` in a bucket, and below
+    /// a directory for the hour.
+    ///
+    /// # Errors
+    /// When the peer refuses.
+    pub async fn create_delivery_stream(&self, name: &str, bucket: &str, prefix: &str) -> Result<()> {
+        let body = format!(
+            r#"{{"DeliveryStreamName":"{name}","ExtendedS3DestinationConfiguration":{{"RoleARN":"arn:aws:iam::000000000000:role/firehose","BucketARN":"arn:aws:s3:::{bucket}","Prefix":"{prefix}"}}}}"#
+        );
+        let headers = "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: Firehose_20150804.CreateDeliveryStream\r\n";
+        let (status, said) = self.send("POST", "/", headers, &body).await?;
+        ensure!(status == 200, "the peer makes no delivery stream {name}: HTTP {status}: {said}");
+        Ok(())
+    }
+
     /// How many multipart uploads of a bucket are neither completed nor aborted.
     ///
     /// # Errors
@@ -152,10 +167,15 @@ impl S3Peer {
     /// # Errors
     /// When the peer does not answer.
     pub async fn ask(&self, method: &str, target: &str) -> Result<(u16, String)> {
+        self.send(method, target, "", "").await
+    }
+
+    async fn send(&self, method: &str, target: &str, headers: &str, body: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.address).await?;
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            self.address
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.address,
+            body.len()
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

@@ -8,8 +8,13 @@ use aws_credential_types::Credentials;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
 use aws_sdk_kinesis::primitives::{Blob, DateTime};
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, Record, ShardIteratorType, StreamStatus};
+use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
+use aws_sdk_kinesis::types::{
+    ConsumerStatus, PutRecordsRequestEntry, Record, ShardIteratorType, StartingPosition, StreamStatus,
+    SubscribeToShardEvent, SubscribeToShardEventStream,
+};
 use thalweg_test_support::s3_peer::{ACCESS_KEY, SECRET_KEY};
 use thalweg_test_support::{KinesisModel, KinesisPeer, S3Peer};
 
@@ -167,6 +172,112 @@ async fn reshards(endpoint: String) {
     assert_eq!(closed, [true, true, true, false, false, false, false]);
 }
 
+async fn subscribe(
+    client: &Client,
+    arn: &str,
+    shard: &str,
+    behind: Option<&str>,
+) -> Result<SubscribeToShardOutput, String> {
+    let at = match behind {
+        None => StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon),
+        Some(number) => {
+            StartingPosition::builder().r#type(ShardIteratorType::AfterSequenceNumber).sequence_number(number)
+        }
+    };
+    let request = client.subscribe_to_shard().consumer_arn(arn).shard_id(shard);
+    let subscribed = request.starting_position(at.build().unwrap()).send().await;
+    subscribed.map_err(|error| error.code().unwrap().to_owned())
+}
+
+/// The next event of a subscription; nothing at its end.
+async fn event(subscription: &mut SubscribeToShardOutput) -> Option<SubscribeToShardEvent> {
+    match subscription.event_stream.recv().await.unwrap()? {
+        SubscribeToShardEventStream::SubscribeToShardEvent(event) => Some(event),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The records of a subscription, until there are so many.
+async fn pushed(subscription: &mut SubscribeToShardOutput, count: usize) -> Vec<Record> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        all.extend(event(subscription).await.unwrap().records);
+    }
+    all
+}
+
+/// Consumers and subscriptions, where they are as the service's.
+async fn fan_out(endpoint: String) {
+    let client = client(endpoint);
+    let by_shard = written(&client, "f").await;
+    let described = client.describe_stream_summary().stream_name("f").send().await.unwrap();
+    let stream_arn = described.stream_description_summary().unwrap().stream_arn();
+    let describe = || client.describe_stream_consumer().stream_arn(stream_arn).consumer_name("reader").send();
+    assert_eq!(describe().await.unwrap_err().code(), Some("ResourceNotFoundException"));
+    let register = || client.register_stream_consumer().stream_arn(stream_arn).consumer_name("reader").send();
+    register().await.unwrap();
+    assert_eq!(register().await.unwrap_err().code(), Some("ResourceInUseException"));
+    let consumer = loop {
+        let consumer = describe().await.unwrap().consumer_description.unwrap();
+        if consumer.consumer_status() == &ConsumerStatus::Active {
+            break consumer;
+        }
+        // not a wait: the pause between two looks
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let arn = consumer.consumer_arn();
+    let shard = "shardId-000000000000";
+    let missing = subscribe(&client, arn, "shardId-000000000099", None).await.unwrap_err();
+    assert_eq!(missing, "ResourceNotFoundException");
+    // All that is there, and what comes.
+    let mut first = subscribe(&client, arn, shard, None).await.unwrap();
+    let expected: Vec<String> = by_shard[shard].iter().map(u32::to_string).collect();
+    let records = pushed(&mut first, expected.len()).await;
+    assert_eq!(records.iter().map(text).collect::<Vec<_>>(), expected);
+    let number = by_shard[shard][0];
+    client.put_records().stream_name("f").records(entry(number)).send().await.unwrap();
+    assert_eq!(text(&pushed(&mut first, 1).await[0]), number.to_string());
+    // Another subscription is refused for some seconds; then it takes over.
+    let early = subscribe(&client, arn, shard, None).await.unwrap_err();
+    assert_eq!(early, "ResourceInUseException");
+    let behind = records[expected.len() - 2].sequence_number();
+    let mut second = loop {
+        if let Ok(subscription) = subscribe(&client, arn, shard, Some(behind)).await {
+            break subscription;
+        }
+        // not a wait: the pause between two looks
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let rest = pushed(&mut second, 2).await;
+    assert_eq!(
+        rest.iter().map(text).collect::<Vec<_>>(),
+        [expected[expected.len() - 1].clone(), number.to_string()]
+    );
+    let ended = loop {
+        match first.event_stream.recv().await {
+            Ok(event) => assert!(event.is_some(), "it does not end without a word"),
+            Err(error) => break error.into_service_error(),
+        }
+    };
+    assert!(matches!(ended, SubscribeToShardEventStreamError::ResourceInUseException(_)), "{ended:?}");
+    // At the end of a shard its children are told.
+    let listed = client.list_shards().stream_name("f").send().await.unwrap();
+    let middle = listed.shards()[0].hash_key_range().unwrap().ending_hash_key().parse::<u128>().unwrap() / 2;
+    let split = client.split_shard().stream_name("f").shard_to_split(shard);
+    split.new_starting_hash_key(middle.to_string()).send().await.unwrap();
+    let children = loop {
+        let event = event(&mut second).await.unwrap();
+        if !event.child_shards().is_empty() {
+            break event.child_shards.unwrap();
+        }
+    };
+    let children: Vec<&str> = children.iter().map(|child| child.shard_id()).collect();
+    assert_eq!(children, ["shardId-000000000004", "shardId-000000000005"]);
+    assert!(event(&mut second).await.is_none(), "nothing comes behind that");
+    client.deregister_stream_consumer().consumer_arn(arn).send().await.unwrap();
+    assert_eq!(describe().await.unwrap_err().code(), Some("ResourceNotFoundException"));
+}
+
 #[tokio::test]
 async fn the_model_does_what_every_kinesis_does() {
     let model = KinesisModel::start().await.unwrap();
@@ -177,6 +288,51 @@ async fn the_model_does_what_every_kinesis_does() {
 async fn the_model_lets_shards_be_read_to_their_end() {
     let model = KinesisModel::start().await.unwrap();
     reshards(model.endpoint()).await;
+}
+
+#[tokio::test]
+async fn the_model_has_enhanced_fan_out() {
+    let model = KinesisModel::start().await.unwrap();
+    model.rule(|rules| rules.takeover_ms = 300);
+    fan_out(model.endpoint()).await;
+}
+
+#[tokio::test]
+async fn the_s3_peer_has_enhanced_fan_out() {
+    let peer = S3Peer::start().await.unwrap();
+    fan_out(format!("http://{}", peer.address())).await;
+}
+
+#[tokio::test]
+async fn the_model_drains_a_shard_before_it_tells_of_its_children() {
+    let model = KinesisModel::start().await.unwrap();
+    model.create_stream("s", 1);
+    for number in 0..2_000 {
+        model.put("s", "a", number.to_string()).unwrap();
+    }
+    model.split_shard("s", 0).unwrap();
+    model.rule(|rules| rules.consumer_creation_ms = 0);
+    let client = client(model.endpoint());
+    let stream_arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let registered = client.register_stream_consumer().stream_arn(stream_arn).consumer_name("c").send().await;
+    let consumer = registered.unwrap().consumer.unwrap();
+    let mut subscription =
+        subscribe(&client, consumer.consumer_arn(), "shardId-000000000000", None).await.unwrap();
+    let (mut records, mut children) = (0, Vec::new());
+    while let Some(event) = event(&mut subscription).await {
+        assert!(children.is_empty(), "nothing comes behind them");
+        records += event.records().len();
+        children.extend(event.child_shards.into_iter().flatten());
+    }
+    assert_eq!((records, children.len()), (2_000, 2));
+    // One that is cut short can be renewed at once, behind what it had told.
+    model.end_subscriptions();
+    let child = "shardId-000000000001";
+    let mut subscription = subscribe(&client, consumer.consumer_arn(), child, None).await.unwrap();
+    assert!(event(&mut subscription).await.unwrap().records().is_empty());
+    model.end_subscriptions();
+    assert!(event(&mut subscription).await.is_none());
+    subscribe(&client, consumer.consumer_arn(), child, None).await.unwrap();
 }
 
 #[tokio::test]

@@ -163,6 +163,9 @@ impl Cluster {
             peers.join(","),
             "--data-dir".into(),
             self.data_directory(&name),
+            // Several of them share this machine.
+            "-D".into(),
+            "rest.port=0".into(),
         ];
         Process::start(&name, &self.programs.jobmanager, arguments, &self.logs(), self.size.lifetime)
     }

@@ -24,6 +24,7 @@ mod setup;
 mod signal;
 mod steps;
 mod structure;
+mod terraform;
 mod test;
 mod workspace;
 

@@ -37,6 +37,11 @@ const PACKAGE: [&str; 8] = [
     "--bins",
     MESSAGES,
 ];
+/// The job with which an installed cluster shows that it works.
+const JOB_TO_VERIFY_WITH: [&str; 5] =
+    ["build", "--release", "--package=thalweg-examples", "--example=unbounded_counter", MESSAGES];
+/// The programs of the step of the same name in `cargo xtask test`.
+const DEVELOPMENT: [&str; 5] = ["build", "--workspace", "--bins", "--examples", MESSAGES];
 const MESSAGES: &str = "--message-format=json-render-diagnostics";
 
 /// What a demonstration or a measurement starts.
@@ -80,6 +85,32 @@ impl Built {
     /// When a build fails.
     pub fn package(cargo: &Cargo) -> Result<Self> {
         Ok(Self(build(cargo, &PACKAGE)?))
+    }
+
+    /// What the tests have built, with everything that they need.
+    ///
+    /// # Errors
+    /// When a build fails.
+    pub fn development(cargo: &Cargo) -> Result<Self> {
+        Ok(Self(build(cargo, &DEVELOPMENT)?))
+    }
+
+    /// Builds, in release, the job that is run on an installed package.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub fn job_to_verify_with(cargo: &Cargo) -> Result<Self> {
+        Ok(Self(build(cargo, &JOB_TO_VERIFY_WITH)?))
+    }
+
+    /// Programs that somebody has built already, by the names of their files.
+    pub fn in_directory(directory: &Path, names: &[&str]) -> Self {
+        Self::of(names.iter().map(|name| ((*name).to_owned(), directory.join(name))))
+    }
+
+    /// These programs.
+    pub fn of(programs: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
+        Self(programs.into_iter().collect())
     }
 
     /// # Errors

@@ -7,23 +7,26 @@ use anyhow::Result;
 use crate::cargo::{Cargo, display};
 use crate::deny;
 use crate::exit::Usage;
+use crate::package;
 use crate::setup::{self, BuildEnvironment, Tool};
 use crate::steps::{Outcome, Steps};
 use crate::structure;
+use crate::terraform;
 use crate::workspace::Workspace;
 
 const TEST_HELP: &str = "\
 Everything that must pass before a change is merged: setup, format, structure, lints, dependencies,
-the real programs, all tests (those that kill processes too), the examples in the documentation, and
-jobs that are compiled as users compile them.
+Terraform (where it is installed), the real programs, all tests (those that kill processes too), the Debian
+package (as root on Debian), the examples in the documentation, and jobs that are compiled as users compile
+them.
 
 Usage: cargo xtask test [OPTIONS]
 
 Options:
       --no-setup     do not look for what the machine lacks; use the environment as it is
       --only <STEP>  only this step; may be repeated
-                     (format, structure, lints, dependencies, advisories, programs, tests, documentation,
-                     release)
+                     (format, structure, lints, dependencies, advisories, terraform, programs, tests, package,
+                     documentation, release)
   -h, --help         print this help
 
 Examples:
@@ -94,8 +97,10 @@ pub fn run_test(arguments: &mut lexopt::Parser) -> Result<()> {
         Step::Cargo("lints", &LINTS),
         Step::Cargo("dependencies", &deny::POLICY),
         Step::Advisories,
+        Step::Terraform,
         Step::Cargo("programs", &PROGRAMS),
         Step::Cargo("tests", &ALL_TESTS),
+        Step::Package,
         Step::Cargo("documentation", &DOCUMENTATION),
         Step::Cargo("release", &RELEASE),
     ];
@@ -120,6 +125,8 @@ enum Step {
     Cargo(&'static str, &'static [&'static str]),
     Structure,
     Advisories,
+    Terraform,
+    Package,
 }
 
 impl Step {
@@ -128,6 +135,8 @@ impl Step {
             Self::Cargo(name, _) => name,
             Self::Structure => "structure",
             Self::Advisories => "advisories",
+            Self::Terraform => "terraform",
+            Self::Package => "package",
         }
     }
 
@@ -141,6 +150,11 @@ impl Step {
             Self::Advisories => {
                 steps.run(name, &display(&deny::ADVISORIES), || deny::check_advisories(cargo))
             }
+            Self::Terraform => {
+                steps.run(name, "deploy/terraform, without a cloud", || terraform::check(workspace))
+            }
+            Self::Package => steps
+                .run(name, "install, use, upgrade, remove and purge it", || package::check(workspace, cargo)),
         }
     }
 }

@@ -71,6 +71,10 @@ fn job(details: &JobDetails, now_ms: i64) -> String {
     for (position, (key, value)) in details.configuration.iter().enumerate() {
         rows.push((if position == 0 { "Configuration" } else { "" }, format!("{key}: {value}")));
     }
+    let all = |(group, map)| std::iter::repeat(group).zip(map);
+    for (position, (group, (key, value))) in details.properties.groups().flat_map(all).enumerate() {
+        rows.push((if position == 0 { "Properties" } else { "" }, format!("{group}: {key}: {value}")));
+    }
     properties(&rows)
 }
 
@@ -233,6 +237,7 @@ mod tests {
 
     use thalweg_common::failure::Failure;
     use thalweg_common::id::{JobId, SubtaskId};
+    use thalweg_common::properties::RuntimeProperties;
     use thalweg_common::status::{JobStatus, TaskStatus};
     use thalweg_proto::metrics::TaskMetrics;
     use thalweg_proto::model::{
@@ -276,6 +281,8 @@ mod tests {
             attempt: 2,
         }
     }
+
+    const PROPERTIES: &str = r#"[{"PropertyGroupId": "Consumer", "PropertyMap": {"aws.region": "eu-west-1", "flink.stream.initpos": "LATEST"}}]"#;
 
     fn details() -> JobDetails {
         JobDetails {
@@ -334,6 +341,7 @@ mod tests {
                 ("parallelism.default".into(), "2".into()),
                 ("pipeline.name".into(), "word_count".into()),
             ]),
+            properties: RuntimeProperties::from_json(PROPERTIES).expect("right"),
             warnings: vec!["main.rs:7: `reduce` has no uid".into()],
         }
     }
@@ -352,6 +360,8 @@ Tasks running  0 of 2
 Arguments      --input /data
 Configuration  parallelism.default: 2
                pipeline.name: word_count
+Properties     Consumer: aws.region: eu-west-1
+               Consumer: flink.stream.initpos: LATEST
 
 Warnings
   main.rs:7: `reduce` has no uid

@@ -11,6 +11,7 @@ use thalweg_common::graph::{
     Edge, JobGraph, Operator, PLAN_PREFIX, Partitioning, Regions, StateDescriptor, Vertex,
 };
 use thalweg_common::id::VertexId;
+use thalweg_common::properties::PROPERTIES_VARIABLE;
 
 use super::Session;
 use crate::arguments::ExplainArguments;
@@ -25,9 +26,12 @@ pub(super) async fn run(session: &Session, arguments: &ExplainArguments) -> anyh
     let graph = if path.is_file() {
         plan_of_binary(path, arguments).await?
     } else {
-        if !arguments.settings.is_empty() || !arguments.arguments.is_empty() {
+        let is_alone = arguments.settings.is_empty()
+            && arguments.properties.is_empty()
+            && arguments.arguments.is_empty();
+        if !is_alone {
             bail!(
-                "{} is no file, and settings and arguments are for an executable; give its path, as in ./word_count",
+                "{} is no file, and settings, properties and arguments are for an executable; give its path, as in ./word_count",
                 arguments.target
             );
         }
@@ -45,12 +49,14 @@ pub(super) async fn run(session: &Session, arguments: &ExplainArguments) -> anyh
 /// Lets a job's executable tell its plan, as a job manager does when it is submitted.
 async fn plan_of_binary(path: &Path, arguments: &ExplainArguments) -> anyhow::Result<JobGraph> {
     let configuration = serde_json::to_string(&arguments.configuration()?)?;
+    let properties = arguments.properties.read()?.to_json()?;
     // A bare name would be looked for in PATH.
     let program = std::path::absolute(path)?;
     let running = tokio::process::Command::new(&program)
         .args(&arguments.arguments)
         .env("THALWEG_MODE", "plan")
         .env("THALWEG_CONFIGURATION", configuration)
+        .env(PROPERTIES_VARIABLE, properties)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

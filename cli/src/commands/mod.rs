@@ -14,6 +14,7 @@ mod list;
 mod load;
 mod logs;
 mod own;
+mod pki;
 mod rescale;
 mod savepoint;
 mod state;
@@ -28,7 +29,9 @@ use std::time::Duration;
 
 use thalweg_common::clock::{SharedClock, SystemClock};
 use thalweg_common::id::JobId;
-use thalweg_proto::client::{ClientError, JobClient};
+use thalweg_common::security::Security;
+use thalweg_proto::client::JobClient;
+use thalweg_proto::transport::Dialer;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::Exit;
@@ -74,16 +77,18 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Logs(arguments) => logs::run(&session, &arguments).await,
         Command::Cluster(arguments) => cluster::run(&session, arguments.change).await,
         Command::Config(arguments) => config::run(&session, arguments.command),
+        Command::Pki(arguments) => pki::run(&session, arguments.command),
         Command::State(arguments) => state::run(&session, arguments.command).await,
     }
 }
 
 impl Session {
     /// A client of the cluster. A person who waits for it is told so.
-    async fn client(&self) -> Result<JobClient, ClientError> {
-        let mut connecting = pin!(JobClient::connect_within(self.addresses.clone(), self.timeout));
+    async fn client(&self) -> anyhow::Result<JobClient> {
+        let dialer = Dialer::new(Security::of_client()?);
+        let mut connecting = pin!(JobClient::connect_with(dialer, self.addresses.clone(), self.timeout));
         match tokio::time::timeout(PATIENCE, connecting.as_mut()).await {
-            Ok(client) => client,
+            Ok(client) => Ok(client?),
             Err(_) => {
                 if notice::is_watched() {
                     notice::say(&format!(
@@ -92,7 +97,7 @@ impl Session {
                         self.timeout.as_secs()
                     ));
                 }
-                connecting.await
+                Ok(connecting.await?)
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use anyhow::Context;
 use thalweg_common::id::SubmissionId;
-use thalweg_proto::client::SubmitOptions;
+use thalweg_proto::client::{GivenProperties, SubmitOptions};
 use thalweg_proto::model::SubmitResult;
 
 use super::Session;
@@ -17,6 +17,7 @@ use crate::notice::{self, Progress};
 
 pub(super) async fn run(session: &Session, arguments: SubmitArguments) -> anyhow::Result<Exit> {
     let configuration = arguments.configuration()?;
+    let properties = GivenProperties::These(arguments.properties.read()?);
     let submission_id = SubmissionId::random().context(
         "cannot make a submission id: the system gives no random bytes; check that /dev/urandom is there",
     )?;
@@ -28,6 +29,7 @@ pub(super) async fn run(session: &Session, arguments: SubmitArguments) -> anyhow
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect(),
+        properties,
         submission_id,
     };
     let client = session.client().await?;

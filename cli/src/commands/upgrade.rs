@@ -14,7 +14,7 @@ use thalweg_common::config::Configuration;
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::manifest::Report;
 use thalweg_common::status::JobStatus;
-use thalweg_proto::client::{Begin, JobClient, KnownBinary, SubmitOptions};
+use thalweg_proto::client::{Begin, GivenProperties, JobClient, KnownBinary, SubmitOptions};
 use thalweg_proto::model::{JobDetails, SavepointMode};
 
 use super::Session;
@@ -96,7 +96,7 @@ pub(super) async fn run(session: &Session, arguments: UpgradeArguments) -> anyho
     Ok(if upgraded.rolled_back.is_none() { Exit::Success } else { Exit::Failure })
 }
 
-/// The new version as it is submitted: with the running job's settings and arguments, as far as no others are given.
+/// The new version as it is submitted: with the running job's settings, arguments and runtime properties, as far as no others are given.
 fn options(arguments: &UpgradeArguments, old: &JobDetails) -> anyhow::Result<SubmitOptions> {
     let mut configuration = Configuration::new();
     for (key, value) in &old.configuration {
@@ -109,7 +109,17 @@ fn options(arguments: &UpgradeArguments, old: &JobDetails) -> anyhow::Result<Sub
         configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let given = arguments.arguments.clone().unwrap_or_else(|| old.arguments.clone());
     let binary = arguments.binary.clone();
-    Ok(SubmitOptions { binary, arguments: given, configuration, submission_id: new_submission()? })
+    let properties = match arguments.properties.is_empty() {
+        true => GivenProperties::Of(old.summary.job_id),
+        false => GivenProperties::These(arguments.properties.read()?),
+    };
+    Ok(SubmitOptions {
+        binary,
+        arguments: given,
+        configuration,
+        properties,
+        submission_id: new_submission()?,
+    })
 }
 
 fn new_submission() -> anyhow::Result<SubmissionId> {
@@ -211,7 +221,7 @@ async fn roll_back(
         bail!("the old version has no binary in the cluster; submit it again with --from-savepoint");
     };
     let binary = KnownBinary { sha256, size_bytes: old.size_bytes };
-    let given = (old.arguments, old.configuration);
+    let given = (old.arguments, old.configuration, GivenProperties::Of(old.summary.job_id));
     let submitted = client.resubmit(binary, begin, old.summary.name, given, new_submission()?).await;
     let job_id = submitted.context("the old version could not be started again")?.job_id;
     if let Some(failed) = comes_up(session, client, job_id, false, limit).await? {

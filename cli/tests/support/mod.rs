@@ -410,7 +410,11 @@ impl JobService for JobManager {
     ) -> Result<Response<v1::ListJobManagersResponse>, Status> {
         let manager =
             v1::JobManagerSummary { id: 1, address: self.address.clone(), leader: true, voter: true };
-        Ok(Response::new(v1::ListJobManagersResponse { job_managers: vec![manager], term: 7 }))
+        Ok(Response::new(v1::ListJobManagersResponse {
+            job_managers: vec![manager],
+            term: 7,
+            ..Default::default()
+        }))
     }
 
     async fn add_job_manager(

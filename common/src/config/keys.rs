@@ -5,7 +5,7 @@
 
 mod groups;
 
-pub use groups::{EXCHANGE, LOCAL_STATE, ROCKSDB, ROCKSDB_METRICS, STORAGE};
+pub use groups::{EXCHANGE, LOCAL_STATE, ROCKSDB, ROCKSDB_METRICS, SECURITY, SSL_INTERNAL, STORAGE};
 
 use crate::limits::{
     CHANNEL_CREDIT_BYTES, FLOATING_CREDIT_BYTES, FRAME_TARGET_BYTES, MAX_CHANNEL_CREDIT_BYTES,
@@ -441,6 +441,13 @@ keys! {
     JOB_MANAGER_PORT: "jobmanager.rpc.port", ValueKind::Integer { min: 0, max: 65_535 }, default "6123";
     /// Address at which a job manager listens: `0.0.0.0` for every one of its machine.
     JOB_MANAGER_BIND_HOST: "jobmanager.bind-host", ValueKind::Text, default "127.0.0.1";
+    /// Port at which a job manager serves REST and its dashboard; 0 takes any free one.
+    REST_PORT: "rest.port", ValueKind::Integer { min: 0, max: 65_535 }, default "8081";
+    /// Address at which it serves REST: `0.0.0.0` for every one of its machine.
+    REST_BIND_ADDRESS: "rest.bind-address", ValueKind::Text, default "127.0.0.1";
+    /// Host under which others reach its REST. Without it: where it serves REST, or if that is every address of its machine, the host at which
+    /// other job managers reach it.
+    REST_ADDRESS: "rest.address", ValueKind::Text;
     /// All job managers of a new cluster, the same for each of them, as in `1=jm-1:6123,2=jm-2:6123,3=jm-3:6123`.
     JOB_MANAGER_PEERS: "jobmanager.peers", ValueKind::Text;
     /// Number of a job manager in its cluster; no two have the same, and it never changes.
@@ -460,6 +467,16 @@ keys! {
         ValueKind::MemorySize { min_bytes: 1 << 20, max_bytes: 1 << 40 }, default "100 mb";
     /// Older logs of a worker that are kept, each for its standard output and its standard error.
     LOG_MAX_FILES: "env.log.max", ValueKind::Integer { min: 0, max: 1_000 }, default "10";
+    /// Whether a job manager or task manager sends what it and its workers log to CloudWatch Logs, as JSON.
+    CLOUDWATCH_LOGS_ENABLED: "logs.cloudwatch.enabled", ValueKind::Boolean, default "false";
+    /// The log group, as the managed service for Apache Flink names that of an application. It is made if it is not there.
+    CLOUDWATCH_LOGS_GROUP: "logs.cloudwatch.group", ValueKind::Text, default "/aws/kinesis-analytics/thalweg";
+    /// The log stream in it. It is made if it is not there.
+    CLOUDWATCH_LOGS_STREAM: "logs.cloudwatch.stream", ValueKind::Text, default "kinesis-analytics-log-stream";
+    /// Region of CloudWatch Logs. Without it: what the environment, the profile or the machine says.
+    CLOUDWATCH_LOGS_REGION: "logs.cloudwatch.region", ValueKind::Text;
+    /// Where something other than AWS is that speaks CloudWatch Logs, as in `http://127.0.0.1:4566`.
+    CLOUDWATCH_LOGS_ENDPOINT: "logs.cloudwatch.endpoint", ValueKind::Text;
     /// Port at which Prometheus reads the metrics of a job manager or task manager, or a range of which the first free one is taken, as in
     /// `9250-9260`. Without it there is no such endpoint.
     PROMETHEUS_PORT: "metrics.reporter.prom.port", ValueKind::Text;
@@ -508,6 +525,30 @@ keys! {
         ValueKind::Choice(&[&["none"], &["sse-s3", "AES256"], &["sse-kms", "aws:kms"]]), default "none";
     /// Id, ARN or alias of the key for `sse-kms`. Without it: the one that AWS keeps for S3.
     S3_SSE_KMS_KEY: "s3.sse.kms.key-id", ValueKind::Text;
+
+    /// Whether all connections between the processes of a cluster, and of its clients to job managers, use TLS, and nodes show each other
+    /// certificates. On all of them or none.
+    SSL_INTERNAL_ENABLED: "security.ssl.internal.enabled", ValueKind::Boolean, default "false";
+    /// A PEM file with the certificate of this machine, which has the names under which others reach it, and those that lead to the
+    /// authority, if there are any. A new one is used without a restart. Clients that have the token need none.
+    SSL_INTERNAL_CERTIFICATE: "security.ssl.internal.certificate", ValueKind::Text;
+    /// A PEM file with the key of that certificate, which nobody else may read.
+    SSL_INTERNAL_PRIVATE_KEY: "security.ssl.internal.private-key", ValueKind::Text;
+    /// A PEM file with the certificates of the authorities whose certificates are accepted: that of this cluster, and while it is
+    /// replaced the old and the new one.
+    SSL_INTERNAL_TRUSTED: "security.ssl.internal.trusted-certificates", ValueKind::Text;
+    /// Whether REST and the dashboard are served with TLS, at `https://`. Clients need no certificate, but the token, if there is one.
+    SSL_REST_ENABLED: "security.ssl.rest.enabled", ValueKind::Boolean, default "false";
+    /// A PEM file with the certificate of REST, and those that lead to an authority that browsers know. Without it: that of
+    /// `security.ssl.internal.certificate`.
+    SSL_REST_CERTIFICATE: "security.ssl.rest.certificate", ValueKind::Text;
+    /// A PEM file with the key of that certificate. Without it: that of `security.ssl.internal.private-key`.
+    SSL_REST_PRIVATE_KEY: "security.ssl.rest.private-key", ValueKind::Text;
+    /// A file with the token that clients show, the same for all nodes: 16 characters or more in one line. Without a certificate of the
+    /// cluster no client is let in that does not have it. The environment variable THALWEG_TOKEN wins over it.
+    TOKEN_FILE: "security.token-file", ValueKind::Text;
+    /// Lets a node listen beyond its own machine without TLS or without a token, so that whoever reaches it can run programs there.
+    ALLOW_INSECURE: "security.allow-insecure", ValueKind::Boolean, default "false";
 
     /// Time from one sign of life of the leading job manager to the next.
     LEADER_HEARTBEAT_INTERVAL: "high-availability.heartbeat-interval", POSITIVE_DURATION, default "50 ms";

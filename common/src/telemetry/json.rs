@@ -49,13 +49,18 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        writeln!(writer, "{}", self.line(event.metadata(), &fields)?)
+        writeln!(writer, "{}", self.line_of(event)?)
     }
 }
 
 impl Json {
+    /// The line of an event, without its end.
+    pub(super) fn line_of(&self, event: &Event<'_>) -> Result<String, fmt::Error> {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        self.line(event.metadata(), &fields)
+    }
+
     fn line(&self, metadata: &Metadata<'_>, fields: &Fields) -> Result<String, fmt::Error> {
         let mut timestamp = String::new();
         SystemTime.format_time(&mut Writer::new(&mut timestamp))?;

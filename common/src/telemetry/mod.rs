@@ -3,8 +3,10 @@
 //! Called once, first thing in `main`. Standard output stays free for what a program is asked to print. Each line
 //! carries the time (UTC), the program with its process id, the level, the module and the event; a terminal gets
 //! colours. What is logged is chosen by the environment variable `THALWEG_LOG`, and by `THALWEG_LOG_FORMAT` whether as text or as JSON. Whoever
-//! logs never waits for the reader of standard error: lines go through a bounded [`queue`], which [`flush`] empties at the end.
+//! logs never waits for the reader of standard error: lines go through a bounded [`queue`], which [`flush`] empties at the end. Whoever wants
+//! the lines elsewhere too gets [`copies`].
 
+mod copies;
 mod json;
 mod queue;
 
@@ -18,9 +20,14 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use self::copies::Copying;
+pub use self::copies::{LogCopies, LogLine, copy_to, foreign_line};
 use self::json::Json;
 use self::queue::Queue;
+use crate::clock::SystemClock;
 
 /// The environment variable that chooses what is logged, for example `debug` or `warn,thalweg_runtime=trace`.
 pub const LOG_VARIABLE: &str = "THALWEG_LOG";
@@ -76,13 +83,16 @@ pub fn init_with_default(program: &str, default_filter: &str) {
         .with_writer(queue.clone())
         .with_ansi(!is_json && stderr().is_terminal())
         .with_env_filter(filter);
+    let json = Json {
+        application_arn: set(APPLICATION_ARN_VARIABLE),
+        application_version_id: set(APPLICATION_VERSION_VARIABLE),
+    };
+    let copying = Copying { json: json.clone(), clock: SystemClock::new() };
     let installed = if is_json {
-        let application_arn = set(APPLICATION_ARN_VARIABLE);
-        let application_version_id = set(APPLICATION_VERSION_VARIABLE);
-        subscriber.event_format(Json { application_arn, application_version_id }).try_init()
+        subscriber.event_format(json).finish().with(copying).try_init()
     } else {
         let timer = ProgramTime { program: format!("{program}[{}]", std::process::id()) };
-        subscriber.compact().with_timer(timer).try_init()
+        subscriber.compact().with_timer(timer).finish().with(copying).try_init()
     };
     if installed.is_ok() {
         complaint.into_iter().chain(format_complaint).for_each(|complaint| warn!("{complaint}"));
@@ -99,6 +109,15 @@ pub fn flush() {
 /// What stands in place of lines that were dropped.
 fn dropped_text(lines: u64) -> String {
     format!("{lines} log lines are missing here: they came faster than standard error was read")
+}
+
+/// What stands in place of lines that were lost on their way elsewhere, as JSON.
+#[must_use]
+pub fn lost_line(lines: u64) -> String {
+    foreign_line(
+        module_path!(),
+        &format!("{lines} log lines are missing here: they came faster than they could be sent"),
+    )
 }
 
 /// Whether lines are JSON, and what is to be said about a format that is none.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: credentials are inside of what is returned and nowhere else.
 
+use std::fmt;
 use std::time::Duration;
 
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
@@ -18,6 +19,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use thalweg_common::aws::{REGION_OF_LAST_RESORT, http_client};
+use tokio::sync::OnceCell;
 
 use super::{AwsSettings, CredentialsProvider, WebIdentity};
 
@@ -27,15 +29,58 @@ const SESSION_NAME: &str = "thalweg";
 /// Longest time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What clients are made from. `request_timeout` is how long a request may take in all.
-pub(crate) async fn sdk_config(settings: &AwsSettings, request_timeout: Duration) -> SdkConfig {
+/// A client that is made when something is first asked, once for all subtasks of a process, which share its connections.
+pub(crate) struct Connection<C> {
+    settings: AwsSettings,
+    /// Of all clients: credentials are asked for once.
+    config: OnceCell<SdkConfig>,
+    client: OnceCell<C>,
+}
+
+impl<C> Connection<C> {
+    pub(crate) fn new(settings: AwsSettings) -> Self {
+        Self { settings, config: OnceCell::new(), client: OnceCell::new() }
+    }
+
+    /// The client, as `make` makes it. `request_timeout` is how long a request may take in all.
+    pub(crate) async fn client(&self, request_timeout: Duration, make: impl FnOnce(&SdkConfig) -> C) -> &C {
+        let connect = || async { make(self.config(request_timeout).await) };
+        self.client.get_or_init(connect).await
+    }
+
+    /// A client with connections of its own, whose requests may take so long.
+    pub(crate) async fn another_client(
+        &self,
+        request_timeout: Duration,
+        make: impl FnOnce(&SdkConfig) -> C,
+    ) -> C {
+        let config = self.config(request_timeout).await.to_builder().http_client(http_client());
+        make(&config.timeout_config(timeouts(request_timeout)).build())
+    }
+
+    async fn config(&self, request_timeout: Duration) -> &SdkConfig {
+        self.config.get_or_init(|| sdk_config(&self.settings, request_timeout)).await
+    }
+}
+
+impl<C> fmt::Debug for Connection<C> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the client: it knows the credentials.
+        formatter.debug_struct("Connection").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+fn timeouts(request_timeout: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(request_timeout).build()
+}
+
+/// What clients are made from.
+async fn sdk_config(settings: &AwsSettings, request_timeout: Duration) -> SdkConfig {
     // Given once, here, to everything that asks somebody: also to what finds credentials and the region.
     let http_client = http_client();
-    let timeouts =
-        TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(request_timeout).build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client.clone())
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(request_timeout))
         .retry_config(RetryConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(region) = settings.region.clone() {
@@ -47,10 +92,14 @@ pub(crate) async fn sdk_config(settings: &AwsSettings, request_timeout: Duration
     }
     let shared = loader.load().await;
     let providers = Providers { settings, shared: &shared };
-    match providers.make(&settings.credentials).await {
-        Some(provider) => shared.to_builder().credentials_provider(provider).build(),
-        None => shared,
+    let mut config = shared.to_builder();
+    if let Some(provider) = providers.make(&settings.credentials).await {
+        config = config.credentials_provider(provider);
     }
+    if let Some(endpoint) = &settings.endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    config.build()
 }
 
 struct Providers<'a> {

@@ -8,11 +8,12 @@ mod access;
 mod backoff;
 mod problem;
 mod settings;
+pub(crate) mod writing;
 
 pub use backoff::Backoff;
 pub use settings::{AssumeRole, AwsSettings, CredentialsProvider, WebIdentity};
 
-pub(crate) use access::sdk_config;
+pub(crate) use access::Connection;
 pub(crate) use backoff::random;
 pub(crate) use problem::{Kind, Problem};
 pub(crate) use settings::{canonical, keys};

@@ -129,6 +129,11 @@ impl Problem {
         Self { kind, code, text }
     }
 
+    /// Whether something is there already, or used by another.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.code == "ResourceInUseException"
+    }
+
     /// The failure of whoever was `doing` something with `what` (`the stream orders`).
     pub(crate) fn failure(&self, doing: impl fmt::Display, what: impl fmt::Display) -> Failure {
         let cure = match self.kind {

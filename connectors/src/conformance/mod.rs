@@ -89,6 +89,28 @@ fn at_once(what: &str, action: impl FnOnce()) -> Result<(), Failure> {
     if took > AT_ONCE { Err(broken(format!("{what} takes {took:?}"))) } else { Ok(()) }
 }
 
+/// That no connection is left behind the end of all attempts.
+fn all_closed(breathe: impl Fn(), connections: impl Fn() -> Option<usize>) -> Result<(), Failure> {
+    until("all connections are closed", || {
+        breathe();
+        Ok(connections().is_none_or(|open| open == 0))
+    })
+}
+
+/// Makes a test of each check, with a new subject for each.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    ($kind:ident, $subject:expr; $($check:ident as $test:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $test() -> Result<(), ::thalweg_common::failure::Failure> {
+                $crate::conformance::$kind::$check(&$subject)
+            }
+        )*
+    };
+}
+
 /// That exactly the numbers below are there, each once.
 fn each_once(mut found: Vec<u64>, numbers: u64) -> Result<(), Failure> {
     found.sort_unstable();

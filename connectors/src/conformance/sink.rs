@@ -9,7 +9,7 @@ use thalweg_runtime::operators;
 use thalweg_runtime::snapshot::OperatorSnapshot;
 use thalweg_runtime::testing::{OperatorHarness, Setup, through_savepoint};
 
-use super::{Trouble, at_once, broken, each_once, until};
+use super::{Trouble, all_closed, at_once, broken, each_once, until};
 
 /// How often a record may be seen outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,22 +287,14 @@ pub fn no_leaked_connection<S: SinkSubject>(subject: &S) -> Result<(), Failure> 
         attempt.completed(round + 1)?;
         attempt.expect(round * 10 + 10)?;
     }
-    until("all connections are closed", || {
-        subject.breathe();
-        Ok(subject.connections().is_none_or(|open| open == 0))
-    })
+    all_closed(|| subject.breathe(), || subject.connections())
 }
 
 /// Makes a test of each check, with a new subject for each.
 #[macro_export]
 macro_rules! sink_conformance {
-    ($subject:expr; $($check:ident as $test:ident),* $(,)?) => {
-        $(
-            #[test]
-            fn $test() -> Result<(), ::thalweg_common::failure::Failure> {
-                $crate::conformance::sink::$check(&$subject)
-            }
-        )*
+    ($subject:expr; $($checks:tt)*) => {
+        $crate::conformance_tests! { sink, $subject; $($checks)* }
     };
     ($subject:expr) => {
         $crate::sink_conformance! { $subject;

@@ -9,7 +9,7 @@ use thalweg_runtime::io::Io;
 use thalweg_runtime::split::EnumeratedSource;
 use thalweg_runtime::testing::{EnumeratedHarness, EnumeratedSnapshot, Setup};
 
-use super::{Trouble, at_once, broken, each_once, lot, until};
+use super::{Trouble, all_closed, at_once, broken, each_once, lot, until};
 
 /// A source and its peer. Records are numbers, however the peer writes them.
 pub trait SourceSubject {
@@ -286,22 +286,14 @@ pub fn no_leaked_connection<S: SourceSubject>(subject: &S) -> Result<(), Failure
         let mut attempt = Attempt::new(subject, 3)?;
         attempt.read_to(20)?;
     }
-    until("all connections are closed", || {
-        subject.breathe();
-        Ok(subject.connections().is_none_or(|open| open == 0))
-    })
+    all_closed(|| subject.breathe(), || subject.connections())
 }
 
 /// Makes a test of each check, with a new subject for each.
 #[macro_export]
 macro_rules! source_conformance {
-    ($subject:expr; $($check:ident as $test:ident),* $(,)?) => {
-        $(
-            #[test]
-            fn $test() -> Result<(), ::thalweg_common::failure::Failure> {
-                $crate::conformance::source::$check(&$subject)
-            }
-        )*
+    ($subject:expr; $($checks:tt)*) => {
+        $crate::conformance_tests! { source, $subject; $($checks)* }
     };
     ($subject:expr) => {
         $crate::source_conformance! { $subject;

@@ -14,6 +14,7 @@ use thalweg_common::Record;
 use thalweg_common::calendar::{date_of, days_of};
 
 use super::Malformed;
+use crate::digits;
 
 /// Which form a timestamp has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,12 +125,8 @@ fn parse(text: &str, standard: TimestampStandard) -> Option<DateTime> {
     Some(DateTime { seconds, nanos })
 }
 
-fn number(rest: &mut &[u8], digits: usize) -> Option<i64> {
-    let (head, tail) = rest.split_at_checked(digits)?;
-    let mut value = 0;
-    for byte in head {
-        value = value * 10 + i64::from(byte.is_ascii_digit().then(|| byte - b'0')?);
-    }
+fn number(rest: &mut &[u8], count: usize) -> Option<i64> {
+    let (value, tail) = digits::leading(rest, count)?;
     *rest = tail;
     Some(value)
 }
@@ -141,7 +138,7 @@ fn mark(rest: &mut &[u8], wanted: u8) -> Option<()> {
 
 /// The digits behind the point; what is finer than a nanosecond is left out.
 fn fraction(rest: &mut &[u8]) -> Option<u32> {
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = digits::count(rest);
     let (head, tail) = rest.split_at_checked(digits).filter(|_| digits > 0)?;
     *rest = tail;
     let digit = |place: usize| head.get(place).map_or(0, |byte| u32::from(byte - b'0'));

@@ -1,8 +1,9 @@
 //! User records that Amazon's producer library has put together into one record, so that they cost less. Pure.
 //!
 //! Such a record begins with a magic number and ends with the MD5 of what is between, a message of Protocol Buffers. What is not exactly so
-//! is an ordinary record. Invariant: a user record whose hash key is not one of the shard's is left out: the producer saw it in the wrong
-//! shard after a split, and has sent it again to the right one.
+//! is an ordinary record. A sink that gives records ids writes each of them so, alone, with its id beside it as a tag: whoever takes such records
+//! apart, as Amazon's consumer libraries and Flink do, reads the record and does not notice the id. Invariant: a user record whose hash key is not
+//! one of the shard's is left out: the producer saw it in the wrong shard after a split, and has sent it again to the right one.
 
 use std::ops::RangeInclusive;
 
@@ -12,6 +13,9 @@ use prost::Message;
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST_BYTES: usize = 16;
+
+/// The tag that has a record's id.
+const ID_TAG: &str = "thalweg-record-id";
 
 #[derive(Clone, PartialEq, Message)]
 struct Aggregated {
@@ -31,6 +35,16 @@ struct Inner {
     explicit_hash_key: Option<u64>,
     #[prost(bytes = "bytes", required, tag = "3")]
     data: Bytes,
+    #[prost(message, repeated, tag = "4")]
+    tags: Vec<Tag>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Tag {
+    #[prost(string, required, tag = "1")]
+    key: String,
+    #[prost(string, optional, tag = "2")]
+    value: Option<String>,
 }
 
 /// One of the records in a record.
@@ -40,6 +54,31 @@ pub(super) struct UserRecord {
     pub(super) number: u64,
     pub(super) partition_key: String,
     pub(super) data: Bytes,
+    /// What tells it from all others, if who has written it says so.
+    pub(super) id: Option<String>,
+}
+
+/// A record with its id.
+pub(super) fn with_id(
+    id: String,
+    partition_key: &str,
+    explicit_hash_key: Option<&str>,
+    data: Vec<u8>,
+) -> Bytes {
+    let tags = vec![Tag { key: ID_TAG.to_owned(), value: Some(id) }];
+    let explicit = explicit_hash_key.map(|_| 0);
+    let message = Aggregated {
+        partition_keys: vec![partition_key.to_owned()],
+        explicit_hash_keys: explicit_hash_key.map(str::to_owned).into_iter().collect(),
+        records: vec![Inner { partition_key: 0, explicit_hash_key: explicit, data: data.into(), tags }],
+    };
+    framed(&message)
+}
+
+fn framed(message: &Aggregated) -> Bytes {
+    let body = message.encode_to_vec();
+    let digest = Md5::digest(&body);
+    [&MAGIC[..], &body, &digest[..]].concat().into()
 }
 
 /// The user records of a record, without those of other shards; nothing if it is an ordinary one.
@@ -52,14 +91,15 @@ pub(super) fn user_records(data: &Bytes, hash_keys: &RangeInclusive<u128>) -> Op
     }
     let Aggregated { partition_keys, explicit_hash_keys, records } = Aggregated::decode(message).ok()?;
     let mut found = Vec::with_capacity(records.len());
-    for (number, Inner { partition_key, explicit_hash_key, data }) in (0..).zip(records) {
+    for (number, Inner { partition_key, explicit_hash_key, data, tags }) in (0..).zip(records) {
         let partition_key = partition_keys.get(usize::try_from(partition_key).ok()?)?;
         let hash_key = match explicit_hash_key {
             Some(index) => explicit_hash_keys.get(usize::try_from(index).ok()?)?.parse().ok()?,
             None => hash_key(partition_key),
         };
         if hash_keys.contains(&hash_key) {
-            found.push(UserRecord { number, partition_key: partition_key.clone(), data });
+            let id = tags.into_iter().find(|tag| tag.key == ID_TAG).and_then(|tag| tag.value);
+            found.push(UserRecord { number, partition_key: partition_key.clone(), data, id });
         }
     }
     Some(found)
@@ -80,14 +120,24 @@ mod tests {
 
     const ALL: RangeInclusive<u128> = 0..=u128::MAX;
 
-    fn aggregated(message: &Aggregated) -> Bytes {
-        let body = message.encode_to_vec();
-        let digest = Md5::digest(&body);
-        [&MAGIC[..], &body, &digest[..]].concat().into()
+    fn inner(partition_key: u64, data: &'static str) -> Inner {
+        Inner { partition_key, explicit_hash_key: None, data: data.into(), tags: Vec::new() }
     }
 
-    fn inner(partition_key: u64, data: &'static str) -> Inner {
-        Inner { partition_key, explicit_hash_key: None, data: data.into() }
+    #[test]
+    fn an_id_is_beside_the_record_and_the_shard_is_that_of_its_keys() {
+        let half = 1_u128 << 127;
+        for (explicit, range) in [(None, half..=u128::MAX), (Some("5"), 0..=half - 1)] {
+            let record = with_id("order-7".into(), "partitionkey", explicit, b"x".to_vec());
+            let found = user_records(&record, &range).unwrap();
+            let expected = UserRecord {
+                number: 0,
+                partition_key: "partitionkey".into(),
+                data: Bytes::from_static(b"x"),
+                id: Some("order-7".into()),
+            };
+            assert_eq!(found, [expected]);
+        }
     }
 
     #[test]
@@ -112,7 +162,7 @@ mod tests {
         assert_eq!(hash_key("partitionkey"), 0xd1da_5603_cbb7_4ce1_6070_cd2d_9c84_faf5);
         let half = 1_u128 << 127;
         for (range, expected) in [(half..=u128::MAX, (0, "high")), (0..=half - 1, (1, "low"))] {
-            let found = user_records(&aggregated(&message), &range).unwrap();
+            let found = user_records(&framed(&message), &range).unwrap();
             let shown: Vec<_> = found.iter().map(|record| (record.number, &record.data[..])).collect();
             assert_eq!(shown, [(expected.0, expected.1.as_bytes())]);
         }
@@ -120,14 +170,14 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_an_ordinary_record() {
-        let whole = aggregated(&Aggregated { records: vec![inner(0, "x")], ..Aggregated::default() });
+        let whole = framed(&Aggregated { records: vec![inner(0, "x")], ..Aggregated::default() });
         assert_eq!(user_records(&whole, &ALL), None, "there is no such partition key");
         let message = Aggregated {
             partition_keys: vec!["a".into()],
             records: vec![inner(0, "x")],
             ..Aggregated::default()
         };
-        let whole = aggregated(&message);
+        let whole = framed(&message);
         assert!(user_records(&whole, &ALL).is_some());
         let mut flipped = whole.to_vec();
         flipped[6] ^= 1;

@@ -10,11 +10,12 @@ use thalweg_runtime::io::Io;
 use thalweg_runtime::split::{Discovery, Next, SplitEnumerator};
 use tracing::warn;
 
-use super::graph::{Listed, ShardGraph};
+use super::fan_out::Consumers;
+use super::graph::ShardGraph;
 use super::options::Options;
-use super::service::Service;
+use super::service::{Service, again};
 use super::shard::ShardSplit;
-use crate::aws::{Kind, Problem, random};
+use crate::aws::Kind;
 
 /// Finds the shards of a [`KinesisSource`](super::KinesisSource).
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct ShardEnumerator {
     options: Arc<Options>,
     service: Arc<Service>,
     graph: ShardGraph,
+    /// Whether the streams have the consumers that are the enumerator's to register.
+    is_prepared: bool,
     clock: SharedClock,
     io: Io,
 }
@@ -35,7 +38,21 @@ impl ShardEnumerator {
         graph: ShardGraph,
         (clock, io): (SharedClock, Io),
     ) -> Self {
-        Self { streams, options, service, graph, clock, io }
+        Self { streams, options, service, graph, is_prepared: false, clock, io }
+    }
+
+    /// Lets all streams have their consumers, with enhanced fan-out.
+    fn prepare(&mut self) -> Result<(), Failure> {
+        if let Some(fan_out) = &self.options.fan_out {
+            for stream in self.streams.iter() {
+                let prepared = self.io.wait_for(Consumers::prepare(&self.service, fan_out, stream))?;
+                prepared.map_err(|problem| {
+                    problem.failure("register a consumer with", format_args!("the stream {stream}"))
+                })?;
+            }
+        }
+        self.is_prepared = true;
+        Ok(())
     }
 
     /// Lists all streams.
@@ -44,7 +61,8 @@ impl ShardEnumerator {
         for stream in streams.iter() {
             // Before it is listed, so that what arrives while it is counts as new.
             let now_ms = self.clock.now_ms();
-            let listed = self.io.wait_for(shards(&self.service, &self.options, stream))?;
+            let listed = again(self.options.listing, || self.service.shards(stream));
+            let listed = self.io.wait_for(listed)?;
             match listed {
                 Ok(shards) => self.graph.listed(stream, shards, self.options.initial, now_ms),
                 Err(problem) => {
@@ -70,29 +88,17 @@ impl ShardEnumerator {
     }
 }
 
-/// The shards of a stream, asked again as often as the settings say.
-async fn shards(service: &Service, options: &Options, stream: &str) -> Result<Vec<Listed>, Problem> {
-    let mut retry = 0;
-    loop {
-        match service.shards(stream).await {
-            Err(Problem { kind: Kind::Throttled | Kind::Passing, .. })
-                if retry < options.listing.max_retries =>
-            {
-                tokio::time::sleep(options.listing.pause(retry, random())).await;
-                retry += 1;
-            }
-            answer => return answer,
-        }
-    }
-}
-
 impl SplitEnumerator for ShardEnumerator {
     type Split = ShardSplit;
     type State = ShardGraph;
 
     const TRACKS_FINISHED: bool = true;
+    const CLOSES: bool = true;
 
     fn discover(&mut self) -> Result<Discovery<ShardSplit>, Failure> {
+        if !self.is_prepared {
+            self.prepare()?;
+        }
         self.list()?;
         Ok(Discovery { splits: self.graph.take_ready(), next: Next::After(self.options.discovery_interval) })
     }
@@ -108,5 +114,16 @@ impl SplitEnumerator for ShardEnumerator {
 
     fn state(&self) -> ShardGraph {
         self.graph.clone()
+    }
+
+    fn close(&mut self) -> Result<(), Failure> {
+        let Some(fan_out) = &self.options.fan_out else { return Ok(()) };
+        for stream in self.streams.iter() {
+            let removed = self.io.wait_for(Consumers::remove(&self.service, fan_out, stream))?;
+            removed.map_err(|problem| {
+                problem.failure("deregister the consumer of", format_args!("the stream {stream}"))
+            })?;
+        }
+        Ok(())
     }
 }

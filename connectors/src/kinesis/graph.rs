@@ -80,7 +80,7 @@ impl ShardGraph {
             // What is closed already has nothing that is still to come.
             let is_over = is_first && is_closed && initial == InitialPosition::Latest;
             let position = if is_first { initial.position(now_ms) } else { Position::TrimHorizon };
-            let split = ShardSplit { shard, position, is_discovered: !is_first };
+            let split = ShardSplit { shard, position, is_discovered: !is_first, seen: None };
             Known { split, stage: if is_over { Stage::Ended } else { Stage::Waiting } }
         }));
     }

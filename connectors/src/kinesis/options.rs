@@ -1,17 +1,19 @@
 //! What a Kinesis source can be told: Flink's keys with their defaults, in either form (`flink.` of DataStream programs, `scan.` of SQL).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::limits::KINESIS_MAX_RECORDS_PER_READ;
 
+use super::fan_out::{self, FanOutOptions};
 use super::position::InitialPosition;
 use super::timestamp;
 use crate::aws::{AwsSettings, Backoff};
 use crate::properties::{Properties, wrong};
 
-/// The keys of the source behind `flink.` or `scan.`.
-const KEYS: [&str; 24] = [
+/// The keys of the source behind `flink.` or `scan.`, and the last one, which Flink does not have.
+const KEYS: [&str; 25] = [
     "stream.initpos",
     "stream.initpos.timestamp",
     "stream.initpos.timestamp.format",
@@ -36,6 +38,7 @@ const KEYS: [&str; 24] = [
     "watermark.sync.interval",
     "watermark.lookahead.millis",
     "watermark.sync.queue.capacity",
+    "source.deduplication.window",
 ];
 
 /// Longest pause between two reads: behind five minutes iterators expire.
@@ -57,9 +60,13 @@ pub(super) struct Options {
     pub(super) listing: Backoff,
     /// How often new shards are looked for.
     pub(super) discovery_interval: Duration,
+    /// Whether the service pushes records, by enhanced fan-out; else it is asked for them.
+    pub(super) fan_out: Option<FanOutOptions>,
+    /// For how long ids of records are remembered, so that each is read once.
+    pub(super) deduplication: Option<Duration>,
 }
 
-const fn backoff(base_ms: u64, max_ms: u64, max_retries: u32) -> Backoff {
+pub(super) const fn backoff(base_ms: u64, max_ms: u64, max_retries: u32) -> Backoff {
     Backoff {
         base: Duration::from_millis(base_ms),
         max: Duration::from_millis(max_ms),
@@ -80,6 +87,8 @@ impl Default for Options {
             iterators: backoff(300, 1_000, 3),
             listing: backoff(1_000, 5_000, 10),
             discovery_interval: Duration::from_secs(10),
+            fan_out: None,
+            deduplication: None,
         }
     }
 }
@@ -95,6 +104,7 @@ fn canonical(key: &str) -> String {
         "stream.initpos-timestamp" => "stream.initpos.timestamp",
         "stream.initpos-timestamp-format" => "stream.initpos.timestamp.format",
         "stream.recorderpublisher" => "stream.recordpublisher",
+        "stream.efs.consumername" => "stream.efo.consumername",
         key => key,
     }
     .to_owned()
@@ -104,7 +114,16 @@ impl Options {
     pub(super) fn from_properties(
         given: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
     ) -> Result<Self, Failure> {
-        let known: Vec<&str> = KEYS.into_iter().chain(crate::aws::keys()).collect();
+        let known: Vec<&str> = KEYS.into_iter().chain(fan_out::KEYS).chain(crate::aws::keys()).collect();
+        let mut arns = BTreeMap::new();
+        let given = given.into_iter().map(|(key, value)| (key.into(), value.into()));
+        let given = given.filter(|(key, value): &(String, String)| match consumer_of(key) {
+            Some(stream) => {
+                arns.insert(stream.to_owned(), value.trim().to_owned());
+                false
+            }
+            None => true,
+        });
         let given = Properties::new(given, canonical, &known)?;
         let default = Self::default();
         not_here(&given)?;
@@ -124,6 +143,8 @@ impl Options {
             discovery_interval: given
                 .millis("shard.discovery.intervalmillis")?
                 .unwrap_or(default.discovery_interval),
+            fan_out: publisher(&given, arns)?,
+            deduplication: given.millis("source.deduplication.window")?.filter(|window| !window.is_zero()),
         };
         options.check()?;
         Ok(options)
@@ -151,15 +172,26 @@ impl Options {
     }
 }
 
+/// The stream whose consumer a key names.
+fn consumer_of(key: &str) -> Option<&str> {
+    let key = key.strip_prefix("flink.").or_else(|| key.strip_prefix("scan."))?;
+    key.strip_prefix("stream.efo.consumerarn.")
+}
+
+/// How records come. What enhanced fan-out is told is read in any case, so that what is wrong is said.
+fn publisher(given: &Properties, arns: BTreeMap<String, String>) -> Result<Option<FanOutOptions>, Failure> {
+    let fan_out = FanOutOptions::from_properties(given, arns)?;
+    match given.text("stream.recordpublisher").unwrap_or("POLLING") {
+        "POLLING" => Ok(None),
+        "EFO" => Ok(Some(fan_out)),
+        other => {
+            Err(wrong(format!("`flink.stream.recordpublisher` cannot be `{other}`; it is POLLING or EFO")))
+        }
+    }
+}
+
 /// What Flink's consumer has and this one does not: said, not ignored.
 fn not_here(given: &Properties) -> Result<(), Failure> {
-    if let Some(publisher) = given.text("stream.recordpublisher")
-        && publisher != "POLLING"
-    {
-        return Err(wrong(format!(
-            "`flink.stream.recordpublisher` cannot be `{publisher}`: this source polls; remove it or set POLLING"
-        )));
-    }
     if let Some(idle) = given.text("shard.idle.interval")
         && idle != "-1"
     {
@@ -170,7 +202,7 @@ fn not_here(given: &Properties) -> Result<(), Failure> {
     for key in ["watermark.sync.interval", "watermark.lookahead.millis", "watermark.sync.queue.capacity"] {
         if given.text(key).is_some_and(|value| key != "watermark.lookahead.millis" || value != "0") {
             return Err(wrong(format!(
-                "`flink.{key}` is for aligned watermarks, which this source has none of; remove it"
+                "`flink.{key}` has its place in the watermark strategy here: use `with_watermark_alignment`"
             )));
         }
     }
@@ -197,7 +229,7 @@ fn initial(given: &Properties) -> Result<InitialPosition, Failure> {
     }
 }
 
-fn pauses(given: &Properties, of: &str, default: Backoff) -> Result<Backoff, Failure> {
+pub(super) fn pauses(given: &Properties, of: &str, default: Backoff) -> Result<Backoff, Failure> {
     let key = |rest: &str| format!("{of}.{rest}");
     let exponent = given.parsed(&key("backoff.expconst"), "a number of at least 1")?;
     let backoff = Backoff {
@@ -252,11 +284,43 @@ mod tests {
         let options = read(&[
             ("flink.shard.getrecords.intervalmillis", "1000"),
             ("flink.shard.adaptivereads", "true"),
+            ("source.deduplication.window", "60000"),
             ("flink.shard.getrecords.backoff.expconst", "2"),
         ]);
         let options = options.unwrap();
         assert_eq!((options.read_interval.as_millis(), options.adaptive_reads), (1_000, true));
         assert_eq!(options.reading.exponent, 2.0);
+        assert_eq!(options.deduplication, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn enhanced_fan_out_has_its_own_keys() {
+        let streams = ["orders".to_owned(), "trades".to_owned()];
+        let options = read(&[
+            ("flink.stream.recorderpublisher", "EFO"),
+            ("flink.stream.efs.consumername", "basic-efo-flink-app"),
+            ("flink.shard.subscribetoshard.backoff.max", "1500"),
+            ("flink.stream.efo.http-client.read-timeout", "360000"),
+        ]);
+        let fan_out = options.unwrap().fan_out.unwrap();
+        assert_eq!(fan_out.consumer_name.as_deref(), Some("basic-efo-flink-app"));
+        assert_eq!((fan_out.subscribing.max.as_millis(), fan_out.longest_silence.as_secs()), (1_500, 360));
+        fan_out.check(&streams).unwrap();
+        let arns = read(&[
+            ("scan.stream.recordpublisher", "EFO"),
+            ("scan.stream.efo.registration", "NONE"),
+            ("scan.stream.efo.consumerarn.orders", "arn:1"),
+        ]);
+        let arns = arns.unwrap().fan_out.unwrap();
+        let missing = arns.check(&streams).unwrap_err().message;
+        assert!(missing.contains("`flink.stream.efo.consumerarn.trades` must say which"), "{missing}");
+        arns.check(&streams[..1]).unwrap();
+        for (name, expected) in [(None, "must say under which name"), (Some("a b"), "1 to 128 letters")] {
+            let mut named = FanOutOptions::default();
+            named.consumer_name = name.map(str::to_owned);
+            assert!(named.check(&streams).unwrap_err().message.contains(expected));
+        }
+        assert_eq!(read(&[("flink.stream.efo.consumername", "unused")]).unwrap().fan_out, None);
     }
 
     #[test]
@@ -269,7 +333,11 @@ mod tests {
             (("flink.shard.getrecords.maxrecordcount", "10001"), "from 1 to 10000"),
             (("flink.shard.getrecords.intervalmillis", "300001"), "is at most 300000"),
             (("flink.shard.getrecords.intervalmillis", "soon"), "it is a number of milliseconds"),
-            (("flink.stream.recordpublisher", "EFO"), "this source polls"),
+            (("flink.stream.recordpublisher", "PULL"), "it is POLLING or EFO"),
+            (("flink.stream.efo.registration", "SOON"), "it is LAZY, EAGER or NONE"),
+            (("flink.shard.subscribetoshard.timeout", "1 min"), "it is a number of seconds"),
+            (("flink.stream.efo.consumernam", "reader"), "did you mean `stream.efo.consumername`?"),
+            (("flink.watermark.sync.interval", "1000"), "use `with_watermark_alignment`"),
             (("flink.shard.idle.interval", "1000"), "use `with_idleness`"),
         ] {
             let failure = read(&[pair]).unwrap_err();

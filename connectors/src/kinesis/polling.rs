@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use thalweg_common::limits::KINESIS_READ_BYTES_PER_SECOND;
+use thalweg_common::limits::{KINESIS_MAX_BYTES_PER_READ, KINESIS_READ_BYTES_PER_SECOND};
 
 use super::options::Options;
 use super::position::Position;
@@ -52,8 +52,9 @@ pub(super) struct Polling {
     iterator: Option<String>,
     /// When the next request may begin.
     next_at: Duration,
-    /// How many requests failed in a row, and how many of them because too much was asked.
-    failures: u32,
+    /// How many reads failed in a row, how many requests for an iterator, and how many of either because too much was asked.
+    failed_reads: u32,
+    failed_iterators: u32,
     throttled: u32,
     /// Most records of the next read, lower than the settings' after throttling.
     limit: u32,
@@ -82,7 +83,8 @@ impl Polling {
             stage: Stage::Quiet,
             iterator: None,
             next_at: now,
-            failures: 0,
+            failed_reads: 0,
+            failed_iterators: 0,
             throttled: 0,
             limit: options.records_per_read,
             mean_bytes: None,
@@ -119,11 +121,17 @@ impl Polling {
         (fitting as u32).clamp(1, self.limit)
     }
 
+    /// Bytes that the next read asks for, by the mean size of the records so far; nothing before that is known.
+    pub(super) fn bytes_to_ask(&self) -> u64 {
+        let bytes = self.mean_bytes.map_or(0.0, |mean| mean * f64::from(self.records_to_ask()));
+        (bytes as u64).min(KINESIS_MAX_BYTES_PER_READ)
+    }
+
     /// There is an iterator: the read may follow at once.
     pub(super) fn on_iterator(&mut self, iterator: String) {
         self.iterator = Some(iterator);
         self.stage = Stage::Quiet;
-        self.failures = 0;
+        self.failed_iterators = 0;
     }
 
     /// A read has brought records; without a next iterator the shard is at its end.
@@ -135,7 +143,7 @@ impl Polling {
             let mean = brought.bytes as f64 / brought.records as f64;
             self.mean_bytes = Some(self.mean_bytes.map_or(mean, |before| (before + mean) / 2.0));
         }
-        (self.failures, self.throttled) = (0, 0);
+        (self.failed_reads, self.throttled) = (0, 0);
         self.limit = self.limit.saturating_mul(2).min(self.most_records);
         self.stage = if next.is_some() { Stage::Quiet } else { Stage::Ended };
         self.iterator = next;
@@ -144,36 +152,38 @@ impl Polling {
     /// A request was refused, or not answered.
     pub(super) fn on_trouble(&mut self, kind: Kind, now: Duration, random: u64) -> Verdict {
         self.stage = Stage::Quiet;
-        let backoff = if self.iterator.is_some() { self.reading } else { self.iterators };
         match kind {
             Kind::Throttled => {
                 self.limit = (self.limit / 2).max(FEWEST_RECORDS).min(self.most_records);
+                let backoff = if self.iterator.is_some() { self.reading } else { self.iterators };
                 // At least the base: with no pause at all nothing becomes better.
                 let pause = backoff.base.max(backoff.pause(self.throttled, random)).max(self.interval);
                 self.next_at = now.saturating_add(pause);
                 self.throttled = self.throttled.saturating_add(1);
                 Verdict::Again
             }
-            // The first new iterator at once; one that is refused again and again is trouble.
-            Kind::ExpiredIterator => {
-                self.iterator = None;
-                let verdict = self.retry(backoff, now, random);
-                // Requests for another one have retries of their own.
-                self.failures = 0;
-                verdict
+            Kind::ExpiredIterator | Kind::Passing => {
+                let (backoff, failed) = match self.iterator {
+                    Some(_) => (self.reading, &mut self.failed_reads),
+                    None => (self.iterators, &mut self.failed_iterators),
+                };
+                if *failed >= backoff.max_retries {
+                    return Verdict::GiveUp;
+                }
+                self.next_at = now.saturating_add(backoff.pause(*failed, random));
+                *failed += 1;
+                if kind == Kind::ExpiredIterator {
+                    self.iterator = None;
+                }
+                Verdict::Again
             }
-            Kind::Passing => self.retry(backoff, now, random),
             Kind::NotFound | Kind::Denied | Kind::BadCredentials | Kind::Refused => Verdict::GiveUp,
         }
     }
 
-    fn retry(&mut self, backoff: Backoff, now: Duration, random: u64) -> Verdict {
-        if self.failures >= backoff.max_retries {
-            return Verdict::GiveUp;
-        }
-        self.next_at = now.saturating_add(backoff.pause(self.failures, random));
-        self.failures += 1;
-        Verdict::Again
+    /// What was read is forgotten: it is read anew, even if the shard was at its end.
+    pub(super) fn restart(&mut self) {
+        (self.stage, self.iterator) = (Stage::Quiet, None);
     }
 
     /// The shard is gone, so there is nothing more to read.

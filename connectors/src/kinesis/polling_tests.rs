@@ -91,7 +91,22 @@ fn other_trouble_is_given_up_after_some_tries_in_a_row() {
     let now = polling.next_at;
     assert!(reads(&mut polling, now).is_some());
     polling.on_records(Some("b".into()), NOTHING, now);
-    assert_eq!(polling.failures, 0, "a success begins the count anew");
+    // A success begins the count anew.
+    for _ in 0..2 {
+        assert_eq!(polling.on_trouble(Kind::Passing, now, 1), Verdict::Again);
+    }
+    assert_eq!(polling.on_trouble(Kind::ExpiredIterator, now, 1), Verdict::Again);
+    // Requests for an iterator are counted on their own, and do not make reads succeed.
+    for _ in 0..3 {
+        assert_eq!(polling.on_trouble(Kind::Passing, now, 1), Verdict::Again);
+    }
+    polling.on_iterator("c".into());
+    assert_eq!(
+        polling.on_trouble(Kind::ExpiredIterator, now, 1),
+        Verdict::GiveUp,
+        "the fourth read in a row"
+    );
+    polling.iterator = None;
     for _ in 0..3 {
         assert_eq!(polling.on_trouble(Kind::Passing, now, 1), Verdict::Again);
     }
@@ -106,9 +121,11 @@ fn adaptive_reads_ask_for_what_fits_the_quota() {
     let mut polling = polling(|options| options.adaptive_reads = true);
     with_iterator(&mut polling);
     assert_eq!(reads(&mut polling, Duration::ZERO), Some(10_000), "nothing is known of the size");
+    assert_eq!(polling.bytes_to_ask(), 0);
     // 2 MiB/s in 200 ms are 419,430 bytes: 409 records of 1 KiB.
     polling.on_records(Some("b".into()), Brought { records: 10, bytes: 10_240 }, MS);
     assert_eq!(reads(&mut polling, 200 * MS), Some(409));
+    assert_eq!(polling.bytes_to_ask(), 409 << 10);
     polling.on_records(Some("c".into()), Brought { records: 1, bytes: 1 << 20 }, 210 * MS);
     assert_eq!(reads(&mut polling, 1_000 * MS), Some(1), "at least one");
 }

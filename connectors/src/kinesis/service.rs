@@ -1,28 +1,26 @@
 //! Requests to Kinesis: what is asked, and what an answer means. Retries are those who ask.
-//!
-//! Invariant: the client is made when something is first asked, once for all subtasks of a process, which share its connections.
 
 use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::{Record, Shard as AwsShard, ShardIteratorType};
+use aws_sdk_kinesis::types::{ConsumerStatus, Record, Shard as AwsShard, ShardIteratorType};
 use thalweg_common::limits::{KINESIS_LIST_SHARDS, KINESIS_REQUEST_TIMEOUT_MS};
-use tokio::sync::OnceCell;
 
+use super::fan_out::Consumers;
 use super::graph::Listed;
 use super::position::Position;
 use super::shard::Shard;
-use crate::aws::{AwsSettings, Kind, Problem, sdk_config};
+use crate::aws::{AwsSettings, Backoff, Connection, Kind, Problem, random};
 
 /// Asks Kinesis.
+#[derive(Debug)]
 pub(super) struct Service {
-    settings: AwsSettings,
-    client: OnceCell<Client>,
+    connection: Connection<Client>,
+    pub(super) consumers: Consumers,
 }
 
 /// What a read has brought.
@@ -31,30 +29,22 @@ pub(super) struct Page {
     pub(super) records: Vec<Record>,
     /// Where the next read goes on; nothing behind the end of a closed shard.
     pub(super) next: Option<String>,
-}
-
-impl fmt::Debug for Service {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the client: it knows the credentials.
-        formatter.debug_struct("Service").field("settings", &self.settings).finish_non_exhaustive()
-    }
+    /// How far behind the newest record of the shard it is, in milliseconds, if that is said.
+    pub(super) behind_ms: Option<i64>,
 }
 
 impl Service {
     pub(super) fn new(settings: AwsSettings) -> Self {
-        Self { settings, client: OnceCell::new() }
+        Self { connection: Connection::new(settings), consumers: Consumers::default() }
     }
 
     pub(super) async fn client(&self) -> &Client {
-        let connect = || async {
-            let config = sdk_config(&self.settings, Duration::from_millis(KINESIS_REQUEST_TIMEOUT_MS)).await;
-            let mut config = aws_sdk_kinesis::config::Builder::from(&config);
-            if let Some(endpoint) = &self.settings.endpoint {
-                config = config.endpoint_url(endpoint);
-            }
-            Client::from_conf(config.build())
-        };
-        self.client.get_or_init(connect).await
+        self.connection.client(Duration::from_millis(KINESIS_REQUEST_TIMEOUT_MS), Client::new).await
+    }
+
+    /// A client with connections of its own, whose requests may take so long to be taken.
+    pub(super) async fn another_client(&self, request_timeout: Duration) -> Client {
+        self.connection.another_client(request_timeout, Client::new).await
     }
 
     /// All shards of a stream that it still knows.
@@ -79,18 +69,9 @@ impl Service {
     /// An iterator at a position of a shard.
     pub(super) async fn iterator(&self, shard: &Shard, position: &Position) -> Result<String, Problem> {
         let request = self.client().await.get_shard_iterator().stream_name(&shard.stream).shard_id(&shard.id);
-        let request = match position {
-            Position::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            Position::Latest { since_ms: at_ms } | Position::AtTimestamp { at_ms } => request
-                .shard_iterator_type(ShardIteratorType::AtTimestamp)
-                .timestamp(DateTime::from_millis(*at_ms)),
-            Position::After { sequence_number } => request
-                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
-                .starting_sequence_number(sequence_number),
-            Position::Within { sequence_number, .. } => request
-                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
-                .starting_sequence_number(sequence_number),
-        };
+        let Start { kind, sequence_number, at } = Start::at(position);
+        let request = request.shard_iterator_type(kind).set_timestamp(at);
+        let request = request.set_starting_sequence_number(sequence_number);
         let found = match request.clone().send().await {
             Ok(found) => Ok(found),
             Err(error) => match (problem(&error), position) {
@@ -102,12 +83,7 @@ impl Service {
                 (problem, _) => Err(problem),
             },
         };
-        let missing = || Problem {
-            kind: Kind::Passing,
-            code: "BrokenAnswer".to_owned(),
-            text: "there is no iterator in it".to_owned(),
-        };
-        found?.shard_iterator.ok_or_else(missing)
+        found?.shard_iterator.ok_or_else(|| broken("there is no iterator in it"))
     }
 
     /// The records at an iterator.
@@ -115,8 +91,98 @@ impl Service {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let request = self.client().await.get_records().shard_iterator(iterator).limit(limit);
         let page = request.send().await.map_err(|error| problem(&error))?;
-        Ok(Page { records: page.records, next: page.next_shard_iterator })
+        let behind_ms = page.millis_behind_latest();
+        Ok(Page { records: page.records, next: page.next_shard_iterator, behind_ms })
     }
+
+    /// The ARN of a stream.
+    pub(super) async fn stream_arn(&self, stream: &str) -> Result<String, Problem> {
+        let request = self.client().await.describe_stream_summary().stream_name(stream);
+        let described = request.send().await.map_err(|error| problem(&error))?;
+        let summary =
+            described.stream_description_summary.ok_or_else(|| broken("there is no stream in it"))?;
+        Ok(summary.stream_arn)
+    }
+
+    /// The ARN of a consumer, and whether it can be used.
+    pub(super) async fn consumer(&self, stream_arn: &str, name: &str) -> Result<(String, bool), Problem> {
+        let request = self.client().await.describe_stream_consumer();
+        let request = request.stream_arn(stream_arn).consumer_name(name);
+        let described = request.send().await.map_err(|error| problem(&error))?;
+        let consumer = described.consumer_description.ok_or_else(|| broken("there is no consumer in it"))?;
+        Ok((consumer.consumer_arn, consumer.consumer_status == ConsumerStatus::Active))
+    }
+
+    /// Registers a consumer, if nobody else has.
+    pub(super) async fn register(&self, stream_arn: &str, name: &str) -> Result<(), Problem> {
+        let request = self.client().await.register_stream_consumer();
+        match request.stream_arn(stream_arn).consumer_name(name).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match problem(&error) {
+                problem if problem.is_in_use() => Ok(()),
+                problem => Err(problem),
+            },
+        }
+    }
+
+    /// Removes a consumer, if it is there.
+    pub(super) async fn deregister(&self, stream_arn: &str, name: &str) -> Result<(), Problem> {
+        let request = self.client().await.deregister_stream_consumer();
+        match request.stream_arn(stream_arn).consumer_name(name).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match problem(&error) {
+                Problem { kind: Kind::NotFound, .. } => Ok(()),
+                problem => Err(problem),
+            },
+        }
+    }
+}
+
+/// Where to begin, as requests say it.
+pub(super) struct Start {
+    pub(super) kind: ShardIteratorType,
+    pub(super) sequence_number: Option<String>,
+    pub(super) at: Option<DateTime>,
+}
+
+impl Start {
+    pub(super) fn at(position: &Position) -> Self {
+        let (kind, sequence_number, at_ms) = match position {
+            Position::TrimHorizon => (ShardIteratorType::TrimHorizon, None, None),
+            Position::Latest { since_ms: at_ms } | Position::AtTimestamp { at_ms } => {
+                (ShardIteratorType::AtTimestamp, None, Some(*at_ms))
+            }
+            Position::After { sequence_number } => {
+                (ShardIteratorType::AfterSequenceNumber, Some(sequence_number.clone()), None)
+            }
+            Position::Within { sequence_number, .. } => {
+                (ShardIteratorType::AtSequenceNumber, Some(sequence_number.clone()), None)
+            }
+        };
+        Self { kind, sequence_number, at: at_ms.map(DateTime::from_millis) }
+    }
+}
+
+/// Asks again what was throttled or met trouble that passes, as often as the settings say.
+pub(super) async fn again<T, F>(backoff: Backoff, mut ask: impl FnMut() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    let mut retry = 0;
+    loop {
+        match ask().await {
+            Err(Problem { kind: Kind::Throttled | Kind::Passing, .. }) if retry < backoff.max_retries => {
+                tokio::time::sleep(backoff.pause(retry, random())).await;
+                retry += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// An answer that lacks something.
+fn broken(what: &str) -> Problem {
+    Problem { kind: Kind::Passing, code: "BrokenAnswer".to_owned(), text: what.to_owned() }
 }
 
 /// What an error of the client means.

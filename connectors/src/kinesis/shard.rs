@@ -7,6 +7,7 @@ use thalweg_common::Record;
 use thalweg_runtime::split::SourceSplit;
 
 use super::position::Position;
+use super::seen::Remembered;
 
 /// A shard of a stream.
 #[derive(Record, Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct ShardSplit {
     pub(super) position: Position,
     /// Whether it came about while the source ran.
     pub(super) is_discovered: bool,
+    /// The ids behind the position, in a source that de-duplicates; nothing before it was asked what the shards before it have.
+    pub(super) seen: Option<Vec<Remembered>>,
 }
 
 impl SourceSplit for ShardSplit {
@@ -97,7 +100,7 @@ mod tests {
             last_hash_key: "9".into(),
             first_sequence_number: "49".into(),
         };
-        ShardSplit { shard, position: Position::TrimHorizon, is_discovered: false }
+        ShardSplit { shard, position: Position::TrimHorizon, is_discovered: false, seen: None }
     }
 
     #[test]

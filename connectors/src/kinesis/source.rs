@@ -11,6 +11,7 @@ use thalweg_runtime::operator::SourceContext;
 use thalweg_runtime::split::EnumeratedSource;
 
 use super::enumerator::ShardEnumerator;
+use super::fan_out::{ConsumerRegistration, FanOutOptions};
 use super::graph::ShardGraph;
 use super::options::Options;
 use super::position::InitialPosition;
@@ -33,6 +34,8 @@ pub struct KinesisRecord<'a> {
     pub sequence_number: &'a str,
     /// Its place among those that are aggregated under this number, from 0.
     pub user_record: Option<u64>,
+    /// What tells it from all others, if the sink that has written it gives ids.
+    pub record_id: Option<&'a str>,
     /// What its shard was chosen by.
     pub partition_key: &'a str,
     /// When it arrived, in milliseconds since the epoch: the timestamp that it has in the job.
@@ -49,6 +52,10 @@ pub struct KinesisRecord<'a> {
 ///
 /// Records have the time of their arrival as timestamps. A watermark strategy directly behind the source keeps time for each shard; a shard
 /// without records is idle when its `with_idleness` is over, and a subtask without shards at once.
+///
+/// `millisBehindLatest` says how far behind each shard is, and `bytesRequestedPerFetch` how much its reads ask for.
+///
+/// With [enhanced fan-out](Self::enhanced_fan_out) the service pushes records, with 2 MiB a second for each shard and consumer.
 ///
 /// The same in properties, with Flink's keys: [`with_properties`](Self::with_properties).
 ///
@@ -198,6 +205,78 @@ impl<T: Record> KinesisSource<T> {
         self.changed(|options| options.adaptive_reads = true)
     }
 
+    /// Lets the service push the records of each shard as they come, with a quota that no other reader shares: enhanced fan-out, Flink's
+    /// `flink.stream.recordpublisher` EFO. `consumer` is the name under which the application reads (`flink.stream.efo.consumername`), one that no
+    /// other reader of the stream has: whoever subscribes later with the same name takes over, and the job that was there fails with a word
+    /// of it. It is [registered](Self::consumer_registration) when the job starts, and is a position of its own nowhere: positions are those of
+    /// polling, so that a job changes from one to the other with a savepoint.
+    ///
+    /// Subscriptions end after five minutes and are renewed behind the last record. One that says nothing for 35 s, although the service speaks
+    /// every five seconds, is renewed too (`flink.stream.efo.http-client.read-timeout`, which is 6 min in Flink and so notices nothing).
+    ///
+    /// ```
+    /// use thalweg_connectors::kinesis::{ConsumerRegistration, InitialPosition, KinesisSource};
+    ///
+    /// let source = KinesisSource::strings("ExampleInputStream")
+    ///     .region("eu-west-1")
+    ///     .initial_position(InitialPosition::TrimHorizon)
+    ///     .enhanced_fan_out("basic-efo-app");
+    /// let same = KinesisSource::strings("ExampleInputStream").with_properties([
+    ///     ("aws.region", "eu-west-1"),
+    ///     ("flink.stream.initpos", "TRIM_HORIZON"),
+    ///     ("flink.stream.recordpublisher", "EFO"),
+    ///     ("flink.stream.efo.consumername", "basic-efo-app"),
+    /// ]);
+    /// // Somebody else has registered it.
+    /// let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders/consumer/reader:1700000000";
+    /// let arns = [("orders".to_owned(), arn.to_owned())].into();
+    /// let registered = KinesisSource::strings("orders")
+    ///     .region("eu-west-1")
+    ///     .enhanced_fan_out("reader")
+    ///     .consumer_registration(ConsumerRegistration::None(arns));
+    /// # let _ = (source, same.unwrap(), registered);
+    /// ```
+    #[must_use]
+    pub fn enhanced_fan_out(self, consumer: impl Into<String>) -> Self {
+        self.changed(|options| {
+            options.fan_out.get_or_insert_with(FanOutOptions::default).consumer_name = Some(consumer.into());
+        })
+    }
+
+    /// Who registers the consumer of [enhanced fan-out](Self::enhanced_fan_out), which this is part of: `flink.stream.efo.registration`.
+    #[must_use]
+    pub fn consumer_registration(self, registration: ConsumerRegistration) -> Self {
+        self.changed(|options| {
+            options.fan_out.get_or_insert_with(FanOutOptions::default).registration = registration;
+        })
+    }
+
+    /// Reads each record once that the sink of another job has written with [ids](super::KinesisSink::record_ids), however often it is there: so two jobs
+    /// with a stream between them are effectively once, although the sink is at least once. Records without an id are all read.
+    ///
+    /// Ids are remembered for the `window` from their last arrival, as part of checkpoints. Let it be longer than the time from a checkpoint of the
+    /// writing job to the moment when it has caught up behind a failure: a multiple of its checkpoint interval and its longest outage. A shard
+    /// remembers 65,536 ids at the most, the newest ones, with 24 bytes each. Behind a split or merge a new shard reads once, by polling, what the up to
+    /// 64 nearest shards before it had in the window. The property is `source.deduplication.window`, in milliseconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use thalweg_connectors::kinesis::{KinesisSink, KinesisSource};
+    ///
+    /// // The first job: the line begins with the number of its order.
+    /// let sink = KinesisSink::strings("Between")
+    ///     .region("eu-west-1")
+    ///     .record_ids(|line| line.split(',').next().unwrap_or_default().to_owned());
+    /// // The second job.
+    /// let source = KinesisSource::strings("Between").region("eu-west-1").deduplicated(Duration::from_secs(900));
+    /// # let _ = (sink, source);
+    /// ```
+    #[must_use]
+    pub fn deduplicated(self, window: Duration) -> Self {
+        self.changed(|options| options.deduplication = Some(window))
+    }
+
     /// How often new shards are looked for, every 10 s by default: `flink.shard.discovery.intervalmillis`. The children of a shard that is at its
     /// end are looked for at once.
     #[must_use]
@@ -218,6 +297,9 @@ impl<T: Record> EnumeratedSource for KinesisSource<T> {
         restored: Option<ShardGraph>,
     ) -> Result<ShardEnumerator, Failure> {
         self.options.check()?;
+        if let Some(fan_out) = &self.options.fan_out {
+            fan_out.check(&self.streams)?;
+        }
         Ok(ShardEnumerator::new(
             Arc::clone(&self.streams),
             Arc::clone(&self.options),

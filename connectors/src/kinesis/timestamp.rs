@@ -3,6 +3,8 @@
 use thalweg_common::Timestamp;
 use thalweg_common::calendar::days_of;
 
+use crate::digits;
+
 /// The pattern of Flink's consumer.
 pub(super) const DEFAULT_PATTERN: &str = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX";
 
@@ -73,10 +75,10 @@ impl Fields {
         if letter == 'X' || letter == 'Z' {
             return self.read_offset(text);
         }
-        let digits = text.chars().take_while(char::is_ascii_digit).count();
+        let digits = digits::count(text.as_bytes());
         let length = if is_exact { run.min(digits) } else { digits };
-        let (number, rest) = text.split_at_checked(length)?;
-        let value: i64 = number.parse().ok()?;
+        let (value, _) = digits::leading(text.as_bytes(), length)?;
+        let rest = &text[length..];
         let field = match letter {
             'y' => &mut self.year,
             'M' => &mut self.month,

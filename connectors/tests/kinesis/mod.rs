@@ -86,6 +86,37 @@ impl Peer {
             .read_interval(Duration::from_millis(5))
             .discovery_interval(Duration::from_millis(500))
     }
+
+    /// The same by enhanced fan-out, as the consumer `reader`.
+    pub fn pushed<T: thalweg_common::record::Record>(&self, source: KinesisSource<T>) -> KinesisSource<T> {
+        self.pushed_with(source, &[])
+    }
+
+    /// The same with more properties.
+    pub fn pushed_with<T: thalweg_common::record::Record>(
+        &self,
+        source: KinesisSource<T>,
+        more: &[(&str, &str)],
+    ) -> KinesisSource<T> {
+        let endpoint = self.model.endpoint();
+        let pauses =
+            ["describestreamconsumer", "registerstreamconsumer"].map(|of| format!("flink.stream.{of}"));
+        let pauses = pauses.into_iter().chain(["flink.shard.subscribetoshard".to_owned()]);
+        let pauses =
+            pauses.flat_map(|of| [(format!("{of}.backoff.base"), "5"), (format!("{of}.backoff.max"), "20")]);
+        let properties = [
+            ("aws.endpoint", endpoint.as_str()),
+            ("aws.credentials.provider", "BASIC"),
+            ("aws.credentials.basic.accesskeyid", "TESTACCESSKEY"),
+            ("aws.credentials.basic.secretkey", "test-secret"),
+            ("flink.stream.initpos", "TRIM_HORIZON"),
+            ("flink.shard.discovery.intervalmillis", "500"),
+            ("flink.stream.recordpublisher", "EFO"),
+            ("flink.stream.efo.consumername", "reader"),
+        ];
+        let properties = properties.iter().chain(more).map(|(key, value)| ((*key).to_owned(), *value));
+        source.with_properties(properties.chain(pauses)).unwrap()
+    }
 }
 
 /// What the model takes, as it takes any.

@@ -1,11 +1,11 @@
 //! A file sink that is killed again and again, at changing parallelism, and a reader that looks at its files meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_common::clock::ManualClock;
-use thalweg_common::storage::{Storage, StorageFactory};
+use thalweg_common::storage::{ObjectInfo, Storage, StorageFactory};
 use thalweg_connectors::files::{FileSink, RollingPolicy};
 use thalweg_connectors::formats::Text;
 use thalweg_runtime::io::Io;
@@ -23,7 +23,8 @@ pub const KILLS_VARIABLE: &str = "THALWEG_FILE_SINK_KILLS";
 /// What one run is made of.
 pub struct Kills<'a> {
     pub runtime: &'a Runtime,
-    pub storages: StorageFactory,
+    /// What each attempt has of its own, as each process has: what a killed one held is not given back.
+    pub storages: &'a dyn Fn() -> StorageFactory,
     pub place: String,
     pub seed: u64,
 }
@@ -36,6 +37,8 @@ struct State {
     checkpoint: u64,
     clock: Arc<ManualClock>,
     random: u64,
+    /// The finished files that were read, with their content: they never change.
+    read: BTreeMap<String, String>,
 }
 
 impl State {
@@ -53,7 +56,15 @@ impl Kills<'_> {
         let kills = std::env::var(KILLS_VARIABLE).ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
         let clock = Arc::new(ManualClock::new(1_704_449_472_000));
         let random = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut state = State { durable: Vec::new(), covered: 0, attempt: 0, checkpoint: 0, clock, random };
+        let mut state = State {
+            durable: Vec::new(),
+            covered: 0,
+            attempt: 0,
+            checkpoint: 0,
+            clock,
+            random,
+            read: BTreeMap::new(),
+        };
         for _ in 0..kills {
             let sinks = self.attempt(&mut state);
             // A killed process tidies nothing up; a task that fails does.
@@ -62,7 +73,7 @@ impl Kills<'_> {
             } else {
                 drop(sinks)
             }
-            self.look(&state);
+            self.look(&mut state);
         }
         let mut sinks = self.open(&mut state);
         sinks.iter_mut().for_each(|sink| sink.end().unwrap());
@@ -71,7 +82,16 @@ impl Kills<'_> {
             sink.barrier(state.checkpoint).unwrap();
             sink.completed(state.checkpoint).unwrap();
         }
-        let seen = self.look(&state);
+        let seen = self.look(&mut state);
+        let read: String = state.read.values().map(String::as_str).collect();
+        let storage = (self.storages)().open(&self.place).unwrap();
+        assert_eq!(self.runtime.block_on(visible(storage.as_ref())), read, "finished files do not change");
+        println!(
+            "{kills} kills, {} checkpoints, {} files: {} records, lost 0, duplicated 0",
+            state.checkpoint,
+            state.read.len(),
+            seen.len()
+        );
         assert_eq!(seen.len() as u64, state.covered, "lost: {}", state.covered - seen.len() as u64);
         assert!(state.covered > 0, "something was written");
     }
@@ -83,13 +103,14 @@ impl Kills<'_> {
             .bucket_by(|number: &u64, _| format!("b={}", number % 2))
             .rolling(RollingPolicy::default().max_part_bytes(150));
         let factory = operators::sink(sink);
+        let storages = (self.storages)();
         let open = |subtask| {
             let setup = Setup {
                 attempt: state.attempt,
                 restored: state.durable.clone(),
                 clock: state.clock.clone(),
                 io: Io::on(self.runtime.handle().clone()),
-                storages: self.storages.clone(),
+                storages: storages.clone(),
                 ..Setup::default()
             };
             OperatorHarness::open_sink(factory.as_ref(), setup.subtask(subtask, parallelism)).unwrap()
@@ -139,11 +160,28 @@ impl Kills<'_> {
     }
 
     /// What a reader sees: each record once, and none that no durable checkpoint covers.
-    fn look(&self, state: &State) -> BTreeSet<u64> {
-        let storage = self.storages.open(&self.place).unwrap();
-        let text = self.runtime.block_on(visible(storage.as_ref()));
+    fn look(&self, state: &mut State) -> BTreeSet<u64> {
+        let storage = (self.storages)().open(&self.place).unwrap();
+        let read = &mut state.read;
+        self.runtime.block_on(async {
+            let objects: Vec<_> = storage
+                .list("")
+                .await
+                .unwrap()
+                .into_iter()
+                .filter(|object| is_visible(&object.path))
+                .collect();
+            for ObjectInfo { path, size } in &objects {
+                if let Some(text) = read.get(path) {
+                    assert_eq!(text.len() as u64, *size, "{path} has changed");
+                } else {
+                    read.insert(path.clone(), text_of(storage.as_ref(), path).await);
+                }
+            }
+            assert_eq!(read.len(), objects.len(), "a finished file is gone");
+        });
         let mut seen = BTreeSet::new();
-        for line in text.lines() {
+        for line in read.values().flat_map(|text| text.lines()) {
             let number: u64 = line.parse().unwrap();
             assert!(number < state.covered, "{number} is not committed");
             assert!(seen.insert(number), "{number} is there twice");
@@ -156,9 +194,17 @@ impl Kills<'_> {
 pub async fn visible(storage: &dyn Storage) -> String {
     let mut text = String::new();
     for object in storage.list("").await.unwrap() {
-        if !object.path.split('/').any(|name| name.starts_with(['.', '_'])) {
-            text.push_str(std::str::from_utf8(&storage.get(&object.path).await.unwrap()).unwrap());
+        if is_visible(&object.path) {
+            text.push_str(&text_of(storage, &object.path).await);
         }
     }
     text
+}
+
+fn is_visible(path: &str) -> bool {
+    !path.split('/').any(|name| name.starts_with(['.', '_']))
+}
+
+async fn text_of(storage: &dyn Storage, path: &str) -> String {
+    String::from_utf8(storage.get(path).await.unwrap().to_vec()).unwrap()
 }

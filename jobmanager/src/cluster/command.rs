@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_common::Timestamp;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{Attempt, CheckpointId, JobId, RegionId, SubmissionId};
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::status::JobStatus;
 
 use super::job::{Base, Binary, CompletedCheckpoint, FailureRecord, Placement, RestartRecord};
@@ -109,6 +110,8 @@ pub struct SubmitJob {
     pub arguments: Vec<String>,
     /// Flink-named settings that win over those in the program.
     pub configuration: BTreeMap<String, String>,
+    /// What the program reads as its runtime properties.
+    pub properties: RuntimeProperties,
     /// The plan.
     pub graph: Arc<JobGraph>,
     /// URI under which checkpoints of this job are, without the job's id; absent when it takes none. Decided once, so

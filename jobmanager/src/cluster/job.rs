@@ -12,6 +12,7 @@ use thalweg_common::limits::{
     MAX_CONCURRENT_CHECKPOINTS, MAX_FAILURE_TEXT_BYTES, MAX_JOB_FAILURES, MAX_JOB_HISTORY,
     MAX_JOB_SAVEPOINTS, MAX_RESTART_TIMES,
 };
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::status::JobStatus;
 use thalweg_proto::blob::BlobHash;
 
@@ -238,6 +239,8 @@ pub struct JobRecord {
     pub arguments: Vec<String>,
     /// Settings of the submission.
     pub configuration: BTreeMap<String, String>,
+    /// What its program reads as runtime properties.
+    pub properties: RuntimeProperties,
     /// Its plan.
     pub graph: Arc<JobGraph>,
     /// Its plans at other parallelisms that it may go to.

@@ -293,6 +293,7 @@ fn new_job(submit: SubmitJob) -> JobRecord {
         binary: submit.binary,
         arguments: submit.arguments,
         configuration: submit.configuration,
+        properties: submit.properties,
         graph: submit.graph,
         layouts: OtherLayouts::default(),
         checkpoint_directory: submit.checkpoint_directory,

@@ -71,9 +71,14 @@ impl JobCore {
             Some(_) => "jobmanager.adaptive-scheduler.resource-wait-timeout",
             None => "slot.request.timeout",
         };
+        let patience_ms = self.slots_patience_ms();
+        out.push(Action::Warn(format!(
+            "Flink job did not start within a total timeout of {} for application: {}",
+            span_text(patience_ms),
+            self.spec.name
+        )));
         let failure = Failure::external(format!(
-            "no slots within {} ms ({setting}): {}",
-            self.slots_patience_ms(),
+            "no slots within {patience_ms} ms ({setting}): {}",
             if self.shortage.is_empty() { "no task manager is registered" } else { &self.shortage }
         ));
         self.fail(failure, None, "", self.restarting.clone(), now, out);
@@ -310,5 +315,14 @@ impl JobCore {
                 out.push(Action::AllocateSlots);
             }
         }
+    }
+}
+
+/// A span as people say it: in minutes if it is whole ones.
+fn span_text(ms: u64) -> String {
+    match ms {
+        60_000 => "1 minute".to_string(),
+        _ if ms.is_multiple_of(60_000) && ms > 0 => format!("{} minutes", ms / 60_000),
+        _ => format!("{ms} ms"),
     }
 }

@@ -26,9 +26,16 @@ impl JobCore {
             out.push(Action::RefuseStale { task_manager: task_manager.clone(), attempt });
             return;
         }
-        task.status = status;
+        let before = std::mem::replace(&mut task.status, status);
         if !self.counts(subtask) {
             return;
+        }
+        if status == TaskStatus::Failed {
+            let task = self.spec.task_name(subtask, attempt);
+            let cause = failure.as_ref().map_or("no reason was given", |failure| failure.message.as_str());
+            out.push(Action::Log(format!(
+                "{task} switched from {before} to {status} on flink-taskmanager-{task_manager}: {cause}"
+            )));
         }
         let region = BTreeSet::from([self.region(subtask)]);
         match status {
@@ -125,6 +132,14 @@ impl JobCore {
         }
         let regions = self.regions_on(task_manager);
         if self.is_news(&regions) {
+            let slots: BTreeSet<u32> = self
+                .slots()
+                .filter(|slot| slot.task_manager == *task_manager)
+                .map(|slot| slot.number)
+                .collect();
+            let removed =
+                |number| Action::Log(format!("The assigned slot {task_manager}_{number} was removed."));
+            out.extend(slots.into_iter().map(removed));
             let failure = Failure::external(format!("lost task manager {task_manager}: {reason}"));
             self.fail(failure, None, &task_manager.0, regions, now, out);
         } else {

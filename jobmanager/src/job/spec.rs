@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use thalweg_common::graph::{JobGraph, Regions};
 use thalweg_common::id::{Attempt, JobId, SubtaskId};
+use thalweg_common::properties::RuntimeProperties;
 
 use crate::checkpoint::metadata;
 use crate::cluster::{Binary, JobRecord, Layout};
@@ -40,6 +41,8 @@ pub struct JobSpec {
     pub arguments: Vec<String>,
     /// Given to the binary.
     pub configuration: BTreeMap<String, String>,
+    /// Given to the binary.
+    pub properties: RuntimeProperties,
     /// Its plan.
     pub graph: Arc<JobGraph>,
     /// Of the plan.
@@ -65,6 +68,7 @@ impl JobSpec {
             binary: record.binary,
             arguments: record.arguments.clone(),
             configuration: record.configuration.clone(),
+            properties: record.properties.clone(),
             graph: Arc::clone(&record.graph),
             fingerprint: record.graph.fingerprint(),
             subtasks: record.graph.subtasks().collect(),

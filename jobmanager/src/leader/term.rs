@@ -381,7 +381,10 @@ impl Term {
         let timeout_ms = self.context.settings.heartbeat_timeout_ms;
         if let Some(since_ms) = now.elapsed_ms.checked_sub(timeout_ms) {
             for name in self.connections.silent_since(since_ms) {
-                self.lose(&name, &format!("nothing was heard of it for {timeout_ms} ms (heartbeat.timeout)"));
+                let reason = format!(
+                    "The heartbeat of TaskManager with id {name} timed out: nothing was heard of it for {timeout_ms} ms (heartbeat.timeout)"
+                );
+                self.lose(&name, &reason);
             }
         }
         for (job_id, job) in &self.jobs {

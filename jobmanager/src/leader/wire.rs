@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use thalweg_common::id::{Attempt, JobId, Term, WorkerId};
-use thalweg_proto::convert::{Malformed, WireId, failure, required, snapshot, subtask, task_status};
+use thalweg_proto::convert::{
+    Malformed, WireId, failure, properties_to_wire, required, snapshot, subtask, task_status,
+};
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as ToTaskManager;
 use thalweg_proto::v1::task_manager_message::Message as FromTaskManager;
@@ -180,6 +182,7 @@ fn start_worker(spec: &JobSpec, attempt: Attempt) -> v1::StartWorker {
         size_bytes: spec.binary.map_or(0, |binary| binary.size_bytes),
         arguments: spec.arguments.clone(),
         configuration: spec.configuration.clone().into_iter().collect(),
+        properties: properties_to_wire(&spec.properties),
         plan_fingerprint: spec.fingerprint,
         cancellation_timeout_ms: spec.patience.cancellation_ms,
     }

@@ -259,7 +259,8 @@ pub(super) fn plan(context: Arc<Context>, spec: Arc<JobSpec>, parallelism: u32) 
         let result = match context.planner.as_ref().zip(spec.binary) {
             Some((planner, binary)) => {
                 let (present, consensus) = (spec.layout(), &*context.consensus);
-                planner.layout(consensus, binary, &spec.arguments, &present, parallelism).await
+                let given = (spec.arguments.as_slice(), &spec.properties);
+                planner.layout(consensus, binary, given, &present, parallelism).await
             }
             None => Err(Failure::internal("a job without a program cannot be planned again")),
         };

@@ -1,9 +1,14 @@
 //! What a job manager reports of its jobs.
 //!
 //! Beside a command's way: nothing here decides anything. [`sight`] turns what the log and the leader know of a job into what
-//! reports are made of (pure); [`collector`] asks for both; the reporters write it where it shall go.
+//! reports are made of (pure); [`collector`] asks for both; the reporters write it where it shall go, and [`last_hour`] keeps some of it for the
+//! dashboard.
 
 mod collector;
+#[cfg(feature = "rest")]
+mod hour;
+#[cfg(feature = "rest")]
+mod last_hour;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod push;
@@ -15,7 +20,11 @@ use thalweg_common::clock::SharedClock;
 use thalweg_common::config::Configuration;
 use thalweg_common::task_scope::TaskScope;
 
-use self::collector::Collector;
+pub(crate) use self::collector::Collector;
+#[cfg(feature = "rest")]
+pub(crate) use self::hour::JobFigures;
+#[cfg(feature = "rest")]
+pub(crate) use self::last_hour::{LastHour, figures};
 use crate::consensus::Consensus;
 use crate::job_manager::StartError;
 use crate::leader::Leader;
@@ -32,7 +41,7 @@ pub(crate) struct Reporters {
 impl Reporters {
     /// Those that the settings name, as far as this program was built with them.
     pub(crate) async fn start(
-        self,
+        &self,
         configuration: &Configuration,
         scope: &TaskScope,
     ) -> Result<(), StartError> {
@@ -45,6 +54,17 @@ impl Reporters {
             });
         }
         Ok(())
+    }
+
+    /// Notes the last hour, as long as `scope` lives.
+    #[cfg(feature = "rest")]
+    pub(crate) fn note_last_hour(&self, scope: &TaskScope) -> LastHour {
+        let last_hour = LastHour::default();
+        let (token, following) = (scope.token(), last_hour.clone().follow(self.collector()));
+        scope.spawn("last hour", async move {
+            token.run_until_cancelled(following).await;
+        });
+        last_hour
     }
 
     fn collector(&self) -> Collector {

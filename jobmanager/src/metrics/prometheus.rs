@@ -1,13 +1,11 @@
 //! What Prometheus reads of a job manager: its machine, and of the leading one the cluster and its jobs. What tasks do, task managers
 //! tell.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use thalweg_common::clock::SharedClock;
-use thalweg_common::status::JobStatus;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_metrics::process::ProcessSampler;
 use thalweg_metrics::prometheus;
@@ -56,19 +54,6 @@ pub(crate) async fn serve(
 
 /// The cluster and its jobs, under the names that Flink's job manager has for them.
 fn of_cluster(collected: &Collected, labels: &Labels) -> Vec<Sample> {
-    let slots = |of: fn(&crate::leader::TaskManagerView) -> u32| {
-        collected.task_managers.iter().map(|manager| f64::from(of(manager))).sum()
-    };
-    let running = collected.jobs.iter().filter(|job| job.status == JobStatus::Running).count();
-    let gauges: BTreeMap<_, (_, f64)> = BTreeMap::from([
-        ("numRegisteredTaskManagers", ("Task managers", collected.task_managers.len() as f64)),
-        ("numRunningJobs", ("Jobs that run", running as f64)),
-        ("taskSlotsTotal", ("Slots of all task managers", slots(|manager| manager.slots_total))),
-        ("taskSlotsAvailable", ("Slots that are free", slots(|manager| manager.slots_free))),
-    ]);
-    let gauges = gauges
-        .into_iter()
-        .map(|(name, (help, value))| Sample::gauge(format!("flink_jobmanager_{name}"), help, labels, value));
     let jobs = collected.jobs.iter().flat_map(|job| scope::of_job(job, collected.now_ms, labels));
-    gauges.chain(jobs).collect()
+    collected.cluster(labels).into_iter().chain(jobs).collect()
 }

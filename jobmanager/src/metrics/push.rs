@@ -10,6 +10,8 @@ use thalweg_common::config::{Configuration, keys};
 use thalweg_common::task_scope::blocking;
 #[cfg(feature = "cloudwatch")]
 use thalweg_metrics::cloudwatch::client::{CloudWatch, CloudWatchSettings};
+#[cfg(feature = "cloudwatch")]
+use thalweg_metrics::cloudwatch::connect::Place;
 use thalweg_metrics::cloudwatch::embedded;
 use thalweg_metrics::report::{Datum, report};
 use thalweg_metrics::table::Level;
@@ -60,9 +62,11 @@ impl Push {
         #[cfg(feature = "cloudwatch")]
         let settings = CloudWatchSettings {
             namespace: namespace.clone(),
-            region: text(&keys::CLOUDWATCH_REGION),
-            endpoint: text(&keys::CLOUDWATCH_ENDPOINT),
-            credentials_file: None,
+            place: Place {
+                region: text(&keys::CLOUDWATCH_REGION),
+                endpoint: text(&keys::CLOUDWATCH_ENDPOINT),
+                credentials_file: None,
+            },
         };
         Ok(Some(Self {
             collector,

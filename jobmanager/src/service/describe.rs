@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thalweg_common::id::SubtaskId;
 use thalweg_common::status::{JobStatus, TaskStatus};
-use thalweg_proto::convert::WireId;
+use thalweg_proto::convert::{WireId, properties_to_wire};
 use thalweg_proto::v1;
 use tonic::Status;
 
@@ -59,6 +59,7 @@ pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> Result<v1::Job
         sha256: job.binary.map(|binary| binary.sha256.to_wire()).unwrap_or_default(),
         arguments: job.arguments.clone(),
         configuration: job.configuration.clone().into_iter().collect(),
+        properties: properties_to_wire(&job.properties.shown()),
         warnings: job.warnings.clone(),
         size_bytes: job.binary.map_or(0, |binary| binary.size_bytes),
         graph: plan(job)?,
@@ -67,13 +68,7 @@ pub(super) fn details(job: &JobRecord, live: Option<&LiveJob>) -> Result<v1::Job
 
 fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::SubtaskDetails {
     let known = live.and_then(|live| live.tasks.get(&subtask));
-    let status = match (job.status, known.map(|task| task.status)) {
-        (JobStatus::Finished, _) => TaskStatus::Finished,
-        (JobStatus::Canceled | JobStatus::Failed, Some(ended)) if ended.is_terminal() => ended,
-        (JobStatus::Canceled | JobStatus::Failed, _) => TaskStatus::Canceled,
-        (_, Some(status)) => status,
-        (_, None) => TaskStatus::Created,
-    };
+    let status = task_status(job, live, subtask);
     let mut counters = known.map(|task| task.counters.clone()).unwrap_or_default();
     counters.subtask = Some(subtask.into());
     counters.set_status(status.into());
@@ -85,6 +80,18 @@ fn task(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> v1::Subt
         earlier: known.and_then(|task| task.earlier.clone()),
         task_manager: task_manager.map(ToString::to_string).unwrap_or_default(),
         attempt: known.map(|task| task.attempt).or(started_by).unwrap_or(job.attempt),
+    }
+}
+
+/// The state of a task, also before it has a slot and behind the end of its job.
+pub(crate) fn task_status(job: &JobRecord, live: Option<&LiveJob>, subtask: SubtaskId) -> TaskStatus {
+    let known = live.and_then(|live| live.tasks.get(&subtask));
+    match (job.status, known.map(|task| task.status)) {
+        (JobStatus::Finished, _) => TaskStatus::Finished,
+        (JobStatus::Canceled | JobStatus::Failed, Some(ended)) if ended.is_terminal() => ended,
+        (JobStatus::Canceled | JobStatus::Failed, _) => TaskStatus::Canceled,
+        (_, Some(status)) => status,
+        (_, None) => TaskStatus::Created,
     }
 }
 

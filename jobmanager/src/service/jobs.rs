@@ -21,15 +21,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::submit::Submitter;
 use super::watch::JobWatch;
 use super::{checkpoints, describe, news, propose_status, rescale, savepoints, time};
-use crate::cluster::{Command, JobRecord, Refusal};
+use crate::cluster::{JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
 use crate::leader::{Leader, Mail, NotLeading};
-
-/// How long task managers may take to send their logs.
-const LOGS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Bytes of each log that are sent when the client names no number.
-const DEFAULT_TAIL_BYTES: u64 = 64 * 1024;
 
 /// How long a cancellation may take to get into the log.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,43 +31,43 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The service over a job manager.
 #[derive(Clone)]
 pub(crate) struct JobServer {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    consensus: Arc<dyn Consensus>,
-    leader: Leader,
-    submitter: Arc<Submitter>,
+pub(super) struct Inner {
+    pub(super) consensus: Arc<dyn Consensus>,
+    pub(super) leader: Leader,
+    pub(super) submitter: Arc<Submitter>,
     scope: TaskScope,
+    rest_url: String,
 }
 
 impl JobServer {
-    /// Requests that outlast their call run in `scope`.
+    /// Requests that outlast their call run in `scope`. `rest_url` is where this job manager serves REST, empty if it does not.
     pub(crate) fn new(
         consensus: Arc<dyn Consensus>,
         leader: Leader,
         submitter: Arc<Submitter>,
         scope: TaskScope,
+        rest_url: String,
     ) -> Self {
-        Self { inner: Arc::new(Inner { consensus, leader, submitter, scope }) }
+        Self { inner: Arc::new(Inner { consensus, leader, submitter, scope, rest_url }) }
     }
 
-    fn check_leading(&self) -> Result<(), Status> {
+    pub(super) fn check_leading(&self) -> Result<(), Status> {
         self.inner.leader.check_leading().map_err(Status::from)
     }
 
     /// A copy of what is replicated of one job.
-    fn record(&self, job_id: JobId) -> Result<JobRecord, Status> {
-        let state = self.inner.consensus.state().read();
+    pub(crate) fn record(&self, job_id: JobId) -> Result<JobRecord, Status> {
+        let state = self.state().read();
         let job = state.job(job_id).cloned();
         job.ok_or_else(|| Status::not_found(Refusal::UnknownJob { job_id }.to_string()))
     }
 
     /// Everything about a job.
     pub(crate) async fn describe(&self, job_id: JobId) -> Result<v1::JobDetails, Status> {
-        let leader = &self.inner.leader;
-        let live = leader.ask(|reply| Mail::View { job_id: Some(job_id), reply }).await;
-        let live = live.map_err(NotLeading::into_status)?;
+        let live = self.live(Some(job_id)).await?;
         let job = self.record(job_id)?;
         describe::details(&job, live.get(&job_id))
     }
@@ -186,13 +180,8 @@ impl JobService for JobServer {
         &self,
         _request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let live = self
-            .inner
-            .leader
-            .ask(|reply| Mail::View { job_id: None, reply })
-            .await
-            .map_err(NotLeading::into_status)?;
-        let state = self.inner.consensus.state().read();
+        let live = self.live(None).await?;
+        let state = self.state().read();
         Ok(Response::new(v1::ListJobsResponse { jobs: describe::list(state.jobs(), &live) }))
     }
 
@@ -209,12 +198,7 @@ impl JobService for JobServer {
         request: Request<v1::ListCheckpointsRequest>,
     ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
         let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
-        let history = self
-            .inner
-            .leader
-            .ask(|reply| Mail::Checkpoints { job_id, reply })
-            .await
-            .map_err(NotLeading::into_status)?;
+        let history = self.checkpoints(job_id).await?;
         Ok(Response::new(checkpoints::answer(&self.record(job_id)?, &history)))
     }
 
@@ -225,16 +209,7 @@ impl JobService for JobServer {
         let request = request.into_inner();
         let job_id = JobId::from_wire("job_id", &request.job_id)?;
         let mode = savepoints::mode(request.mode())?;
-        self.check_leading()?;
-        let Submitter { configuration, storages, .. } = &*self.inner.submitter;
-        let directory =
-            savepoints::directory(&request.directory, &self.record(job_id)?, configuration, storages)?;
-        let news = self
-            .inner
-            .leader
-            .ask(|reply| Mail::Savepoint { job_id, directory, mode, reply })
-            .await
-            .map_err(NotLeading::into_status)?;
+        let news = self.take_savepoint(job_id, &request.directory, mode).await?;
         let (events, stream) = mpsc::channel(WATCH_BACKLOG);
         let stopped = self.inner.scope.token();
         self.inner.scope.spawn("savepoint", async move {
@@ -251,14 +226,7 @@ impl JobService for JobServer {
     ) -> Result<Response<Self::RescaleJobStream>, Status> {
         let v1::RescaleJobRequest { job_id, parallelism } = request.into_inner();
         let job_id = JobId::from_wire("job_id", &job_id)?;
-        self.check_leading()?;
-        let layout = rescale::layout(&self.inner.submitter, &self.record(job_id)?, parallelism).await?;
-        let news = self
-            .inner
-            .leader
-            .ask(|reply| Mail::Rescale { job_id, layout, reply })
-            .await
-            .map_err(NotLeading::into_status)?;
+        let news = self.rescale(job_id, parallelism).await?;
         let (events, stream) = mpsc::channel(WATCH_BACKLOG);
         let stopped = self.inner.scope.token();
         self.inner.scope.spawn("rescale", async move {
@@ -283,13 +251,7 @@ impl JobService for JobServer {
         &self,
         request: Request<v1::DisposeSavepointRequest>,
     ) -> Result<Response<v1::DisposeSavepointResponse>, Status> {
-        self.check_leading()?;
-        let path = request.into_inner().path;
-        let jobs: Vec<JobRecord> = self.inner.consensus.state().read().jobs().cloned().collect();
-        let storages = &self.inner.submitter.storages;
-        savepoints::dispose(&path, storages, jobs.iter()).await?;
-        let uri = storages.open(&path).map_or(path, |storage| storage.uri().to_string());
-        self.inner.consensus.propose(Command::ForgetSavepoint { path: uri }).await.map_err(propose_status)?;
+        self.dispose(request.into_inner().path).await?;
         Ok(Response::new(v1::DisposeSavepointResponse {}))
     }
 
@@ -321,13 +283,7 @@ impl JobService for JobServer {
         &self,
         _request: Request<v1::ListTaskManagersRequest>,
     ) -> Result<Response<v1::ListTaskManagersResponse>, Status> {
-        let views = self
-            .inner
-            .leader
-            .ask(|reply| Mail::TaskManagers { reply })
-            .await
-            .map_err(NotLeading::into_status)?;
-        let task_managers = views.into_iter().map(|view| v1::TaskManagerSummary {
+        let task_managers = self.task_managers().await?.into_iter().map(|view| v1::TaskManagerSummary {
             id: view.id.0,
             host: view.host,
             slots_total: view.slots_total,
@@ -356,6 +312,7 @@ impl JobService for JobServer {
         Ok(Response::new(v1::ListJobManagersResponse {
             job_managers: job_managers.collect(),
             term: leadership.term,
+            rest_url: self.inner.rest_url.clone(),
         }))
     }
 
@@ -396,17 +353,7 @@ impl JobService for JobServer {
     ) -> Result<Response<Self::GetLogsStream>, Status> {
         let request = request.into_inner();
         let job_id = JobId::from_wire("job_id", &request.job_id)?;
-        self.check_leading()?;
-        self.record(job_id)?;
-        let tail_bytes = if request.tail_bytes == 0 { DEFAULT_TAIL_BYTES } else { request.tail_bytes };
-        let (sink, pieces) = mpsc::channel(WATCH_BACKLOG);
-        self.inner
-            .leader
-            .ask(|reply| Mail::Logs { job_id, tail_bytes, sink, reply })
-            .await
-            .map_err(NotLeading::into_status)?;
-        let deadline = tokio::time::sleep(LOGS_TIMEOUT);
-        let chunks = ReceiverStream::new(pieces).take_until(deadline).map(|piece| {
+        let chunks = self.logs(job_id, request.tail_bytes).await?.map(|piece| {
             Ok(v1::LogChunk {
                 task_manager: piece.task_manager.0,
                 source: piece.part.source,

@@ -8,6 +8,8 @@ mod checkpoints;
 mod describe;
 mod jobs;
 mod news;
+mod reachable;
+mod requests;
 mod rescale;
 mod savepoints;
 mod submit;
@@ -15,6 +17,8 @@ mod task_managers;
 mod time;
 mod watch;
 
+#[cfg(feature = "rest")]
+pub(crate) use describe::task_status;
 pub(crate) use jobs::JobServer;
 pub(crate) use submit::{SubmitError, Submitter, Submitting};
 pub(crate) use task_managers::TaskManagerServer;

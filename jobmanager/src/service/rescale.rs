@@ -30,7 +30,8 @@ pub(super) async fn layout(
         ));
     };
     let consensus = &*submitter.consensus;
-    let planned = planner.layout(consensus, binary, &job.arguments, &job.layout(), parallelism).await;
+    let given = (job.arguments.as_slice(), &job.properties);
+    let planned = planner.layout(consensus, binary, given, &job.layout(), parallelism).await;
     planned.map_err(|failure| failure_status(&failure))
 }
 

@@ -15,18 +15,19 @@ use thalweg_common::limits::{
     MAX_JOB_NAME_BYTES, MAX_OPERATOR_NAME_BYTES, MAX_OPERATORS,
 };
 use thalweg_common::manifest::{self, Report, StateManifest};
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::storage::StorageFactory;
 use thalweg_proto::blob::BlobHash;
-use thalweg_proto::convert::{Malformed, WireId};
+use thalweg_proto::convert::{Malformed, WireId, properties_from_wire};
 use thalweg_proto::v1;
 use thalweg_proto::v1::submit_job_request::Message as Request;
 use thalweg_proto::v1::submit_job_response::Message as Response;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use super::beginning::{Beginning, refuse_misfits};
-use super::{failure_status, propose_status};
+use super::{failure_status, propose_status, reachable};
 use crate::cluster::{Base, Binary, Command, Outcome, Refusal, SubmitJob};
 use crate::consensus::{Consensus, ProposeError};
 use crate::submission::{BlobError, BlobStore, PlanRequest, PlanRunner, Planner, Replicator, check, tidy};
@@ -48,6 +49,7 @@ pub(crate) struct Submitting {
     pub(crate) binary_name: String,
     pub(crate) arguments: Vec<String>,
     pub(crate) configuration: BTreeMap<String, String>,
+    pub(crate) properties: RuntimeProperties,
     pub(crate) graph: JobGraph,
     /// What it begins with, checked.
     pub(crate) base: Option<Base>,
@@ -123,24 +125,50 @@ impl Submitter {
             return Ok(accepted.into());
         }
         let binary = check_header(&header)?;
+        let _permit = self.permit().await?;
+        if !self.blobs.contains(binary.sha256).await {
+            self.upload(binary, &mut requests, responses).await?;
+        }
+        self.check_and_accept(submission_id, binary, header, Some(responses)).await
+    }
+
+    /// The same for a binary that is here already.
+    #[cfg(feature = "rest")]
+    pub(crate) async fn submit_uploaded(&self, header: v1::SubmitHeader) -> Result<v1::SubmitResult, Status> {
+        let submission_id = SubmissionId::from_wire("header.submission_id", &header.submission_id)?;
+        let binary = check_header(&header)?;
+        let _permit = self.permit().await?;
+        self.check_and_accept(submission_id, binary, header, None).await
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Status> {
+        self.permits.acquire().await.map_err(|_| Status::unavailable("the job manager is stopping"))
+    }
+
+    /// What follows when the binary is here: plan, replication, what the job begins with, acceptance.
+    async fn check_and_accept(
+        &self,
+        submission_id: SubmissionId,
+        binary: Binary,
+        header: v1::SubmitHeader,
+        responses: Option<&Responses>,
+    ) -> Result<v1::SubmitResult, Status> {
+        let properties = self.properties(header.properties, &header.properties_of)?;
         let Some(runner) = &self.runner else {
             return Err(Status::failed_precondition(
                 "this job manager is part of a job in local mode and takes no binaries; start the jobmanager program",
             ));
         };
-        let _permit =
-            self.permits.acquire().await.map_err(|_| Status::unavailable("the job manager is stopping"))?;
-        if !self.blobs.contains(binary.sha256).await {
-            self.upload(binary, &mut requests, responses).await?;
-        }
         tell(responses, "checking the job's plan", binary.size_bytes).await?;
-        let mut configuration: BTreeMap<String, String> = header.configuration.into_iter().collect();
-        let request =
-            PlanRequest { arguments: header.arguments.clone(), configuration: configuration.clone() };
+        let mut request = PlanRequest {
+            arguments: header.arguments,
+            configuration: header.configuration.into_iter().collect(),
+            properties,
+        };
         let path = self.blobs.path(binary.sha256);
         let members = self.consensus.members();
         let (mut graph, ()) = tokio::try_join!(
-            check(&path, runner, request),
+            check(&path, runner, request.clone()),
             self.replicator.replicate(binary.sha256, binary.size_bytes, &members)
         )
         .map_err(|failure| failure_status(&failure))?;
@@ -150,8 +178,7 @@ impl Submitter {
         let (mut beginning, mut warnings) = (None, Vec::new());
         if let Some(restore) = header.savepoint {
             tell(responses, "checking what the job begins with", binary.size_bytes).await?;
-            let program = (path.as_path(), runner, header.arguments.as_slice());
-            let begun = self.begin(restore, program, &mut graph, &mut configuration).await;
+            let begun = self.begin(restore, (path.as_path(), runner), &mut graph, &mut request).await;
             let (base, report, warning) = begun.map_err(|failure| failure_status(&failure))?;
             beginning = Some((base, report));
             warnings.extend(warning);
@@ -162,8 +189,9 @@ impl Submitter {
             submission_id,
             binary: Some(binary),
             binary_name: header.binary_name,
-            arguments: header.arguments,
-            configuration,
+            arguments: request.arguments,
+            configuration: request.configuration,
+            properties: request.properties,
             graph,
             base,
             warnings,
@@ -180,20 +208,31 @@ impl Submitter {
     async fn begin(
         &self,
         restore: v1::SavepointRestore,
-        (path, runner, arguments): (&Path, &PlanRunner, &[String]),
+        (path, runner): (&Path, &PlanRunner),
         graph: &mut JobGraph,
-        configuration: &mut BTreeMap<String, String>,
+        request: &mut PlanRequest,
     ) -> Result<(Base, Report, Option<String>), Failure> {
         let from = Beginning::open(&self.storages, restore).await?;
         let mut report = from.compare(graph);
-        if Beginning::kept_max_parallelism(&report, configuration) {
-            let request = PlanRequest { arguments: arguments.to_vec(), configuration: configuration.clone() };
-            *graph = check(path, runner, request).await?;
+        if Beginning::kept_max_parallelism(&report, &mut request.configuration) {
+            *graph = check(path, runner, request.clone()).await?;
             report = from.compare(graph);
         }
         let base = from.accept(graph, &report)?;
         let warning = from.check_owners(self.consensus.state().read().jobs())?;
         Ok((base, report, warning))
+    }
+
+    /// The runtime properties of a submission: its own, or those of a job that is known.
+    fn properties(&self, given: Vec<v1::PropertyGroup>, of_job: &[u8]) -> Result<RuntimeProperties, Status> {
+        if of_job.is_empty() {
+            return properties_from_wire(given).map_err(|error| Status::invalid_argument(error.to_string()));
+        }
+        let job_id = JobId::from_wire("header.properties_of", of_job)?;
+        let state = self.consensus.state().read();
+        let job = state.job(job_id);
+        let unknown = || Status::not_found(Refusal::UnknownJob { job_id }.to_string());
+        Ok(job.ok_or_else(unknown)?.properties.clone())
     }
 
     /// What would become of the state of a running job in one with this graph. Changes nothing.
@@ -232,7 +271,7 @@ impl Submitter {
                 told = writer.received();
                 let mebibytes = |bytes: u64| bytes.div_ceil(1024 * 1024);
                 let step = format!("uploaded {} of {} MiB", mebibytes(told), mebibytes(binary.size_bytes));
-                tell(responses, &step, told).await?;
+                tell(Some(responses), &step, told).await?;
             }
         }
         writer.finish().await.map_err(blob_status)?;
@@ -259,6 +298,10 @@ impl Submitter {
         check_configuration(&job.configuration)?;
         let mut warnings = [graph.warnings.clone(), job.warnings].concat();
         let checkpoint_directory = self.checkpoint_directory(&graph, &mut warnings)?;
+        if let Some(directory) = &checkpoint_directory {
+            let storage = self.storages.open(directory).map_err(|error| Failure::from(&error))?;
+            warnings.extend(reachable::check(storage.as_ref()).await?);
+        }
         let job_id = JobId::random()
             .map_err(|error| Failure::external(format!("the system gives no random bytes: {error}")))?;
         let name = match job.binary_name {
@@ -274,6 +317,7 @@ impl Submitter {
                 binary: job.binary,
                 arguments: job.arguments,
                 configuration: job.configuration,
+                properties: job.properties,
                 graph: Arc::new(graph),
                 checkpoint_directory,
                 base: job.base,
@@ -356,7 +400,9 @@ async fn respond(responses: &Responses, message: Response) -> Result<(), Status>
     responses.send(Ok(response)).await.map_err(|_| Status::cancelled("the client went away"))
 }
 
-async fn tell(responses: &Responses, step: &str, received_bytes: u64) -> Result<(), Status> {
+/// Tells a client that waits for it how far its submission is.
+async fn tell(responses: Option<&Responses>, step: &str, received_bytes: u64) -> Result<(), Status> {
+    let Some(responses) = responses else { return Ok(()) };
     let progress = v1::SubmitProgress { step: step.to_string(), received_bytes };
     respond(responses, Response::Progress(progress)).await
 }
@@ -403,7 +449,16 @@ fn check_configuration(configuration: &BTreeMap<String, String>) -> Result<(), F
     configuration
         .iter()
         .try_for_each(|(key, value)| checked.set(key, value))
-        .map_err(|error| Failure::user(error.to_string()).permanent())
+        .map_err(|error| Failure::user(error.to_string()).permanent())?;
+    match keys::SECURITY.iter().find(|key| checked.is_set(key)) {
+        None => Ok(()),
+        Some(key) => Err(Failure::user(format!(
+            "`{}` is a setting of nodes and of clients, not of a job; whoever submits has it in config.yaml in $THALWEG_CONF_DIR or \
+             in $THALWEG_PROPERTIES",
+            key.name
+        ))
+        .permanent()),
+    }
 }
 
 fn check_limits(graph: &JobGraph) -> Result<(), Failure> {
@@ -426,4 +481,19 @@ fn check_limits(graph: &JobGraph) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_job_says_whom_the_cluster_trusts() {
+        let with = |key: &str| check_configuration(&[(key.to_string(), "true".to_string())].into());
+        for key in ["security.ssl.internal.enabled", "security.allow-insecure", "security.token-file"] {
+            let failure = with(key).expect_err(key);
+            assert!(failure.message.contains(key) && failure.message.contains("not of a job"), "{failure}");
+        }
+        assert_eq!(with("pipeline.operator-chaining"), Ok(()));
+    }
 }

@@ -84,6 +84,22 @@ impl BlobStore {
         Ok(Self { directory: directory.into(), next: Arc::default() })
     }
 
+    /// Where blobs are.
+    #[cfg(feature = "rest")]
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How large a blob is.
+    ///
+    /// # Errors
+    /// When it is not here.
+    #[cfg(feature = "rest")]
+    pub(crate) async fn size_bytes(&self, hash: BlobHash) -> Result<u64, BlobError> {
+        let path = self.path(hash);
+        Ok(tokio::fs::metadata(&path).await.map_err(BlobError::disk("read", &path))?.len())
+    }
+
     /// Where the blob is, or would be.
     pub(crate) fn path(&self, hash: BlobHash) -> PathBuf {
         self.directory.join(hash.to_string())
@@ -102,11 +118,13 @@ impl BlobStore {
         file.set_modified(SystemTime::UNIX_EPOCH + now)
     }
 
-    /// Removes the blobs that are not in `needed`, but for the last used ones, and returns how many. Blocks.
+    /// Removes the blobs that are not in `needed`, but for uploads and the last used ones, and returns how many. Blocks.
     ///
     /// # Errors
     /// When the directory cannot be read or a blob not be removed.
     pub(crate) fn remove_unneeded(&self, needed: &BTreeSet<BlobHash>) -> std::io::Result<usize> {
+        #[cfg(feature = "rest")]
+        let needed = needed | &self.uploaded()?;
         let mut spare = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -129,19 +147,25 @@ impl BlobStore {
         if size_bytes > MAX_BINARY_BYTES {
             return Err(BlobError::TooLarge { size_bytes });
         }
+        self.writer(Some((hash, size_bytes))).await
+    }
+
+    /// Starts to receive a blob that nobody has announced: it is what comes.
+    ///
+    /// # Errors
+    /// When no file can be made.
+    #[cfg(feature = "rest")]
+    pub(crate) async fn receive_any(&self) -> Result<BlobWriter, BlobError> {
+        self.writer(None).await
+    }
+
+    async fn writer(&self, announced: Option<(BlobHash, u64)>) -> Result<BlobWriter, BlobError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.directory.join(format!("{TEMPORARY_PREFIX}{hash}-{number}"));
+        let temporary = self.directory.join(format!("{TEMPORARY_PREFIX}{number}"));
         let file = File::create_new(&temporary).await.map_err(BlobError::disk("create", &temporary))?;
         let guard = Temporary { path: temporary };
-        Ok(BlobWriter {
-            store: self.clone(),
-            hash,
-            size_bytes,
-            received: 0,
-            hasher: BlobHasher::default(),
-            file,
-            guard,
-        })
+        let (store, hasher) = (self.clone(), BlobHasher::default());
+        Ok(BlobWriter { store, announced, received: 0, hasher, file, guard })
     }
 
     /// Opens a blob for reading; `None` when it is not here.
@@ -175,8 +199,8 @@ impl Drop for Temporary {
 #[derive(Debug)]
 pub(crate) struct BlobWriter {
     store: BlobStore,
-    hash: BlobHash,
-    size_bytes: u64,
+    /// Hash and size, if they were.
+    announced: Option<(BlobHash, u64)>,
     received: u64,
     hasher: BlobHasher,
     file: File,
@@ -195,28 +219,36 @@ impl BlobWriter {
     /// When more come than were announced, or the disk fails.
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.received += bytes.len() as u64;
-        if self.received > self.size_bytes {
-            let reason = format!("more than the {} bytes that were announced", self.size_bytes);
-            return Err(BlobError::Mismatch { reason });
+        match self.announced {
+            Some((_, size_bytes)) if self.received > size_bytes => {
+                let reason = format!("more than the {size_bytes} bytes that were announced");
+                return Err(BlobError::Mismatch { reason });
+            }
+            None if self.received > MAX_BINARY_BYTES => {
+                return Err(BlobError::TooLarge { size_bytes: self.received });
+            }
+            _ => {}
         }
         self.hasher.update(&bytes);
         self.file.write_all(&bytes).await.map_err(BlobError::disk("write", &self.guard.path))
     }
 
-    /// Verifies the blob and gives it its name, durably. Returns its path.
+    /// Verifies the blob and gives it its name, durably. Returns its hash.
     ///
     /// # Errors
     /// When size or hash differ from the announcement, or the disk fails.
-    pub(crate) async fn finish(mut self) -> Result<PathBuf, BlobError> {
-        if self.received != self.size_bytes {
-            let reason = format!("{} of {} bytes came", self.received, self.size_bytes);
-            return Err(BlobError::Mismatch { reason });
-        }
+    pub(crate) async fn finish(mut self) -> Result<BlobHash, BlobError> {
         let found = self.hasher.finish();
-        if found != self.hash {
-            return Err(BlobError::Mismatch {
-                reason: format!("its SHA-256 is {found} instead of {}", self.hash),
-            });
+        if let Some((hash, size_bytes)) = self.announced {
+            if self.received != size_bytes {
+                let reason = format!("{} of {size_bytes} bytes came", self.received);
+                return Err(BlobError::Mismatch { reason });
+            }
+            if found != hash {
+                return Err(BlobError::Mismatch {
+                    reason: format!("its SHA-256 is {found} instead of {hash}"),
+                });
+            }
         }
         let temporary = &self.guard.path;
         self.file.flush().await.map_err(BlobError::disk("write", temporary))?;
@@ -227,13 +259,13 @@ impl BlobWriter {
         self.file.sync_all().await.map_err(BlobError::disk("sync", temporary))?;
         // Closed before anyone executes it: a file open for writing cannot be ("text file busy").
         drop(self.file.into_std().await);
-        let path = self.store.path(self.hash);
+        let path = self.store.path(found);
         tokio::fs::rename(temporary, &path).await.map_err(BlobError::disk("rename", temporary))?;
         let directory = File::open(&self.store.directory)
             .await
             .map_err(BlobError::disk("open", &self.store.directory))?;
         directory.sync_all().await.map_err(BlobError::disk("sync", &self.store.directory))?;
-        Ok(path)
+        Ok(found)
     }
 }
 
@@ -251,7 +283,7 @@ mod tests {
         for piece in bytes.chunks(3) {
             writer.write(Bytes::from_static(piece)).await?;
         }
-        writer.finish().await
+        Ok(store.path(writer.finish().await?))
     }
 
     #[tokio::test]

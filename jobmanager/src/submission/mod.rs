@@ -12,6 +12,8 @@ mod plan;
 mod planner;
 mod replication;
 mod tidy;
+#[cfg(feature = "rest")]
+mod uploads;
 
 pub(crate) use blob_server::BlobServer;
 pub(crate) use blob_store::{BlobError, BlobStore};
@@ -20,6 +22,8 @@ pub(crate) use plan::{PlanRequest, PlanRunner};
 pub(crate) use planner::Planner;
 pub(crate) use replication::Replicator;
 pub(crate) use tidy::tidy;
+#[cfg(feature = "rest")]
+pub(crate) use uploads::{Upload, UploadError};
 
 use std::path::Path;
 

@@ -15,6 +15,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_gro
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::{JobGraph, PLAN_PREFIX};
 use thalweg_common::limits::{MAX_PLAN_BYTES, PLAN_STDERR_TAIL_BYTES};
+use thalweg_common::properties::{PROPERTIES_VARIABLE, RuntimeProperties};
+use thalweg_common::security::TOKEN_VARIABLE;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
@@ -39,6 +41,8 @@ pub(crate) struct PlanRequest {
     pub(crate) arguments: Vec<String>,
     /// Settings that win over those in the program.
     pub(crate) configuration: BTreeMap<String, String>,
+    /// What the program reads as its runtime properties.
+    pub(crate) properties: RuntimeProperties,
 }
 
 impl PlanRunner {
@@ -55,11 +59,16 @@ impl PlanRunner {
         let configuration = serde_json::to_string(&request.configuration).map_err(|error| {
             Failure::internal(format!("cannot write the configuration for the plan: {error}"))
         })?;
+        let properties = request.properties.to_json().map_err(|error| {
+            Failure::internal(format!("cannot write the runtime properties for the plan: {error}"))
+        })?;
         let mut command = self.command(binary);
         command
             .args(request.arguments)
+            .env_remove(TOKEN_VARIABLE)
             .env("THALWEG_MODE", "plan")
             .env("THALWEG_CONFIGURATION", configuration)
+            .env(PROPERTIES_VARIABLE, properties)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

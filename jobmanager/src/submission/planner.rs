@@ -9,6 +9,7 @@ use std::sync::Arc;
 use thalweg_common::config::keys;
 use thalweg_common::failure::Failure;
 use thalweg_common::limits::MAX_CONCURRENT_SUBMISSIONS;
+use thalweg_common::properties::RuntimeProperties;
 use tokio::sync::Semaphore;
 
 use super::{BlobStore, PlanRequest, PlanRunner, Replicator, check};
@@ -39,7 +40,7 @@ impl Planner {
         &self,
         consensus: &dyn Consensus,
         binary: Binary,
-        arguments: &[String],
+        (arguments, properties): (&[String], &RuntimeProperties),
         present: &Layout,
         parallelism: u32,
     ) -> Result<Layout, Failure> {
@@ -51,6 +52,7 @@ impl Planner {
         let request = |configuration: &BTreeMap<String, String>| PlanRequest {
             arguments: arguments.to_vec(),
             configuration: configuration.clone(),
+            properties: properties.clone(),
         };
         let mut graph = check(&path, &self.runner, request(&configuration)).await?;
         if let Some(kept) = rescale::max_parallelism_to_keep(&present.graph, &graph) {

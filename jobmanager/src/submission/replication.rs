@@ -13,7 +13,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::limits::UPLOAD_CHUNK_BYTES;
 use thalweg_common::storage::Storage;
 use thalweg_proto::blob::BlobHash;
-use thalweg_proto::transport;
+use thalweg_proto::transport::{Channel, Dialer, blob_service, endpoint};
 use thalweg_proto::v1;
 use thalweg_proto::v1::blob_service_client::BlobServiceClient;
 use tokio::io::AsyncReadExt;
@@ -30,12 +30,18 @@ pub(crate) struct Replicator {
     store: BlobStore,
     own: NodeId,
     shared: Option<Arc<dyn Storage>>,
+    dialer: Dialer,
 }
 
 impl Replicator {
     /// Replicates from `store`, which is job manager `own`'s, into `shared` or to the other job managers.
-    pub(crate) fn new(store: BlobStore, own: NodeId, shared: Option<Arc<dyn Storage>>) -> Self {
-        Self { store, own, shared }
+    pub(crate) fn new(
+        store: BlobStore,
+        own: NodeId,
+        shared: Option<Arc<dyn Storage>>,
+        dialer: Dialer,
+    ) -> Self {
+        Self { store, own, shared, dialer }
     }
 
     /// Returns once the shared storage or a majority of `members`, this one included, has the blob on disk.
@@ -95,7 +101,7 @@ impl Replicator {
             return Ok(());
         }
         let Some(shared) = &self.shared else {
-            return fetch_from_peers(&self.store, hash, size_bytes, self.own, members).await;
+            return self.fetch_from_peers(hash, size_bytes, members).await;
         };
         let fetched = shared.get(&shared_path(hash)).await;
         let bytes = fetched
@@ -122,7 +128,7 @@ impl Replicator {
     async fn copy(&self, hash: BlobHash, size_bytes: u64, address: &str) -> Result<(), String> {
         let file =
             self.store.read(hash).await.map_err(|error| error.to_string())?.ok_or("the blob is not here")?;
-        let mut client = connect(address)?;
+        let mut client = self.connect(address)?;
         let header = v1::PutBlobRequest { sha256: hash.to_wire(), size_bytes, data: Bytes::new() };
         let pieces = stream::unfold(file, |mut file| async {
             let mut data = Vec::with_capacity(UPLOAD_CHUNK_BYTES);
@@ -134,48 +140,47 @@ impl Replicator {
         let messages = stream::once(async { header }).chain(pieces);
         client.put_blob(messages).await.map(|_| ()).map_err(|status| status.message().to_string())
     }
+
+    /// Fetches a blob that this job manager misses from the others.
+    ///
+    /// # Errors
+    /// When none of them has it; the message says what each answered.
+    async fn fetch_from_peers(
+        &self,
+        hash: BlobHash,
+        size_bytes: u64,
+        members: &Members,
+    ) -> Result<(), Failure> {
+        let mut answers = Vec::new();
+        for (id, node) in members.iter().filter(|(id, _)| **id != self.own) {
+            match self.fetch(hash, size_bytes, &node.address).await {
+                Ok(()) => return Ok(()),
+                Err(reason) => answers.push(format!("job manager {id} at {}: {reason}", node.address)),
+            }
+        }
+        Err(Failure::external(format!("no job manager could give binary {hash}: {}", answers.join("; "))))
+    }
+
+    async fn fetch(&self, hash: BlobHash, size_bytes: u64, address: &str) -> Result<(), String> {
+        let mut client = self.connect(address)?;
+        let request = v1::GetBlobRequest { sha256: hash.to_wire() };
+        let mut chunks =
+            client.get_blob(request).await.map_err(|status| status.message().to_string())?.into_inner();
+        let mut writer = self.store.receive(hash, size_bytes).await.map_err(|error| error.to_string())?;
+        while let Some(chunk) = chunks.message().await.map_err(|status| status.message().to_string())? {
+            writer.write(chunk.data).await.map_err(|error| error.to_string())?;
+        }
+        writer.finish().await.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn connect(&self, address: &str) -> Result<BlobServiceClient<Channel>, String> {
+        let endpoint = endpoint(address).map_err(|error| error.to_string())?;
+        Ok(blob_service(self.dialer.connect_lazy(&endpoint)))
+    }
 }
 
 fn shared_path(hash: BlobHash) -> String {
     format!("blobs/{hash}")
-}
-
-fn connect(address: &str) -> Result<BlobServiceClient<tonic::transport::Channel>, String> {
-    let endpoint = transport::endpoint(address).map_err(|error| error.to_string())?;
-    Ok(BlobServiceClient::new(endpoint.connect_lazy()))
-}
-
-/// Fetches a blob that this job manager misses from the others into `store`.
-///
-/// # Errors
-/// When none of them has it; the message says what each answered.
-async fn fetch_from_peers(
-    store: &BlobStore,
-    hash: BlobHash,
-    size_bytes: u64,
-    own: NodeId,
-    members: &Members,
-) -> Result<(), Failure> {
-    let mut answers = Vec::new();
-    for (id, node) in members.iter().filter(|(id, _)| **id != own) {
-        match fetch(store, hash, size_bytes, &node.address).await {
-            Ok(()) => return Ok(()),
-            Err(reason) => answers.push(format!("job manager {id} at {}: {reason}", node.address)),
-        }
-    }
-    Err(Failure::external(format!("no job manager could give binary {hash}: {}", answers.join("; "))))
-}
-
-async fn fetch(store: &BlobStore, hash: BlobHash, size_bytes: u64, address: &str) -> Result<(), String> {
-    let mut client = connect(address)?;
-    let request = v1::GetBlobRequest { sha256: hash.to_wire() };
-    let mut chunks =
-        client.get_blob(request).await.map_err(|status| status.message().to_string())?.into_inner();
-    let mut writer = store.receive(hash, size_bytes).await.map_err(|error| error.to_string())?;
-    while let Some(chunk) = chunks.message().await.map_err(|status| status.message().to_string())? {
-        writer.write(chunk.data).await.map_err(|error| error.to_string())?;
-    }
-    writer.finish().await.map(|_| ()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -232,7 +237,7 @@ mod tests {
         let content = vec![7; 3 * UPLOAD_CHUNK_BYTES + 5];
         let size = content.len() as u64;
         let hash = put(&one.store, content.clone()).await;
-        let replicator = Replicator::new(one.store.clone(), 1, None);
+        let replicator = Replicator::new(one.store.clone(), 1, None, Dialer::default());
 
         let nobody = "127.0.0.1:1";
         replicator.replicate(hash, size, &members([&one.address, nobody, &two.address])).await.unwrap();
@@ -250,10 +255,11 @@ mod tests {
         let (one, two, three) = (peer(&scope).await, peer(&scope).await, peer(&scope).await);
         let hash = put(&three.store, b"content".to_vec()).await;
         let members = members([&one.address, &two.address, &three.address]);
-        fetch_from_peers(&one.store, hash, 7, 1, &members).await.unwrap();
+        let replicator = Replicator::new(one.store.clone(), 1, None, Dialer::default());
+        replicator.fetch_from_peers(hash, 7, &members).await.unwrap();
         assert!(one.store.contains(hash).await);
-        let failure =
-            fetch_from_peers(&one.store, BlobHash::of(b"unknown"), 7, 1, &members).await.unwrap_err();
+        let unknown = BlobHash::of(b"unknown");
+        let failure = replicator.fetch_from_peers(unknown, 7, &members).await.unwrap_err();
         assert!(failure.message.contains("does not hold"), "{failure}");
         assert!(one.folder.path().exists());
     }
@@ -266,7 +272,9 @@ mod tests {
         let shared = thalweg_common::storage::open(folder.path().to_str().unwrap()).unwrap();
         let hash = put(&one.store, vec![7; 10]).await;
         let nobody = Members::new();
-        let replicator = |store: &BlobStore, own| Replicator::new(store.clone(), own, Some(shared.clone()));
+        let replicator = |store: &BlobStore, own| {
+            Replicator::new(store.clone(), own, Some(shared.clone()), Dialer::default())
+        };
         let missing = replicator(&two.store, 2).hold(hash, 10, &nobody).await.unwrap_err();
         assert!(missing.message.contains(&hash.to_string()), "{missing}");
         replicator(&one.store, 1).replicate(hash, 10, &nobody).await.unwrap();

@@ -271,6 +271,7 @@ pub fn submission(number: u128) -> Command {
         name: graph.name.clone(),
         binary: None,
         arguments: vec!["--verbose".to_string()],
+        properties: Default::default(),
         configuration: BTreeMap::from([("parallelism.default".to_string(), "4".to_string())]),
         graph: Arc::new(graph),
         checkpoint_directory: None,

@@ -104,7 +104,11 @@ impl Trio {
         let leader = self.leader().await;
         let directory = self._directory.path().join("checkpoints");
         let graph = graph(2, Some(&directory));
-        self.members[&leader].manager.submit_embedded(graph, vec![], BTreeMap::new()).await.unwrap()
+        self.members[&leader]
+            .manager
+            .submit_embedded(graph, Default::default(), BTreeMap::new())
+            .await
+            .unwrap()
     }
 }
 
@@ -180,4 +184,32 @@ async fn a_cancellation_survives_the_leader() {
     a2.tasks_stopped(job, 1).await;
     job_is(&client, job, "the end", |job| job.status == JobStatus::Canceled).await;
     a2.until(stop_worker).await;
+}
+
+#[cfg(feature = "rest")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_send_whoever_asks_by_rest_to_the_leader() {
+    use crate::rest::{get, refusal, request};
+    let trio = Trio::start().await;
+    let leader = trio.leader().await;
+    let url = &trio.members[&leader].manager.rest_url;
+    let knows = |member: &Member| member.log.leadership().borrow().leader.is_some();
+    for (_, member) in trio.members.iter().filter(|(id, _)| **id != leader) {
+        soon("a known leader", async {
+            while !knows(member) {
+                tokio::time::sleep(Duration::from_millis(10)).await; // not a wait: the pause between two looks
+            }
+        })
+        .await;
+        // The page of the dashboard too.
+        for path in ["/v1/jobs/overview?a=b", "/"] {
+            let answer = request(&member.manager.rest_url, "GET", path, "").await;
+            assert_eq!(answer.status, 307, "{}", answer.head);
+            assert_eq!(answer.header("location"), Some(format!("{url}{path}").as_str()));
+            assert!(refusal(&answer).contains(url), "{}", refusal(&answer));
+        }
+        let unknown = request(&member.manager.rest_url, "GET", "/nowhere", "").await;
+        assert_eq!(unknown.status, 404, "what is no API needs no leader");
+    }
+    assert_eq!(get(url, "/v1/jobs/overview").await["jobs"], serde_json::json!([]));
 }

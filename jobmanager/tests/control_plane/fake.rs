@@ -10,14 +10,15 @@ use thalweg_common::clock::SystemClock;
 use thalweg_common::config::{CheckpointConfig, Configuration, RestartStrategy};
 use thalweg_common::graph::{Edge, JobGraph, Operator, PROTOCOL_VERSION, Partitioning, Vertex};
 use thalweg_common::id::{JobId, OperatorId};
+use thalweg_common::security::Security;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_jobmanager::consensus::{Consensus, NodeId};
-use thalweg_jobmanager::{JobManager, JobManagerHandle, JobManagerOptions};
+use thalweg_jobmanager::{JobManager, JobManagerHandle, JobManagerOptions, RestListener};
 use thalweg_proto::client::JobClient;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::model::JobSummary;
-use thalweg_proto::transport::{endpoint, task_manager_service};
+use thalweg_proto::transport::{Dialer, endpoint, task_manager_service};
 use thalweg_proto::v1;
 use thalweg_proto::v1::job_manager_message::Message as Told;
 use thalweg_proto::v1::task_manager_message::Message as Says;
@@ -114,7 +115,7 @@ impl Cluster {
     }
 
     pub async fn submit(&self, graph: JobGraph) -> JobId {
-        self.manager.submit_embedded(graph, vec![], BTreeMap::new()).await.unwrap()
+        self.manager.submit_embedded(graph, Default::default(), BTreeMap::new()).await.unwrap()
     }
 }
 
@@ -123,21 +124,24 @@ pub async fn start(
     id: NodeId,
     listener: TcpListener,
     consensus: Arc<dyn Consensus>,
-    configuration: Configuration,
+    mut configuration: Configuration,
     data_directory: PathBuf,
     plan_program: Option<PathBuf>,
     routes: Routes,
     scope: &TaskScope,
 ) -> JobManagerHandle {
+    configuration.set("rest.port", "0").unwrap();
     let options = JobManagerOptions {
         id,
         address: listener.local_addr().unwrap().to_string(),
         listener,
-        configuration,
         data_directory,
         plan_program,
         clock: SystemClock::shared(),
+        security: Security::default(),
         routes,
+        rest: Some(RestListener::bind(&configuration, "127.0.0.1").await.unwrap()),
+        configuration,
     };
     JobManager::start(options, consensus, scope).await.unwrap()
 }
@@ -172,7 +176,7 @@ impl FakeTaskManager {
         slots: u32,
         running: Vec<v1::RunningTasks>,
     ) -> Result<Self, Status> {
-        let channel = endpoint(address).unwrap().connect_lazy();
+        let channel = Dialer::default().connect_lazy(&endpoint(address).unwrap());
         let (says, queue) = mpsc::channel(64);
         let tasks = running.iter().flat_map(|running| &running.tasks).filter_map(|task| task.subtask);
         let tasks = tasks.map(|subtask| (subtask.vertex, subtask.index)).collect();

@@ -158,7 +158,8 @@ async fn a_silent_task_manager_is_lost_after_the_heartbeat_timeout() {
     let client = cluster.client().await;
     job_is(&client, job, "a restart", |job| job.status == JobStatus::Restarting).await;
     let failure = client.describe(job).await.unwrap().failures[0].failure.message.clone();
-    assert!(failure.contains("nothing was heard of it for 300 ms (heartbeat.timeout)"), "{failure}");
+    let reason = "The heartbeat of TaskManager with id a timed out: nothing was heard of it for 300 ms (heartbeat.timeout)";
+    assert!(failure.contains(reason), "{failure}");
     assert!(a.try_next().await.unwrap().is_none(), "its connection is closed");
     assert_eq!(client.task_managers().await.unwrap(), []);
 }
@@ -272,7 +273,7 @@ async fn graphs_and_settings_that_cannot_run_are_refused() {
     let cluster = Cluster::start().await;
     let refused = |graph, key: &str, value: &str| {
         let configuration = [(key.to_string(), value.to_string())].into();
-        cluster.manager.submit_embedded(graph, vec![], configuration)
+        cluster.manager.submit_embedded(graph, Default::default(), configuration)
     };
     let good = ("parallelism.default", "2");
     let mut wide = graph(2, None);

@@ -5,7 +5,7 @@ use thalweg_jobmanager::consensus::Consensus;
 use thalweg_proto::client::JobClient;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::leader::redirect;
-use thalweg_proto::transport::{endpoint, job_service, task_manager_service};
+use thalweg_proto::transport::{Dialer, endpoint, job_service, task_manager_service};
 use thalweg_proto::v1;
 use thalweg_proto::v1::TaskStatus as Reported;
 use thalweg_proto::v1::task_manager_message::Message as Says;
@@ -44,7 +44,7 @@ async fn what_is_no_registration_is_refused() {
         (register(100_000), "`register.slots` is 100000"),
         (nameless, "`register.task_manager_id`"),
     ] {
-        let channel = endpoint(&cluster.manager.address).unwrap().connect_lazy();
+        let channel = Dialer::default().connect_lazy(&endpoint(&cluster.manager.address).unwrap());
         let (says, queue) = tokio::sync::mpsc::channel(1);
         says.try_send(v1::TaskManagerMessage { message: Some(first) }).unwrap();
         let status = task_manager_service(channel).connect(ReceiverStream::new(queue)).await.unwrap_err();
@@ -98,7 +98,7 @@ async fn one_that_does_not_lead_refuses_everything_and_lets_its_task_managers_go
     let refused = FakeTaskManager::connect(&cluster.manager.address, "a", 1, vec![]).await.err().unwrap();
     assert_eq!(redirect(&refused), Some(None));
 
-    let channel = endpoint(&cluster.manager.address).unwrap().connect_lazy();
+    let channel = Dialer::default().connect_lazy(&endpoint(&cluster.manager.address).unwrap());
     let mut service = job_service(channel);
     let job_id = job.to_wire();
     let answers = [
@@ -114,7 +114,13 @@ async fn one_that_does_not_lead_refuses_everything_and_lets_its_task_managers_go
     for status in answers {
         assert_eq!(redirect(&status.unwrap()), Some(None));
     }
-    assert!(cluster.manager.submit_embedded(graph(1, None), vec![], Default::default()).await.is_err());
+    assert!(
+        cluster
+            .manager
+            .submit_embedded(graph(1, None), Default::default(), Default::default())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ mod fake;
 mod jobs;
 mod leading;
 mod metrics;
+#[cfg(feature = "rest")]
+mod rest;
 #[cfg(feature = "raft")]
 mod submission;
 mod time;

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 
 use thalweg_common::config::Configuration;
 use thalweg_common::graph::JobGraph;
-use thalweg_common::id::SubmissionId;
+use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_jobmanager::JobManagerHandle;
 use thalweg_jobmanager::consensus::local::LocalLog;
 use thalweg_proto::blob::BlobHash;
-use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
+use thalweg_proto::client::{ClientError, GivenProperties, JobClient, SubmitOptions};
+use thalweg_proto::convert::properties_from_wire;
 use thalweg_proto::model::SubmitResult;
-use thalweg_proto::transport::{blob_service, endpoint};
+use thalweg_proto::transport::{Dialer, blob_service, endpoint};
 use thalweg_proto::v1;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -21,15 +23,15 @@ use tonic::service::Routes;
 use crate::fake::*;
 
 /// A job manager that runs plans.
-struct Checked {
+pub struct Checked {
     directory: tempfile::TempDir,
-    manager: JobManagerHandle,
+    pub manager: JobManagerHandle,
     client: JobClient,
     _scope: TaskScope,
 }
 
 impl Checked {
-    async fn start(settings: &str) -> Self {
+    pub async fn start(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let log = std::sync::Arc::new(LocalLog::new(listener.local_addr().unwrap().to_string()));
@@ -54,6 +56,7 @@ impl Checked {
         steps: &mut Vec<String>,
     ) -> Result<SubmitResult, ClientError> {
         let options = SubmitOptions {
+            properties: Default::default(),
             binary: binary.to_path_buf(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             configuration: BTreeMap::new(),
@@ -77,7 +80,7 @@ impl Checked {
     }
 }
 
-fn plan(graph: &JobGraph) -> String {
+pub fn plan(graph: &JobGraph) -> String {
     format!("THALWEG-PLAN {}", serde_json::to_string(graph).unwrap())
 }
 
@@ -98,7 +101,8 @@ async fn a_binary_is_uploaded_once_checked_and_started() {
     let start = a.until(start_worker).await;
     assert_eq!((start.sha256.clone(), start.size_bytes), (BlobHash::of(&echo).to_wire(), echo.len() as u64));
     assert_eq!(start.arguments, std::slice::from_ref(&plan));
-    let mut blobs = blob_service(endpoint(&cluster.manager.address).unwrap().connect_lazy());
+    let mut blobs =
+        blob_service(Dialer::default().connect_lazy(&endpoint(&cluster.manager.address).unwrap()));
     let mut chunks = blobs.get_blob(v1::GetBlobRequest { sha256: start.sha256 }).await.unwrap().into_inner();
     let mut fetched = Vec::new();
     while let Some(chunk) = chunks.message().await.unwrap() {
@@ -113,6 +117,40 @@ async fn a_binary_is_uploaded_once_checked_and_started() {
     let other = cluster.submit(Path::new("/bin/echo"), &[&plan]).await.unwrap();
     assert_ne!(other.job_id, result.job_id);
     assert_eq!(cluster.client.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn runtime_properties_reach_the_program_and_are_told_to_nobody_else() {
+    const GROUPS: &str =
+        r#"[{"PropertyGroupId": "A", "PropertyMap": {"aws.region": "eu-west-1", "some.secret": "hidden"}}]"#;
+    let cluster = Checked::start("").await;
+    let properties = RuntimeProperties::from_json(GROUPS).unwrap();
+    // A shell is a fine job, too: this one has a plan only if it was given the properties.
+    let script = "case $THALWEG_RUNTIME_PROPERTIES in *hidden*) echo \"$0\";; esac";
+    let arguments = vec!["-c".to_owned(), script.to_owned(), plan(&graph(1, None))];
+    let options = |properties| SubmitOptions {
+        properties,
+        binary: PathBuf::from("/bin/sh"),
+        arguments: arguments.clone(),
+        configuration: BTreeMap::new(),
+        submission_id: SubmissionId::random().unwrap(),
+    };
+    let submit = async |properties| cluster.client.submit(options(properties), |_| ()).await;
+    let first = submit(GivenProperties::These(properties.clone())).await.unwrap().job_id;
+    assert!(submit(GivenProperties::default()).await.is_err(), "without them it has no plan");
+    let shown = cluster.client.describe(first).await.unwrap().properties;
+    assert_eq!(shown, properties.shown());
+    assert!(!serde_json::to_string(&shown).unwrap().contains("hidden"));
+
+    let mut a = FakeTaskManager::connect(&cluster.manager.address, "a", 2, vec![]).await.unwrap();
+    let started = a.until(start_worker).await;
+    assert_eq!(properties_from_wire(started.properties).unwrap(), properties);
+    // Another version of the job goes on with those of the first one, whoever submits it.
+    let second = submit(GivenProperties::Of(first)).await.unwrap().job_id;
+    assert_ne!(second, first);
+    assert_eq!(properties_from_wire(a.until(start_worker).await.properties).unwrap(), properties);
+    let unknown = submit(GivenProperties::Of(JobId(7))).await.unwrap_err().to_string();
+    assert!(unknown.contains("there is no job") || unknown.contains("unknown"), "{unknown}");
 }
 
 #[tokio::test]
@@ -172,6 +210,7 @@ async fn a_plan_has_limits_of_time_and_memory() {
 async fn a_wrong_setting_is_refused_before_the_upload() {
     let cluster = Checked::start("").await;
     let options = SubmitOptions {
+        properties: Default::default(),
         binary: "/bin/echo".into(),
         arguments: vec![],
         configuration: [("paralelism.default".to_string(), "2".to_string())].into(),
@@ -186,6 +225,7 @@ async fn a_wrong_setting_is_refused_before_the_upload() {
 async fn local_mode_takes_no_binaries() {
     let cluster = Cluster::start().await;
     let options = SubmitOptions {
+        properties: Default::default(),
         binary: "/bin/echo".into(),
         arguments: vec![],
         configuration: BTreeMap::new(),

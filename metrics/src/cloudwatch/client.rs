@@ -4,49 +4,32 @@
 //! dropped, because the next report follows in a quarter of a minute, and nobody waits for an old one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
-use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_config::provider_config::ProviderConfig;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::config::Region;
 use aws_sdk_cloudwatch::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 use super::batch::batches;
+use super::connect::{self, Patience, Place};
 use crate::report::Datum;
 
-/// Tries of one request, the first among them.
-const TRIES: u32 = 4;
-
-/// How long a request may take with all its tries: less than the time until the next report.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one try may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The longest pause between two tries.
-const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// A request takes less than the time until the next report.
+const PATIENCE: Patience = Patience {
+    request: Duration::from_secs(10),
+    attempt: Duration::from_secs(3),
+    tries: 4,
+    max_pause: Duration::from_secs(2),
+};
 
 /// Where CloudWatch is, and under what name metrics go there.
 #[derive(Debug, Clone, Default)]
 pub struct CloudWatchSettings {
     /// The namespace.
     pub namespace: String,
-    /// The region. Without it: what the environment, the profile or the machine says.
-    pub region: Option<String>,
-    /// Where something else is that speaks CloudWatch.
-    pub endpoint: Option<String>,
-    /// A file in the form of `~/.aws/credentials` in place of the standard chain.
-    pub credentials_file: Option<PathBuf>,
+    /// Where it is.
+    pub place: Place,
 }
 
 /// A way to CloudWatch.
@@ -74,30 +57,9 @@ impl std::error::Error for PutError {}
 impl CloudWatch {
     /// Prepares the way; nothing is asked yet.
     pub async fn connect(settings: &CloudWatchSettings) -> Self {
-        let http_client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let retries = RetryConfig::standard().with_max_attempts(TRIES).with_max_backoff(MAX_PAUSE);
-        let timeouts = TimeoutConfig::builder()
-            .operation_timeout(REQUEST_TIMEOUT)
-            .operation_attempt_timeout(TRY_TIMEOUT)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client.clone())
-            .retry_config(retries)
-            .timeout_config(timeouts);
-        if let Some(region) = settings.region.clone() {
-            loader = loader.region(Region::new(region));
-        }
-        if let Some(file) = &settings.credentials_file {
-            let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, file).build();
-            let provider = ProfileFileCredentialsProvider::builder()
-                .configure(&ProviderConfig::without_region().with_http_client(http_client))
-                .profile_files(files)
-                .profile_name("default");
-            loader = loader.credentials_provider(provider.build());
-        }
-        let shared = loader.load().await;
+        let shared = connect::load(&settings.place, PATIENCE).await;
         let mut config = aws_sdk_cloudwatch::config::Builder::from(&shared);
-        if let Some(endpoint) = &settings.endpoint {
+        if let Some(endpoint) = &settings.place.endpoint {
             // Not everything that speaks CloudWatch reads compressed requests.
             config = config.endpoint_url(endpoint).disable_request_compression(true);
         }

@@ -18,7 +18,6 @@ use thalweg_common::clock::{Deadline, SharedClock, SystemClock, deadline_in};
 use thalweg_common::id::JobId;
 use thalweg_common::limits::MAX_LEADER_REDIRECTS;
 use thalweg_common::task_scope::with_causes;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::convert::WireId;
@@ -26,12 +25,12 @@ use crate::leader::redirect;
 use crate::model::time::JobTime;
 use crate::model::{Checkpoints, JobDetails, JobManagers, JobSummary, LogPart, TaskManagerSummary};
 use crate::route::{Backoff, Route, RouteStep};
-use crate::transport::{check_address, endpoint, job_service};
+use crate::transport::{Channel, Dialer, check_address, endpoint, job_service};
 use crate::v1::{self, job_service_client::JobServiceClient};
 
 pub use error::ClientError;
 pub use rescale::Rescaled;
-pub use submit::{Begin, KnownBinary, SubmitOptions};
+pub use submit::{Begin, GivenProperties, KnownBinary, SubmitOptions};
 pub use watch::JobWatch;
 
 /// How long a request looks for a leader before it gives up, unless told otherwise.
@@ -50,6 +49,7 @@ const MAX_LOG_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct JobClient {
     state: Mutex<State>,
+    dialer: Dialer,
     clock: SharedClock,
     deadline: Duration,
 }
@@ -113,12 +113,24 @@ impl JobClient {
     /// # Errors
     /// As for [`JobClient::connect`].
     pub async fn connect_within(addresses: Vec<String>, deadline: Duration) -> Result<Self, ClientError> {
+        Self::connect_with(Dialer::default(), addresses, deadline).await
+    }
+
+    /// The same, with TLS and token as `dialer` has them.
+    ///
+    /// # Errors
+    /// As for [`JobClient::connect`].
+    pub async fn connect_with(
+        dialer: Dialer,
+        addresses: Vec<String>,
+        deadline: Duration,
+    ) -> Result<Self, ClientError> {
         if addresses.is_empty() {
             return Err(ClientError::NoAddress);
         }
         addresses.iter().try_for_each(|address| check_address(address))?;
         let state = State { route: Route::new(addresses, BACKOFF), open: None, members_known: false };
-        let client = Self { state: Mutex::new(state), clock: SystemClock::shared(), deadline };
+        let client = Self { state: Mutex::new(state), dialer, clock: SystemClock::shared(), deadline };
         client.request(|_| async { Ok(tonic::Response::new(())) }).await?;
         Ok(client)
     }
@@ -307,7 +319,8 @@ impl JobClient {
             return Ok(channel.clone());
         }
         let endpoint = endpoint(address).map_err(|error| Status::unavailable(error.to_string()))?;
-        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(with_causes(&error)))?;
+        let connected = self.dialer.connect(&endpoint).await;
+        let channel = connected.map_err(|error| Status::unavailable(with_causes(&error)))?;
         self.state().open = Some((address.to_string(), channel.clone()));
         Ok(channel)
     }

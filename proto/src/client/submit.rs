@@ -11,6 +11,7 @@ use std::pin::pin;
 use bytes::BytesMut;
 use thalweg_common::id::{JobId, SubmissionId};
 use thalweg_common::limits::{MAX_BINARY_BYTES, UPLOAD_CHUNK_BYTES};
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::task_scope::blocking;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -20,7 +21,7 @@ use tonic::Status;
 
 use super::{Attempt, ClientError, JobClient, Search, Service};
 use crate::blob::BlobHash;
-use crate::convert::{Malformed, WireId};
+use crate::convert::{Malformed, WireId, properties_to_wire};
 use crate::model::SubmitResult;
 use crate::v1;
 use crate::v1::submit_job_request::Message as Request;
@@ -38,8 +39,34 @@ pub struct SubmitOptions {
     pub arguments: Vec<String>,
     /// Flink-named settings that win over those in the program.
     pub configuration: BTreeMap<String, String>,
+    /// What the program reads as its runtime properties.
+    pub properties: GivenProperties,
     /// Names this wish to submit: with the same id the same job is made only once, even by another process.
     pub submission_id: SubmissionId,
+}
+
+/// The runtime properties of a job that is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenProperties {
+    /// These.
+    These(RuntimeProperties),
+    /// Those of another job, which the cluster remembers. It tells them to nobody, because there may be secrets among them.
+    Of(JobId),
+}
+
+impl Default for GivenProperties {
+    fn default() -> Self {
+        Self::These(RuntimeProperties::default())
+    }
+}
+
+impl GivenProperties {
+    fn put(self, header: &mut v1::SubmitHeader) {
+        match self {
+            Self::These(properties) => header.properties = properties_to_wire(&properties),
+            Self::Of(job_id) => header.properties_of = job_id.to_wire(),
+        }
+    }
 }
 
 /// What a job begins with.
@@ -105,6 +132,7 @@ impl JobClient {
         let mut header = header(KnownBinary { sha256, size_bytes }, begin, options.submission_id);
         header.arguments = options.arguments;
         header.configuration = options.configuration;
+        options.properties.put(&mut header);
         header.binary_name = options.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.send(header, Some(&options.binary), progress).await
     }
@@ -118,10 +146,11 @@ impl JobClient {
         binary: KnownBinary,
         begin: Begin,
         name: String,
-        (arguments, configuration): (Vec<String>, BTreeMap<String, String>),
+        (arguments, configuration, properties): (Vec<String>, BTreeMap<String, String>, GivenProperties),
         submission_id: SubmissionId,
     ) -> Result<SubmitResult, ClientError> {
         let mut header = header(binary, begin, submission_id);
+        properties.put(&mut header);
         (header.arguments, header.configuration, header.binary_name) = (arguments, configuration, name);
         self.send(header, None, |_| ()).await
     }

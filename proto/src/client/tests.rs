@@ -37,6 +37,7 @@ fn binary(bytes: usize) -> Binary {
 
 fn options(binary: &Binary, id: u128) -> SubmitOptions {
     SubmitOptions {
+        properties: Default::default(),
         binary: binary.path.clone(),
         arguments: vec!["--input".into(), "x".into()],
         configuration: BTreeMap::from([("parallelism.default".into(), "4".into())]),

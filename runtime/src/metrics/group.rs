@@ -8,6 +8,7 @@ use thalweg_proto::model::MetricScope;
 
 use super::kinds::{Counter, Gauge, Histogram, Meter};
 use super::operator::{OperatorMetrics, Registered, UserKind};
+use super::part::PartGauge;
 
 /// A group in which a function registers metrics of its own: Flink's `MetricGroup`.
 ///
@@ -121,6 +122,20 @@ impl MetricGroup {
             UserKind::Gauge(gauge) => Some(gauge),
             _ => None,
         })
+    }
+
+    /// Shows a gauge for as long as it lives, with this value at first: for connectors, of a part of their input that comes and goes.
+    ///
+    /// # Errors
+    /// When the name of the metric or of a group is not right.
+    pub fn part_gauge(&self, name: &str, value: f64) -> Result<PartGauge, Failure> {
+        check_name("metric", name)?;
+        let gauge = Gauge::default();
+        gauge.set(value);
+        let kind = UserKind::Gauge(gauge.clone());
+        let number =
+            self.metrics.show_part(Registered { scope: self.scope.clone()?, name: name.to_string(), kind });
+        Ok(PartGauge::new(gauge, self.metrics.clone(), number))
     }
 
     /// Registers a meter.
@@ -259,6 +274,22 @@ mod tests {
         group.counter("n1").unwrap_err();
         let message = group.add_group("g").counter("n1").unwrap_err().message;
         assert!(message.contains("too deep"), "{message}");
+    }
+
+    #[test]
+    fn gauges_of_parts_are_shown_while_they_live_and_never_too_many() {
+        let (metrics, group) = group();
+        let shown = || metrics.read_user().into_iter().map(|metric| metric.value).collect::<Vec<_>>();
+        let of_part = |id: usize| group.add_group(("shardId", id)).part_gauge("behind", -1.0).unwrap();
+        let mut parts: Vec<_> = (0..1_000).map(of_part).collect();
+        group.counter("n").unwrap().inc();
+        parts[999].set(7.0);
+        parts.drain(1..999);
+        assert_eq!(shown(), [MetricValue::Counter(1), MetricValue::Gauge(-1.0), MetricValue::Gauge(7.0)]);
+        drop(parts);
+        assert_eq!(shown(), [MetricValue::Counter(1)]);
+        group.part_gauge("not right", 0.0).unwrap_err();
+        PartGauge::default().set(1.0);
     }
 
     #[test]

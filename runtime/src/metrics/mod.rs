@@ -8,10 +8,12 @@ mod flow;
 mod group;
 mod kinds;
 mod operator;
+mod part;
 
 pub use self::group::{MetricGroup, MetricGroupName};
 pub use self::kinds::{Counter, Gauge, Histogram, Meter};
 pub use self::operator::OperatorMetrics;
+pub use self::part::PartGauge;
 
 pub(crate) use self::flow::{Flow, counted};
 #[cfg(feature = "rocksdb")]

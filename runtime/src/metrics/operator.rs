@@ -1,5 +1,6 @@
 //! What one operator of a subtask counts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,6 +32,8 @@ struct Shared {
     flows: Mutex<Flows>,
     /// Only locked when something is registered and when the worker reports.
     user: Mutex<Vec<Registered>>,
+    /// What connectors show of the parts of their input, and the next one's number. Only locked as that of the user.
+    parts: Mutex<(u64, BTreeMap<u64, Registered>)>,
 }
 
 /// What a store on disk tells.
@@ -172,14 +175,30 @@ impl OperatorMetrics {
         Ok(kind)
     }
 
-    /// The user's metrics, in the order in which they were registered.
+    /// Shows a gauge until it is [forgotten](Self::forget_part); gives its number.
+    pub(super) fn show_part(&self, part: Registered) -> u64 {
+        let (next, parts) = &mut *lock(&self.shared.parts);
+        let number = *next;
+        *next += 1;
+        parts.insert(number, part);
+        number
+    }
+
+    /// Shows a part's gauge no more.
+    pub(super) fn forget_part(&self, number: u64) {
+        lock(&self.shared.parts).1.remove(&number);
+    }
+
+    /// The user's metrics, in the order in which they were registered, and then those of parts, which come and go.
     pub(crate) fn read_user(&self) -> Vec<UserMetric> {
         let read = |registered: &Registered| UserMetric {
             scope: registered.scope.clone(),
             name: registered.name.clone(),
             value: registered.kind.value(),
         };
-        lock(&self.shared.user).iter().map(read).collect()
+        let mut all: Vec<UserMetric> = lock(&self.shared.user).iter().map(read).collect();
+        all.extend(lock(&self.shared.parts).1.values().map(read));
+        all
     }
 
     /// Everything at one moment. What comes to the first operator of a chain only its task knows.

@@ -12,6 +12,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::limits::MAX_WAITING_SPLITS;
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::TaskScope;
+use tracing::warn;
 
 use super::source::{Reading, head};
 use crate::batch::Batch;
@@ -27,6 +28,9 @@ use crate::task::panics;
 
 /// How long to sleep while a call is under way or nothing is to be done: whatever happens wakes the task.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// How long the end of a job waits for its enumerator to give up what it holds outside.
+const LONGEST_CLOSE: Duration = Duration::from_secs(5);
 
 /// Makes the enumerator of a source.
 pub(super) struct EnumeratorFactory<S>(pub(super) S);
@@ -75,6 +79,8 @@ enum Finder {
 enum Call {
     Discover,
     Finished(Vec<String>),
+    /// The last one: what is sent when it is done.
+    Close(SyncSender<()>),
 }
 
 /// What a call has brought.
@@ -191,6 +197,12 @@ impl<E: SplitEnumerator> Reading for Enumerating<E> {
         Ok(if out.is_empty() { SourceStatus::Idle { retry_after } } else { SourceStatus::Ready })
     }
 
+    fn close(&mut self) {
+        if E::CLOSES {
+            self.finder.close();
+        }
+    }
+
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), Failure> {
         let remembered = Remembered { enumerator: self.state.clone(), undealt: self.dealer.undealt() };
         let mut bytes = Vec::new();
@@ -207,7 +219,8 @@ impl Finder {
         }
         let (scope, waker) =
             (TaskScope::new(context.open.operator_name.clone()), context.wires.waker.clone());
-        let (calls, to_do) = sync_channel(1);
+        // One call at a time, and the last one behind it.
+        let (calls, to_do) = sync_channel(2);
         let (done, answers) = sync_channel(1);
         // Nobody waits for it: a call to an outside that does not answer must not hold up the end of an attempt.
         let _ = scope.spawn_thread("enumerator", move || {
@@ -230,6 +243,15 @@ impl Finder {
                 *answer = Some(make(call)?);
                 Ok(())
             }
+        }
+    }
+
+    /// Lets the enumerator give up what it holds outside.
+    fn close(&mut self) {
+        let (done, closed) = sync_channel(1);
+        // A thread that has ended holds nothing.
+        if self.call(Call::Close(done)).is_ok() && closed.recv_timeout(LONGEST_CLOSE).is_err() {
+            warn!("The enumerator has not given up what it holds outside within {LONGEST_CLOSE:?}.");
         }
     }
 
@@ -257,6 +279,14 @@ fn answer<E: SplitEnumerator>(enumerator: &mut E, call: Call) -> Result<Answer, 
             (splits, Some(next), Vec::new())
         }
         Call::Finished(told) => (enumerator.finished(&told)?, None, told),
+        Call::Close(done) => {
+            if let Err(failure) = enumerator.close() {
+                warn!("The source has not given up all that it holds outside: {failure}");
+            }
+            // Nobody waits any more, if it took too long.
+            let _ = done.send(());
+            (Vec::new(), None, Vec::new())
+        }
     };
     let is_changed = !splits.is_empty() || !told.is_empty() || next == Some(Next::Never);
     let state = is_changed.then(|| encoded(&enumerator.state()));

@@ -14,11 +14,18 @@ use crate::testing::{OPERATOR, Setup};
 struct Slow {
     ranges: Ranges,
     may_look: Arc<Mutex<Receiver<bool>>>,
+    is_closed: Arc<Mutex<bool>>,
 }
 
 struct SlowEnumerator {
     enumerator: crate::split::fixtures::Enumerator,
     may_look: Arc<Mutex<Receiver<bool>>>,
+    is_closed: Arc<Mutex<bool>>,
+}
+
+/// One that finds a split.
+fn slow(may_look: Receiver<bool>) -> Slow {
+    Slow { ranges: splits(1), may_look: Arc::new(Mutex::new(may_look)), is_closed: Arc::default() }
 }
 
 impl EnumeratedSource for Slow {
@@ -29,7 +36,8 @@ impl EnumeratedSource for Slow {
 
     fn enumerator(&self, context: &SourceContext, restored: Option<u64>) -> Result<SlowEnumerator, Failure> {
         let enumerator = self.ranges.enumerator(context, restored)?;
-        Ok(SlowEnumerator { enumerator, may_look: Arc::clone(&self.may_look) })
+        let (may_look, is_closed) = (Arc::clone(&self.may_look), Arc::clone(&self.is_closed));
+        Ok(SlowEnumerator { enumerator, may_look, is_closed })
     }
 
     fn reader(&self, context: &SourceContext) -> Result<Reader, Failure> {
@@ -41,6 +49,8 @@ impl SplitEnumerator for SlowEnumerator {
     type Split = Range;
     type State = u64;
 
+    const CLOSES: bool = true;
+
     fn discover(&mut self) -> Result<Discovery<Range>, Failure> {
         let may_look = self.may_look.lock().expect("no test panics").recv().expect("the test goes on");
         assert!(may_look, "nobody may look");
@@ -49,6 +59,11 @@ impl SplitEnumerator for SlowEnumerator {
 
     fn state(&self) -> u64 {
         self.enumerator.state()
+    }
+
+    fn close(&mut self) -> Result<(), Failure> {
+        *self.is_closed.lock().expect("no test panics") = true;
+        Ok(())
     }
 }
 
@@ -84,7 +99,7 @@ fn splits_that_nobody_has_are_counted() {
 #[test]
 fn a_call_that_waits_holds_up_neither_polls_nor_snapshots_and_its_end_wakes_the_task() {
     let (let_look, may_look) = sync_channel(1);
-    let source = Slow { ranges: splits(1), may_look: Arc::new(Mutex::new(may_look)) };
+    let source = slow(may_look);
     let mut parker = TaskParker::new();
     let mut context = context();
     context.wires.waker = parker.waker();
@@ -115,9 +130,21 @@ fn a_call_that_waits_holds_up_neither_polls_nor_snapshots_and_its_end_wakes_the_
 }
 
 #[test]
+fn what_an_enumerator_holds_is_given_up_behind_the_call_at_hand() {
+    let (let_look, may_look) = sync_channel(1);
+    let source = slow(may_look);
+    let mut enumerating = Enumerating::<SlowEnumerator>::open(&source, &context()).expect("opens");
+    enumerating.poll(&mut Batch::default(), 10).expect("calls");
+    let_look.send(true).expect("somebody waits");
+    assert!(!*source.is_closed.lock().expect("no test panics"));
+    enumerating.close();
+    assert!(*source.is_closed.lock().expect("no test panics"), "it was waited for");
+}
+
+#[test]
 fn an_enumerator_that_panics_is_a_failure_with_its_words() {
     let (let_look, may_look) = sync_channel(1);
-    let source = Slow { ranges: splits(1), may_look: Arc::new(Mutex::new(may_look)) };
+    let source = slow(may_look);
     let mut parker = TaskParker::new();
     let mut context = context();
     context.wires.waker = parker.waker();

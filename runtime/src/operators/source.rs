@@ -176,6 +176,9 @@ pub(super) trait Reading: Send + 'static {
 
     /// The end of the input was told: nothing is read any more.
     fn over(&mut self) {}
+
+    /// The job has come to its end, and that is durable.
+    fn close(&mut self) {}
 }
 
 impl<S: Source + 'static> Reading for S {
@@ -210,6 +213,7 @@ pub(super) fn head<R: Reading>(
         splits: context.splits.clone().filter(|splits| splits.is_wanted() && splits.lock().is_told()),
         alignment: context.splits.as_ref().and_then(SharedSplits::alignment),
         paused: BTreeSet::new(),
+        last: None,
         outputs,
     }))
 }
@@ -226,6 +230,8 @@ struct SourceHead<R: Reading> {
     alignment: Option<Alignment>,
     /// The splits that wait.
     paused: BTreeSet<String>,
+    /// The checkpoint with which the job ends, while it is undecided.
+    last: Option<CheckpointId>,
     outputs: Outputs<R::Out>,
 }
 
@@ -311,15 +317,21 @@ impl<R: Reading> Head for SourceHead<R> {
         self.outputs.snapshot(barrier, snapshot)?;
         // Behind that, so that the barrier is on its way when what it has overtaken is recorded.
         self.reading.passed(barrier, snapshot);
+        self.last = barrier.is_final.then_some(barrier.id);
         Ok(())
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
-        self.outputs.completed(checkpoint)
+        self.outputs.completed(checkpoint)?;
+        if self.last == Some(checkpoint) {
+            self.reading.close();
+        }
+        Ok(())
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
         self.reading.aborted(checkpoint);
+        self.last = self.last.filter(|last| *last != checkpoint);
         self.outputs.aborted(checkpoint)
     }
 

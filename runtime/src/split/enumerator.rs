@@ -146,7 +146,7 @@ pub trait EnumeratedSource: Clone + Send + Sync + 'static {
 /// Its methods run on a thread of their own, one at a time, so that they may wait for the outside. What a call that has not returned
 /// finds is not lost when the job fails: the next attempt begins with the state of the last checkpoint. So the same state must lead to
 /// the same splits, with the same ids, as far as the outside is still the same. A call of an attempt that was stopped may still run when
-/// the next one begins; therefore calls only look at the outside, and change nothing.
+/// the next one begins; therefore calls only look at the outside, and change nothing but what is the same when it is done twice.
 pub trait SplitEnumerator: Send + 'static {
     /// What it finds.
     type Split: SourceSplit;
@@ -155,6 +155,9 @@ pub trait SplitEnumerator: Send + 'static {
 
     /// Whether it wants to know which splits are at their end.
     const TRACKS_FINISHED: bool = false;
+
+    /// Whether [`close`](Self::close) does anything.
+    const CLOSES: bool = false;
 
     /// Looks for splits. Called at once when a job begins or restores, then as [`Discovery::next`] says, but not while very many splits
     /// wait to be read.
@@ -175,6 +178,16 @@ pub trait SplitEnumerator: Send + 'static {
 
     /// What is part of checkpoints. Asked behind each call that has found or was told something.
     fn state(&self) -> Self::State;
+
+    /// The job has stopped with a savepoint, or its input has ended, and that is durable: what is held outside for as long as a job reads can be
+    /// given up. Not called when a job fails or is cancelled. Only called with [`CLOSES`](Self::CLOSES), and waited for some seconds at the
+    /// most.
+    ///
+    /// # Errors
+    /// What cannot be given up: it is logged, because the job has done its work.
+    fn close(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// What a look at the input has brought.

@@ -14,6 +14,7 @@ use crate::edge::{EdgeCode, KeptOpen, SendingEnd};
 use crate::erased::{AnyReceiver, AnySender};
 use crate::event::{Barrier, Event};
 use crate::exchange::{TaskParker, TaskWaker, local_channel};
+use crate::operator::OperatorMetrics;
 use crate::operators::AnySource;
 use crate::program::{AnyLink, Calls, Head, NodeCode, OperatorFactory, Polled, SplitWires};
 use crate::record_type::ReceivingEnd;
@@ -34,16 +35,17 @@ const MOST_LOOKS: usize = 10_000;
 /// with everything else, so that a test is the same each time.
 pub struct EnumeratedHarness<Out> {
     enumerator: Box<dyn Head>,
-    readers: Vec<Reader<Out>>,
+    pub(super) readers: Vec<Reader<Out>>,
     clock: Arc<ManualClock>,
     side_outputs: CapturedSides,
     has_ended: bool,
     _kept_open: KeptOpen,
 }
 
-struct Reader<Out> {
+pub(super) struct Reader<Out> {
     head: Box<dyn Head>,
     captured: Captured<Out>,
+    pub(super) metrics: OperatorMetrics,
     has_ended: bool,
 }
 
@@ -141,8 +143,11 @@ impl<Out: Record> EnumeratedHarness<Out> {
             if let Some(behind) = behind {
                 next = behind.build(&mut context, Some(next))?;
             }
+            // Each subtask counts for itself.
+            context.open.metrics = OperatorMetrics::default();
+            let metrics = context.open.metrics.clone();
             let head = factory.build(&mut context, next)?;
-            opened.push(Reader { head, captured, has_ended: false });
+            opened.push(Reader { head, captured, metrics, has_ended: false });
         }
         Ok(Self { enumerator, readers: opened, side_outputs, clock, has_ended: false, _kept_open: kept_open })
     }
@@ -227,9 +232,25 @@ impl<Out: Record> EnumeratedHarness<Out> {
     /// # Errors
     /// What any of them fails with.
     pub fn checkpoint(&mut self, checkpoint: CheckpointId) -> Result<EnumeratedSnapshot, Failure> {
+        self.pass(aligned(checkpoint))
+    }
+
+    /// Stops the job with a savepoint, which completes. Nothing is read behind it.
+    ///
+    /// # Errors
+    /// What any of them fails with.
+    pub fn stop(&mut self, checkpoint: CheckpointId) -> Result<EnumeratedSnapshot, Failure> {
+        let snapshot = self.pass(Barrier { is_final: true, is_savepoint: true, ..aligned(checkpoint) })?;
+        self.enumerator.completed(checkpoint)?;
+        for reader in &mut self.readers {
+            reader.head.completed(checkpoint)?;
+        }
+        Ok(snapshot)
+    }
+
+    fn pass(&mut self, barrier: Barrier) -> Result<EnumeratedSnapshot, Failure> {
         let head = &mut self.enumerator;
-        let enumerator =
-            take_snapshot(aligned(checkpoint), |barrier, builder| head.snapshot(barrier, builder))?;
+        let enumerator = take_snapshot(barrier, |barrier, builder| head.snapshot(barrier, builder))?;
         head.flush(true)?;
         let mut readers = Vec::new();
         for reader in &mut self.readers {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{JobId, WorkerId};
-use thalweg_common::limits::{CONTROL_STREAM_MESSAGES, GRPC_MAX_MESSAGE_BYTES};
+use thalweg_common::limits::CONTROL_STREAM_MESSAGES;
 use thalweg_common::task_scope::with_causes;
 use thalweg_proto::convert::WireId;
-use thalweg_proto::v1::worker_service_client::WorkerServiceClient;
+use thalweg_proto::transport::{Dialer, worker_service};
 use thalweg_proto::v1::{self, worker_message};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,15 +50,11 @@ impl Connection {
             ))
         };
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(cannot_connect)?;
-        let channel = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .map_err(cannot_connect)?;
-        let mut client = WorkerServiceClient::new(channel)
-            .max_decoding_message_size(GRPC_MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(GRPC_MAX_MESSAGE_BYTES);
+        // It is reached by loopback, and shows the certificate of this machine.
+        let dialer = Dialer::new(options.security.clone()).expecting(&options.data_host);
+        let channel =
+            dialer.connect(&endpoint.connect_timeout(CONNECT_TIMEOUT)).await.map_err(cannot_connect)?;
+        let mut client = worker_service(channel);
         let (sender, messages) = mpsc::channel(CONTROL_STREAM_MESSAGES);
         let outgoing = Outgoing { sender };
         let hello = v1::WorkerHello {

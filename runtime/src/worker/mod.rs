@@ -22,9 +22,11 @@ use thalweg_common::clock::{Stopwatch, SystemClock};
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{Attempt, JobId, RegionId, SubtaskId, WorkerId};
 use thalweg_common::limits::ACTOR_MAILBOX;
+use thalweg_common::security::Security;
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_proto::convert::CheckpointPhases;
+use thalweg_proto::transport::Dialer;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, warn};
@@ -66,6 +68,8 @@ pub struct WorkerOptions {
     pub local: bool,
     /// Managed memory of each slot in bytes. Without it the worker has all that is configured.
     pub managed_bytes_per_slot: Option<u64>,
+    /// TLS of its channels, and of its way to the task manager.
+    pub security: Security,
     /// A directory of its own for state, which is made when it is needed and removed by whoever started the worker.
     pub state_directory: PathBuf,
 }
@@ -78,8 +82,9 @@ pub struct WorkerOptions {
 pub async fn run(program: Arc<Program>, options: WorkerOptions, scope: TaskScope) -> Result<(), Failure> {
     let plan_fingerprint = program.graph.fingerprint();
     let settings = program.exchange;
-    let server = ExchangeServer::start(&options.data_host, plan_fingerprint, settings, &scope).await?;
-    let client = ExchangeClient::new(settings, &scope);
+    let tls = options.security.tls.clone();
+    let server = ExchangeServer::start(&options.data_host, plan_fingerprint, settings, tls, &scope).await?;
+    let client = ExchangeClient::new(settings, Dialer::new(options.security.clone()), &scope);
     let data_port = server.address().port();
     let connection = tokio::select! {
         biased;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use thalweg_common::failure::Failure;
 use thalweg_common::id::{CheckpointId, JobId, SubtaskId, WorkerId};
+use thalweg_common::security::Security;
 use thalweg_common::status::TaskStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_proto::convert::{SnapshotHandle, WireId, task_status};
@@ -87,6 +88,7 @@ impl TaskManager {
             data_host: "127.0.0.1".into(),
             local: true,
             managed_bytes_per_slot: None,
+            security: Security::default(),
             state_directory: std::env::temp_dir().join(format!("thalweg-test-{}", std::process::id())),
         };
         let (end, ended) = tokio::sync::oneshot::channel();

@@ -17,6 +17,8 @@ use thalweg_common::config::Configuration;
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::JobGraph;
 use thalweg_common::id::{JobId, TaskManagerId};
+use thalweg_common::properties::RuntimeProperties;
+use thalweg_common::security::Security;
 use thalweg_common::status::JobStatus;
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use thalweg_common::telemetry;
@@ -65,7 +67,8 @@ pub(super) fn run(
     arguments: &Arguments,
 ) -> Result<()> {
     telemetry::init_with_default("job", LOG_FILTER);
-    let environment = Environment::new(&arguments.job, true);
+    let properties = arguments.runtime_properties()?;
+    let environment = Environment::new(&arguments.job, true).with_properties(properties.clone());
     let program = declare(topology, environment, &arguments.configuration, &program_name())?;
     for warning in &program.graph.warnings {
         eprintln!("Warning: {warning}");
@@ -73,7 +76,8 @@ pub(super) fn run(
     let result = block_on(|scope| async move {
         let (sender, interrupted) = watch::channel(0);
         scope.spawn_fallible("interrupts", count_interrupts(sender, scope.token()));
-        run_job(program, &arguments.job, &arguments.configuration, interrupted, &scope).await.map(drop)
+        let given = (arguments.job.as_slice(), &properties);
+        run_job(program, given, &arguments.configuration, interrupted, &scope).await.map(drop)
     });
     telemetry::flush();
     result
@@ -102,12 +106,13 @@ async fn count_interrupts(sender: watch::Sender<u32>, ended: CancellationToken) 
 /// Runs a program until its job has ended, and tells what became of it.
 pub(crate) fn execute(
     program: Program,
-    arguments: Vec<String>,
+    arguments: &[String],
+    properties: &RuntimeProperties,
     configuration: &Configuration,
 ) -> Result<JobDetails> {
     block_on(|scope| async move {
         let (_never, interrupted) = watch::channel(0);
-        run_job(program, &arguments, configuration, interrupted, &scope).await
+        run_job(program, (arguments, properties), configuration, interrupted, &scope).await
     })
 }
 
@@ -136,14 +141,17 @@ fn block_on<T, W: Future<Output = Result<T>>>(work: impl FnOnce(TaskScope) -> W)
     result
 }
 
+/// What the program was given: its arguments and its runtime properties.
+type Given<'a> = (&'a [String], &'a RuntimeProperties);
+
 async fn run_job(
     program: Program,
-    arguments: &[String],
+    given: Given<'_>,
     configuration: &Configuration,
     interrupted: watch::Receiver<u32>,
     scope: &TaskScope,
 ) -> Result<JobDetails> {
-    let running = Running::start(program, arguments, configuration, scope).await?;
+    let running = Running::start(program, given, configuration, scope).await?;
     let result = follow(&running.job_manager, running.job_id, interrupted).await;
     let details = running.job_manager.describe(running.job_id).await;
     running.end().await;
@@ -164,7 +172,7 @@ impl Running {
     /// Starts a job manager and a task manager, and submits the job.
     async fn start(
         program: Program,
-        arguments: &[String],
+        (arguments, properties): Given<'_>,
         configuration: &Configuration,
         scope: &TaskScope,
     ) -> Result<Self> {
@@ -192,7 +200,8 @@ impl Running {
         }
         let settings =
             configuration.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let job_id = job_manager.submit_embedded(graph, arguments.to_vec(), settings).await?;
+        let job_id =
+            job_manager.submit_embedded(graph, (arguments.to_vec(), properties.clone()), settings).await?;
         Ok(Self { job_manager, task_manager, job_id, _directory: directory })
     }
 
@@ -219,7 +228,9 @@ async fn start_job_manager(
         data_directory: directory.to_path_buf(),
         plan_program: None,
         clock: SystemClock::shared(),
+        security: Security::default(),
         routes: Default::default(),
+        rest: None,
     };
     Ok(JobManager::start(options, Arc::new(LocalLog::new(address)), scope).await?)
 }
@@ -303,6 +314,7 @@ impl WorkerLauncher for InProcess {
             data_host: spec.data_host,
             local: true,
             managed_bytes_per_slot: None,
+            security: Security::default(),
             state_directory: spec.state_directory,
         };
         let scope = self.scope.child(spec.worker_id.to_string());

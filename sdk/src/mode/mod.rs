@@ -14,6 +14,7 @@ use std::path::Path;
 
 use thalweg_common::config::Configuration;
 use thalweg_common::graph::UNNAMED_JOB;
+use thalweg_common::properties::{PROPERTIES_VARIABLE, RuntimeProperties};
 use thalweg_runtime::program::Program;
 
 use crate::arguments::{Arguments, help};
@@ -98,7 +99,14 @@ fn declare_for_cluster(
         Ok(json) => received_configuration(&json)?,
         Err(_) => Configuration::new(),
     };
-    declare(topology, Environment::new(arguments, false), &configuration, UNNAMED_JOB)
+    let properties = match env::var(PROPERTIES_VARIABLE) {
+        Ok(json) => RuntimeProperties::from_json(&json).map_err(|error| {
+            Error::new(error).context("the runtime properties from the cluster are wrong")
+        })?,
+        Err(_) => RuntimeProperties::default(),
+    };
+    let environment = Environment::new(arguments, false).with_properties(properties);
+    declare(topology, environment, &configuration, UNNAMED_JOB)
 }
 
 fn process_arguments() -> Result<Vec<String>> {

@@ -3,9 +3,12 @@
 use std::env;
 
 use thalweg_common::id::{JobId, SubmissionId};
+use thalweg_common::properties::RuntimeProperties;
+use thalweg_common::security::Security;
 use thalweg_common::status::JobStatus;
-use thalweg_proto::client::{ClientError, JobClient, SubmitOptions};
+use thalweg_proto::client::{ClientError, DEFAULT_DEADLINE, GivenProperties, JobClient, SubmitOptions};
 use thalweg_proto::model::JobEvent;
+use thalweg_proto::transport::Dialer;
 
 use crate::arguments::Arguments;
 use crate::environment::Environment;
@@ -24,8 +27,12 @@ pub(super) fn run(
     arguments: Arguments,
     job_managers: Vec<String>,
 ) -> ! {
+    let properties = match arguments.runtime_properties() {
+        Ok(properties) => properties,
+        Err(error) => exit(EXIT_REFUSED, &error.into()),
+    };
     // Declared here first: a mistake is shown at once and needs no upload.
-    let environment = Environment::new(&arguments.job, false);
+    let environment = Environment::new(&arguments.job, false).with_properties(properties.clone());
     if let Err(error) = declare(topology, environment, &arguments.configuration, &program_name()) {
         exit(EXIT_REFUSED, &error);
     }
@@ -33,14 +40,18 @@ pub(super) fn run(
         Ok(runtime) => runtime,
         Err(error) => exit(EXIT_FAILED, &error.into()),
     };
-    match runtime.block_on(submit(arguments, job_managers)) {
+    match runtime.block_on(submit(arguments, properties, job_managers)) {
         Ok(code) => std::process::exit(code),
         Err((code, error)) => exit(code, &error),
     }
 }
 
 /// Submits and gives the exit code.
-async fn submit(arguments: Arguments, job_managers: Vec<String>) -> std::result::Result<i32, (i32, Error)> {
+async fn submit(
+    arguments: Arguments,
+    properties: RuntimeProperties,
+    job_managers: Vec<String>,
+) -> std::result::Result<i32, (i32, Error)> {
     let refused = |error: Error| (EXIT_REFUSED, error);
     let options = SubmitOptions {
         binary: env::current_exe().map_err(|error| refused(error.into()))?,
@@ -50,9 +61,12 @@ async fn submit(arguments: Arguments, job_managers: Vec<String>) -> std::result:
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect(),
+        properties: GivenProperties::These(properties),
         submission_id: SubmissionId::random().map_err(|error| refused(error.into()))?,
     };
-    let client = JobClient::connect(job_managers).await.map_err(client_error)?;
+    let security = Security::of_client().map_err(|error| refused(error.into()))?;
+    let connecting = JobClient::connect_with(Dialer::new(security), job_managers, DEFAULT_DEADLINE);
+    let client = connecting.await.map_err(client_error)?;
     let accepted = client.submit(options, |step| eprintln!("{step}")).await.map_err(client_error)?;
     for warning in &accepted.warnings {
         eprintln!("Warning: {warning}");

@@ -5,13 +5,16 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 
+use thalweg_common::clock::SystemClock;
+use thalweg_common::config::Configuration;
 use thalweg_common::failure::Failure;
+use thalweg_common::security::{Role, Security};
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::telemetry;
 use thalweg_runtime::program::Program;
 use thalweg_runtime::worker::{self, WorkerOptions};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, received_configuration};
 use crate::error::{Error, Result};
 
 use super::{EXIT_REFUSED, declare_for_cluster, exit};
@@ -89,12 +92,22 @@ fn worker_options(lookup: impl Fn(&str) -> Option<String>) -> Result<(WorkerOpti
                 .parse()
                 .map_err(|error| wrong("THALWEG_MANAGED_BYTES_PER_SLOT", &error))?,
         ),
+        security: security(lookup("THALWEG_CONFIGURATION"))?,
         state_directory: text("THALWEG_STATE_DIRECTORY")?.into(),
     };
     let fingerprint = text("THALWEG_PLAN_FINGERPRINT")?
         .parse()
         .map_err(|error| wrong("THALWEG_PLAN_FINGERPRINT", &error))?;
     Ok((options, fingerprint))
+}
+
+/// TLS as the task manager has it, whose files these are.
+fn security(configuration: Option<String>) -> Result<Security> {
+    let configuration = match configuration {
+        Some(json) => received_configuration(&json)?,
+        None => Configuration::new(),
+    };
+    Ok(Security::load(&configuration, |_| None, Role::Worker, &SystemClock::shared())?)
 }
 
 fn check_fingerprint(program: &Program, expected: u64) -> Result<()> {

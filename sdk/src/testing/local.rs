@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use thalweg_common::config::Configuration;
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_proto::model::JobDetails;
 
 use crate::environment::Environment;
@@ -45,6 +46,7 @@ pub fn run_local<R>(topology: impl FnOnce(&mut Environment) -> Result<R>) -> Res
 pub struct LocalCluster {
     arguments: Vec<String>,
     configuration: Configuration,
+    properties: RuntimeProperties,
     first_error: Option<Error>,
 }
 
@@ -66,6 +68,15 @@ impl LocalCluster {
     #[must_use]
     pub fn configure(mut self, key: &str, value: impl Display) -> Self {
         if let Err(error) = self.configuration.set(key, &value.to_string()) {
+            self.first_error.get_or_insert(error.into());
+        }
+        self
+    }
+
+    /// A runtime property, for [`Environment::properties`].
+    #[must_use]
+    pub fn property(mut self, group: &str, key: &str, value: impl Display) -> Self {
+        if let Err(error) = self.properties.set(group, key, &value.to_string()) {
             self.first_error.get_or_insert(error.into());
         }
         self
@@ -103,10 +114,11 @@ impl LocalCluster {
         if let Some(error) = self.first_error {
             return Err(error);
         }
-        let mut environment = Environment::new(&self.arguments, true).under(&self.configuration);
+        let environment = Environment::new(&self.arguments, true).with_properties(self.properties.clone());
+        let mut environment = environment.under(&self.configuration);
         let result = topology(&mut environment)?;
         let program = environment.build(&self.configuration, JOB_NAME)?;
-        let details = execute(program, self.arguments, &self.configuration)?;
+        let details = execute(program, &self.arguments, &self.properties, &self.configuration)?;
         Ok((result, details))
     }
 }

@@ -1,6 +1,7 @@
 //! What the core decides, case by case, and what holds whatever happens.
 
 use thalweg_common::id::SubtaskId;
+use thalweg_common::properties::RuntimeProperties;
 use thalweg_common::status::TaskStatus;
 
 use super::*;
@@ -53,6 +54,7 @@ fn request(attempt: Attempt) -> StartRequest {
         program: WorkerProgram {
             binary: None,
             arguments: vec!["--fast".into()],
+            properties: RuntimeProperties::default(),
             configuration: BTreeMap::new(),
             plan_fingerprint: FINGERPRINT,
         },

@@ -14,7 +14,7 @@ use thalweg_common::task_scope::TaskScope;
 use thalweg_proto::blob::BlobHash;
 use thalweg_proto::convert::WireId;
 use thalweg_proto::leader::not_leader;
-use thalweg_proto::transport::{endpoint, worker_service};
+use thalweg_proto::transport::{Dialer, endpoint, worker_service};
 use thalweg_proto::v1;
 use thalweg_proto::v1::blob_service_server::{BlobService, BlobServiceServer};
 use thalweg_proto::v1::job_manager_message::Message as Order;
@@ -155,6 +155,7 @@ impl Session {
             sha256: blob.map(|(hash, _)| hash.to_wire()).unwrap_or_default(),
             size_bytes: blob.map(|(_, size)| size).unwrap_or_default(),
             arguments: vec!["1000".into()],
+            properties: vec![],
             configuration: BTreeMap::from([("parallelism.default".into(), "1".into())]),
             plan_fingerprint: FINGERPRINT,
             cancellation_timeout_ms: 300,
@@ -309,6 +310,7 @@ impl LaunchedWorker {
             taskmanager_address: told["THALWEG_TASKMANAGER"].clone(),
             binary: None,
             arguments: vec![],
+            properties: Default::default(),
             configuration: BTreeMap::new(),
             plan_fingerprint: told["THALWEG_PLAN_FINGERPRINT"].parse().unwrap(),
             data_host: told["THALWEG_DATA_HOST"].clone(),
@@ -335,7 +337,8 @@ impl LaunchedWorker {
     }
 
     pub async fn attach_with(&self, token: Vec<u8>) -> Result<Attached, Status> {
-        let channel = endpoint(&self.spec.taskmanager_address).unwrap().connect().await.unwrap();
+        let channel =
+            Dialer::default().connect(&endpoint(&self.spec.taskmanager_address).unwrap()).await.unwrap();
         let (says, queue) = mpsc::channel(16);
         let hello = v1::WorkerHello {
             job_id: self.spec.job_id.to_wire(),

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use thalweg_common::Timestamp;
 
+use super::fan_out::FanOut;
+
 /// What an iterator may be old.
 const ITERATOR_MS: i64 = 300_000;
 /// Quotas of a shard and second.
@@ -32,8 +34,8 @@ pub(super) fn refuse<T>(code: &'static str, message: impl Into<String>) -> Resul
     Err(Refusal { code, message: message.into() })
 }
 
-/// What is made to fail.
-#[derive(Debug, Clone, Default)]
+/// What is made to fail, and how long things take.
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Whether the quotas of reading count.
     pub read_quotas: bool,
@@ -43,10 +45,38 @@ pub struct Rules {
     pub refuses_one_in: u64,
     /// What the next requests for an operation are refused with.
     pub refusals: BTreeMap<String, VecDeque<&'static str>>,
+    /// What all requests are refused with.
+    pub denies: Option<&'static str>,
     /// Requests that are done, and whose connection is closed in place of an answer.
     pub lost_answers: u32,
-    /// Whether nothing is answered at all.
+    /// Whether nothing is answered at all, and subscriptions say nothing.
     pub is_silent: bool,
+    /// How long a subscription lasts.
+    pub subscription_ms: i64,
+    /// For how long a second subscription of a consumer to a shard is refused; behind that it takes over.
+    pub takeover_ms: i64,
+    /// How often a subscription without records says that it is there.
+    pub heartbeat_ms: i64,
+    /// How long a new consumer cannot be used.
+    pub consumer_creation_ms: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            read_quotas: false,
+            write_quotas: false,
+            refuses_one_in: 0,
+            refusals: BTreeMap::new(),
+            denies: None,
+            lost_answers: 0,
+            is_silent: false,
+            subscription_ms: 300_000,
+            takeover_ms: 5_000,
+            heartbeat_ms: 5_000,
+            consumer_creation_ms: 20,
+        }
+    }
 }
 
 /// A record in a shard.
@@ -82,9 +112,13 @@ pub(super) struct Shard {
 pub(super) struct Model {
     pub(super) streams: BTreeMap<String, Vec<Shard>>,
     pub(super) rules: Rules,
+    pub(super) fan_out: FanOut,
+    /// What was put into the delivery streams of Firehose.
+    pub(super) delivery_streams: BTreeMap<String, Vec<Vec<u8>>>,
     /// Iterators of an earlier epoch are too old.
     epoch: u64,
-    written: u64,
+    /// Records that came, also those that were refused one by one.
+    pub(super) written: u64,
 }
 
 /// Where to begin in a shard.
@@ -157,6 +191,26 @@ impl Shard {
         sequence_number
     }
 
+    /// The first record to be read.
+    pub(super) fn place(&self, from: &From, now_ms: Timestamp) -> Result<usize, Refusal> {
+        let numbers = || self.records.iter().map(|record| record.sequence_number.as_str());
+        Ok(match from {
+            From::TrimHorizon => 0,
+            From::Latest => self.records.len(),
+            From::AtTimestamp(at_ms) if *at_ms > now_ms => {
+                return refuse(
+                    "InvalidArgumentException",
+                    format!(
+                        "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {at_ms}, currentTimestampInMillis: {now_ms}"
+                    ),
+                );
+            }
+            From::AtTimestamp(at_ms) => self.records.partition_point(|record| record.arrival_ms < *at_ms),
+            From::At(number) => numbers().take_while(|other| *other < number.as_str()).count(),
+            From::After(number) => numbers().take_while(|other| *other <= number.as_str()).count(),
+        })
+    }
+
     /// Whether the shard's quotas of writing allow so many bytes more.
     fn may_write(&mut self, bytes: usize, now_ms: Timestamp) -> bool {
         self.writes.retain(|(at, _)| now_ms - at < 1_000);
@@ -201,7 +255,7 @@ impl Model {
         Ok(self.streams.entry(stream.to_owned()).or_default())
     }
 
-    fn shard_mut(&mut self, stream: &str, id: &str) -> Result<&mut Shard, Refusal> {
+    pub(super) fn shard_mut(&mut self, stream: &str, id: &str) -> Result<&mut Shard, Refusal> {
         match self.shards_mut(stream)?.iter_mut().find(|shard| shard.id == id) {
             Some(shard) => Ok(shard),
             None => refuse(
@@ -251,6 +305,12 @@ impl Model {
         }
     }
 
+    /// What a shard was split or merged into.
+    pub(super) fn children(&self, stream: &str, id: &str) -> Vec<Shard> {
+        let shards = self.streams.get(stream).into_iter().flatten();
+        shards.filter(|child| child.parents.iter().any(|parent| parent == id)).cloned().collect()
+    }
+
     /// All iterators are too old from now on.
     pub(super) fn expire_iterators(&mut self) {
         self.epoch += 1;
@@ -264,23 +324,7 @@ impl Model {
         now_ms: Timestamp,
     ) -> Result<String, Refusal> {
         let epoch = self.epoch;
-        let shard = self.shard_mut(stream, id)?;
-        let numbers = || shard.records.iter().map(|record| record.sequence_number.as_str());
-        let place = match from {
-            From::TrimHorizon => 0,
-            From::Latest => shard.records.len(),
-            From::AtTimestamp(at_ms) if *at_ms > now_ms => {
-                return refuse(
-                    "InvalidArgumentException",
-                    format!(
-                        "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {at_ms}, currentTimestampInMillis: {now_ms}"
-                    ),
-                );
-            }
-            From::AtTimestamp(at_ms) => shard.records.partition_point(|record| record.arrival_ms < *at_ms),
-            From::At(number) => numbers().take_while(|other| *other < number.as_str()).count(),
-            From::After(number) => numbers().take_while(|other| *other <= number.as_str()).count(),
-        };
+        let place = self.shard_mut(stream, id)?.place(from, now_ms)?;
         Ok(iterator(stream, id, place, now_ms, epoch))
     }
 
@@ -300,12 +344,7 @@ impl Model {
         else {
             return Err(invalid());
         };
-        let children: Vec<Shard> = self
-            .shards(stream)?
-            .iter()
-            .filter(|child| child.parents.iter().any(|parent| parent == id))
-            .cloned()
-            .collect();
+        let children = self.children(stream, id);
         let shard = self.shard_mut(stream, id)?;
         if of_epoch < epoch || now_ms - since_ms > ITERATOR_MS {
             return refuse(

@@ -5,10 +5,47 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use thalweg_common::Timestamp;
 
-use super::model::{Entry, From, Model, Refusal, Shard, refuse};
+use super::fan_out::{Consumer, Subscription, stream_arn, stream_of};
+use super::firehose;
+use super::model::{Entry, From, Model, Refusal, Shard, StoredRecord, refuse};
 
 /// Most records of a request to write.
 const MOST_ENTRIES: usize = 500;
+
+/// In the text of refusals by [`denies`](super::Rules::denies): nobody may see it where credentials are refused.
+pub const SECRET_TOKEN: &str = "FwoGZXIvYXdz-that-nobody-may-see";
+
+/// Refuses what the test wants to be refused.
+fn refuse_as_told(model: &mut Model, operation: &str) -> Result<(), Refusal> {
+    if let Some(code) =
+        model.rules.refusals.get_mut(operation).and_then(std::collections::VecDeque::pop_front)
+    {
+        return refuse(code, format!("{operation} is refused by the test"));
+    }
+    match model.rules.denies {
+        Some(code) if code.starts_with("AccessDenied") => refuse(
+            code,
+            format!("User: arn:aws:iam::000000000000:user/test is not authorized to perform: {operation}"),
+        ),
+        // Where credentials are refused some services repeat them.
+        Some(code) => refuse(code, format!("The security token {SECRET_TOKEN} is not valid")),
+        None => Ok(()),
+    }
+}
+
+/// Begins a subscription.
+pub(super) fn subscribe(
+    model: &mut Model,
+    request: &Value,
+    now_ms: Timestamp,
+) -> Result<Subscription, Refusal> {
+    refuse_as_told(model, "SubscribeToShard")?;
+    let text = |field: &str| request.get(field).and_then(Value::as_str).unwrap_or_default();
+    let at = request.get("StartingPosition").unwrap_or(&Value::Null);
+    let of_position = |field: &str| at.get(field).and_then(Value::as_str).unwrap_or_default();
+    let from = from(of_position("Type"), of_position("SequenceNumber"), at.get("Timestamp"))?;
+    model.subscribe(text("ConsumerARN"), text("ShardId"), &from, now_ms)
+}
 
 /// Answers one request for an operation, as `GetRecords`.
 pub(super) fn answer(
@@ -17,11 +54,7 @@ pub(super) fn answer(
     request: &Value,
     now_ms: Timestamp,
 ) -> Result<Value, Refusal> {
-    if let Some(code) =
-        model.rules.refusals.get_mut(operation).and_then(std::collections::VecDeque::pop_front)
-    {
-        return refuse(code, format!("{operation} is refused by the test"));
-    }
+    refuse_as_told(model, operation)?;
     let text = |field: &str| request.get(field).and_then(Value::as_str).unwrap_or_default();
     let stream = text("StreamName");
     match operation {
@@ -33,7 +66,7 @@ pub(super) fn answer(
         "DescribeStreamSummary" => {
             let open = model.shards(stream)?.iter().filter(|shard| shard.last_number.is_none()).count();
             let summary = json!({
-                "StreamName": stream, "StreamARN": format!("arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"),
+                "StreamName": stream, "StreamARN": stream_arn(stream),
                 "StreamStatus": "ACTIVE", "OpenShardCount": open, "RetentionPeriodHours": 24,
                 "StreamCreationTimestamp": 0.0, "EnhancedMonitoring": [],
             });
@@ -48,25 +81,69 @@ pub(super) fn answer(
             model.merge(stream, text("ShardToMerge"), text("AdjacentShardToMerge")).map(|()| json!({}))
         }
         "GetShardIterator" => {
-            let number = || text("StartingSequenceNumber").to_owned();
-            let from = match text("ShardIteratorType") {
-                "TRIM_HORIZON" => From::TrimHorizon,
-                "LATEST" => From::Latest,
-                "AT_TIMESTAMP" => {
-                    let seconds = request.get("Timestamp").and_then(Value::as_f64).unwrap_or_default();
-                    From::AtTimestamp((seconds * 1_000.0).round() as i64)
-                }
-                "AT_SEQUENCE_NUMBER" => From::At(number()),
-                "AFTER_SEQUENCE_NUMBER" => From::After(number()),
-                other => return refuse("InvalidArgumentException", format!("there is no iterator {other}")),
-            };
+            let number = text("StartingSequenceNumber");
+            let from = from(text("ShardIteratorType"), number, request.get("Timestamp"))?;
             let iterator = model.iterator(stream, text("ShardId"), &from, now_ms)?;
             Ok(json!({ "ShardIterator": iterator }))
         }
         "GetRecords" => read(model, request, now_ms),
         "PutRecords" => write(model, request, now_ms),
+        "RegisterStreamConsumer" => {
+            let consumer = model.register(stream_of(text("StreamARN")), text("ConsumerName"), now_ms)?;
+            Ok(json!({ "Consumer": described_consumer(model, &consumer, now_ms) }))
+        }
+        "DescribeStreamConsumer" => {
+            let described = described_consumer(model, named_consumer(model, request)?, now_ms);
+            Ok(json!({ "ConsumerDescription": described }))
+        }
+        "ListStreamConsumers" => {
+            let consumers = model.consumers(stream_of(text("StreamARN")));
+            let consumers: Vec<Value> =
+                consumers.map(|consumer| described_consumer(model, consumer, now_ms)).collect();
+            Ok(json!({ "Consumers": consumers }))
+        }
+        "DeregisterStreamConsumer" => {
+            let arn = named_consumer(model, request)?.arn.clone();
+            model.deregister(&arn).map(|()| json!({}))
+        }
+        "PutRecordBatch" => firehose::put(model, request),
         other => refuse("UnknownOperationException", format!("the model does not know {other}")),
     }
+}
+
+/// Where to begin.
+fn from(kind: &str, number: &str, seconds: Option<&Value>) -> Result<From, Refusal> {
+    Ok(match kind {
+        "TRIM_HORIZON" => From::TrimHorizon,
+        "LATEST" => From::Latest,
+        "AT_TIMESTAMP" => {
+            let seconds = seconds.and_then(Value::as_f64).unwrap_or_default();
+            From::AtTimestamp((seconds * 1_000.0).round() as i64)
+        }
+        "AT_SEQUENCE_NUMBER" => From::At(number.to_owned()),
+        "AFTER_SEQUENCE_NUMBER" => From::After(number.to_owned()),
+        other => return refuse("InvalidArgumentException", format!("nobody can begin at {other}")),
+    })
+}
+
+/// The consumer that a request is about, by its ARN or its name.
+fn named_consumer<'a>(model: &'a Model, request: &Value) -> Result<&'a Consumer, Refusal> {
+    let text = |field: &str| request.get(field).and_then(Value::as_str);
+    match text("ConsumerARN") {
+        Some(arn) => model.consumer_by_arn(arn),
+        None => model.consumer(
+            stream_of(text("StreamARN").unwrap_or_default()),
+            text("ConsumerName").unwrap_or_default(),
+        ),
+    }
+}
+
+fn described_consumer(model: &Model, consumer: &Consumer, now_ms: Timestamp) -> Value {
+    json!({
+        "ConsumerName": consumer.name, "ConsumerARN": consumer.arn, "StreamARN": stream_arn(&consumer.stream),
+        "ConsumerStatus": if model.is_active(consumer, now_ms) { "ACTIVE" } else { "CREATING" },
+        "ConsumerCreationTimestamp": consumer.since_ms as f64 / 1_000.0,
+    })
 }
 
 fn number(text: &str) -> Result<u128, Refusal> {
@@ -114,27 +191,30 @@ fn read(model: &mut Model, request: &Value, now_ms: Timestamp) -> Result<Value, 
         return refuse("InvalidArgumentException", "Limit is a number from 1 to 10000");
     }
     let read = model.read(iterator, limit as usize, now_ms)?;
-    let records: Vec<Value> = read
-        .records
-        .iter()
-        .map(|record| {
-            json!({
-                "SequenceNumber": record.sequence_number,
-                "ApproximateArrivalTimestamp": record.arrival_ms as f64 / 1_000.0,
-                "Data": STANDARD.encode(&record.data),
-                "PartitionKey": record.partition_key,
-            })
-        })
-        .collect();
+    let records: Vec<Value> = read.records.iter().map(record).collect();
     let mut answer = json!({ "Records": records, "MillisBehindLatest": read.behind_ms });
     if let Some(next) = read.next {
         answer["NextShardIterator"] = json!(next);
     }
     if !read.children.is_empty() {
-        let child = |shard: &Shard| json!({ "ShardId": shard.id, "ParentShards": shard.parents, "HashKeyRange": range(shard) });
         answer["ChildShards"] = read.children.iter().map(child).collect();
     }
     Ok(answer)
+}
+
+/// A record as it is read.
+pub(super) fn record(record: &StoredRecord) -> Value {
+    json!({
+        "SequenceNumber": record.sequence_number,
+        "ApproximateArrivalTimestamp": record.arrival_ms as f64 / 1_000.0,
+        "Data": STANDARD.encode(&record.data),
+        "PartitionKey": record.partition_key,
+    })
+}
+
+/// A shard that another one was split or merged into.
+pub(super) fn child(shard: &Shard) -> Value {
+    json!({ "ShardId": shard.id, "ParentShards": shard.parents, "HashKeyRange": range(shard) })
 }
 
 fn write(model: &mut Model, request: &Value, now_ms: Timestamp) -> Result<Value, Refusal> {

@@ -1,8 +1,11 @@
 //! Serves the model over HTTP/1.1, and lets a test look into it and make it fail.
+//!
+//! A subscription is an answer in chunks, one for each event, which goes on until the subscription ends or the client goes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
@@ -10,12 +13,18 @@ use thalweg_common::clock::{SharedClock, SystemClock};
 use thalweg_common::task_scope::{ErrorPolicy, TaskScope};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
+use super::event_stream::{initial_response, pushed};
+use super::fan_out::{Push, Subscription};
 use super::model::{Entry, Model, Refusal, Rules, StoredRecord};
 use super::protocol;
 
 /// Largest request: 500 records of 1 MiB would be more than the service takes.
 const MOST_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
+/// What answers are written in.
+const JSON: &str = "application/x-amz-json-1.1";
 
 /// Credentials of a role.
 const ROLE: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
@@ -38,6 +47,8 @@ struct Shared {
     /// What the service that gives credentials for roles was asked.
     roles: Mutex<Vec<String>>,
     connections: AtomicUsize,
+    /// The model may have something new to say.
+    changed: Notify,
     clock: SharedClock,
 }
 
@@ -54,6 +65,7 @@ impl KinesisModel {
             requests: Mutex::default(),
             roles: Mutex::default(),
             connections: AtomicUsize::new(0),
+            changed: Notify::new(),
             clock: SystemClock::shared(),
         });
         let scope = TaskScope::with_policy("Kinesis model", ErrorPolicy::LogOnly);
@@ -83,12 +95,23 @@ impl KinesisModel {
         self.shared.model().create(stream, shards);
     }
 
+    /// Makes a delivery stream of Firehose.
+    pub fn create_delivery_stream(&self, stream: &str) {
+        self.shared.model().delivery_streams.entry(stream.to_owned()).or_default();
+    }
+
+    /// What was put into a delivery stream, in the order in which it came.
+    #[must_use]
+    pub fn delivered(&self, stream: &str) -> Vec<Vec<u8>> {
+        self.shared.model().delivery_streams.get(stream).cloned().unwrap_or_default()
+    }
+
     /// Splits a shard in the middle.
     ///
     /// # Errors
     /// When it is closed, or not there.
     pub fn split_shard(&self, stream: &str, shard: usize) -> Result<()> {
-        let mut model = self.shared.model();
+        let mut model = self.shared.changing();
         let (id, (first, last)) = shard_of(&model, stream, shard)?;
         model.split(stream, &id, first + (last - first) / 2 + 1).map_err(shown)
     }
@@ -98,7 +121,7 @@ impl KinesisModel {
     /// # Errors
     /// When they are closed, not there, or no neighbours.
     pub fn merge_shards(&self, stream: &str, left: usize, right: usize) -> Result<()> {
-        let mut model = self.shared.model();
+        let mut model = self.shared.changing();
         let ((left, _), (right, _)) = (shard_of(&model, stream, left)?, shard_of(&model, stream, right)?);
         model.merge(stream, &left, &right).map_err(shown)
     }
@@ -124,7 +147,7 @@ impl KinesisModel {
     ) -> Result<usize> {
         let entry =
             Entry { partition_key: partition_key.to_owned(), explicit_hash_key: None, data: data.into() };
-        let mut model = self.shared.model();
+        let mut model = self.shared.changing();
         let rules = std::mem::take(&mut model.rules);
         let written = model.write(stream, vec![entry], arrival_ms);
         model.rules = rules;
@@ -143,7 +166,24 @@ impl KinesisModel {
 
     /// Changes what is made to fail.
     pub fn rule(&self, change: impl FnOnce(&mut Rules)) {
-        change(&mut self.shared.model().rules);
+        change(&mut self.shared.changing().rules);
+    }
+
+    /// Ends all subscriptions, as the service does when their time is over.
+    pub fn end_subscriptions(&self) {
+        self.shared.changing().end_subscriptions();
+    }
+
+    /// The names of the consumers that are registered with a stream.
+    #[must_use]
+    pub fn consumers(&self, stream: &str) -> Vec<String> {
+        self.shared.model().consumers(stream).map(|consumer| consumer.name.clone()).collect()
+    }
+
+    /// The ARN of a consumer that is registered with a stream.
+    #[must_use]
+    pub fn consumer_arn(&self, stream: &str, name: &str) -> Option<String> {
+        self.shared.model().consumer(stream, name).ok().map(|consumer| consumer.arn.clone())
     }
 
     /// Makes all iterators too old.
@@ -192,6 +232,13 @@ impl Shared {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same for a change, which subscriptions may have to tell of. They look when it is done: they need the lock.
+    fn changing(&self) -> MutexGuard<'_, Model> {
+        let model = self.model();
+        self.changed.notify_waiters();
+        model
+    }
+
     fn note(&self, operation: &str) {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(operation.to_owned());
     }
@@ -216,8 +263,14 @@ async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
             return Ok(());
         }
         let now_ms = shared.clock.now_ms();
+        if operation == "SubscribeToShard" && shared.model().rules.lost_answers == 0 {
+            let subscribed = protocol::subscribe(&mut shared.changing(), &request, now_ms);
+            let Some(refusal) = subscription(&mut client, shared, subscribed).await? else { continue };
+            refuse(&mut client, &refusal).await?;
+            continue;
+        }
         let (answered, is_lost) = {
-            let mut model = shared.model();
+            let mut model = shared.changing();
             let answered = protocol::answer(&mut model, &operation, &request, now_ms);
             let is_lost = model.rules.lost_answers > 0;
             model.rules.lost_answers = model.rules.lost_answers.saturating_sub(1);
@@ -227,19 +280,78 @@ async fn serve(client: TcpStream, shared: &Shared) -> Result<()> {
             client.get_ref().set_zero_linger()?;
             return Ok(());
         }
-        let (status, body) = match answered {
-            Ok(answer) => ("200 OK", answer),
-            Err(Refusal { code, message }) => {
-                let status = if code.starts_with("Internal") {
-                    "500 Internal Server Error"
-                } else {
-                    "400 Bad Request"
-                };
-                (status, json!({ "__type": code, "message": message }))
-            }
-        };
-        answer(&mut client, status, "application/x-amz-json-1.1", &body.to_string()).await?;
+        match answered {
+            Ok(body) => answer(&mut client, "200 OK", JSON, &body.to_string()).await?,
+            Err(refusal) => refuse(&mut client, &refusal).await?,
+        }
     }
+}
+
+async fn refuse(client: &mut BufReader<TcpStream>, Refusal { code, message }: &Refusal) -> Result<()> {
+    let status = if code.starts_with("Internal") { "500 Internal Server Error" } else { "400 Bad Request" };
+    let body = json!({ "__type": code, "message": message });
+    answer(client, status, JSON, &body.to_string()).await
+}
+
+/// Tells what a subscription has to say, until it is over or the client goes. Gives back why there is none.
+async fn subscription(
+    client: &mut BufReader<TcpStream>,
+    shared: &Shared,
+    subscribed: Result<Subscription, Refusal>,
+) -> Result<Option<Refusal>> {
+    let mut subscription = match subscribed {
+        Ok(subscription) => subscription,
+        Err(refusal) => return Ok(Some(refusal)),
+    };
+    let told = tell(client, shared, &mut subscription).await;
+    shared.model().unsubscribe(&subscription);
+    told.map(|()| None)
+}
+
+async fn tell(
+    client: &mut BufReader<TcpStream>,
+    shared: &Shared,
+    subscription: &mut Subscription,
+) -> Result<()> {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write_all(head.as_bytes()).await?;
+    chunk(client, &initial_response()).await?;
+    loop {
+        // Before the look, so that no change between it and the wait is missed.
+        let changed = shared.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let push = {
+            let mut model = shared.model();
+            let now_ms = shared.clock.now_ms();
+            if model.rules.is_silent { Push::Nothing(i64::MAX) } else { model.push(subscription, now_ms) }
+        };
+        if let Some(event) = pushed(&push) {
+            chunk(client, &event).await?;
+        }
+        let pause = match push {
+            Push::Event { .. } => continue,
+            Push::Refused(_) | Push::End => return chunk(client, &[]).await,
+            Push::Nothing(ms) => Duration::from_millis(ms.clamp(1, 3_600_000) as u64),
+        };
+        tokio::select! {
+            biased;
+            () = changed => {}
+            // A client says nothing more before the end: what there is to read is that it has gone.
+            read = client.fill_buf() => {
+                anyhow::ensure!(read?.is_empty(), "a client asks before its subscription is over");
+                return Ok(());
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn chunk(client: &mut BufReader<TcpStream>, bytes: &[u8]) -> Result<()> {
+    client.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
+    client.write_all(bytes).await?;
+    client.write_all(b"\r\n").await?;
+    Ok(client.flush().await?)
 }
 
 async fn answer(client: &mut BufReader<TcpStream>, status: &str, form: &str, body: &str) -> Result<()> {

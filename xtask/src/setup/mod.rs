@@ -24,8 +24,9 @@ use crate::workspace::Workspace;
 
 const HELP: &str = "\
 Installs or names what this machine lacks: gcc, g++, make, libclang, rustfmt, clippy,
-cargo-nextest and cargo-deny; and in a cache outside the checkout RocksDB, compiled once, and for
-the tests an S3 (needs python3 with venv and pip) and a Kinesis (needs node and npm).
+cargo-nextest and cargo-deny; for the tests Chromium and its driver; and in a cache outside the
+checkout RocksDB, compiled once, and for the tests an S3 (needs python3 with venv and pip) and a
+Kinesis (needs node and npm).
 
 What was found is written to .cargo/machine.toml, so that plain cargo commands find it as well.
 
@@ -74,7 +75,7 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
 /// # Errors
 /// [`crate::exit::MachineLacks`] names what is missing and the command that installs it.
 pub fn prepare(workspace: &Workspace, tools: &[Tool]) -> Result<BuildEnvironment> {
-    packages::ensure()?;
+    packages::ensure_for_builds()?;
     for &tool in tools {
         tools::ensure(tool)?;
     }
@@ -82,6 +83,7 @@ pub fn prepare(workspace: &Workspace, tools: &[Tool]) -> Result<BuildEnvironment
     libclang::configure(&mut environment);
     rocksdb::configure(workspace, &mut environment);
     if tools.contains(&Tool::Nextest) {
+        packages::ensure_for_tests()?;
         peers::ensure(&mut environment)?;
     }
     if let Err(error) = environment.save(&workspace.root) {

@@ -1,4 +1,4 @@
-//! The operating system's packages: compilers, make and libclang.
+//! The operating system's packages: compilers, make and libclang; for tests of the dashboard a browser and what drives it.
 //!
 //! Stands first in the setup. On Debian and Ubuntu, as root, it installs what is missing; elsewhere it names the command.
 //! Invariant: nothing is installed when nothing is missing.
@@ -12,21 +12,36 @@ use anyhow::Result;
 use super::libclang;
 use crate::exit::MachineLacks;
 
-/// Something that a build needs from the operating system.
+/// Something that is needed from the operating system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     Program(&'static str),
     Libclang,
 }
 
-const NEEDS: [Need; 4] = [Need::Program("gcc"), Need::Program("g++"), Need::Program("make"), Need::Libclang];
+const FOR_BUILDS: [Need; 4] =
+    [Need::Program("gcc"), Need::Program("g++"), Need::Program("make"), Need::Libclang];
+
+const FOR_TESTS: [Need; 2] = [Need::Program("chromium"), Need::Program("chromedriver")];
 
 /// Makes sure that compilers, make and libclang are there.
 ///
 /// # Errors
 /// [`MachineLacks`] with the command that installs what is missing.
-pub fn ensure() -> Result<()> {
-    let missing = missing();
+pub fn ensure_for_builds() -> Result<()> {
+    ensure(&FOR_BUILDS)
+}
+
+/// Makes sure that the browser is there in which tests look at the dashboard.
+///
+/// # Errors
+/// As [`ensure_for_builds`].
+pub fn ensure_for_tests() -> Result<()> {
+    ensure(&FOR_TESTS)
+}
+
+fn ensure(needs: &[Need]) -> Result<()> {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -34,16 +49,16 @@ pub fn ensure() -> Result<()> {
         return Err(MachineLacks(advice(&missing)).into());
     }
     install(&missing);
-    let still_missing = self::missing();
+    let still_missing = self::missing(needs);
     if still_missing.is_empty() { Ok(()) } else { Err(MachineLacks(advice(&still_missing)).into()) }
 }
 
-fn missing() -> Vec<Need> {
+fn missing(needs: &[Need]) -> Vec<Need> {
     let is_there = |need: &Need| match need {
         Need::Program(name) => is_program(name),
         Need::Libclang => libclang::find().is_some(),
     };
-    NEEDS.into_iter().filter(|need| !is_there(need)).collect()
+    needs.iter().copied().filter(|need| !is_there(need)).collect()
 }
 
 /// Whether the path leads to a program of this name.
@@ -107,6 +122,8 @@ impl Need {
         match self {
             Self::Program("gcc") => &["gcc"],
             Self::Program("g++") => &["g++"],
+            Self::Program("chromium") => &["chromium"],
+            Self::Program("chromedriver") => &["chromium-driver"],
             Self::Program(_) => &["make"],
             Self::Libclang => &["libclang1-14", "libclang-dev"],
         }
@@ -131,6 +148,8 @@ mod tests {
         assert!(advice.contains("apt-get install -y --no-install-recommends g++ libclang1-14"), "{advice}");
         assert!(advice.contains("LIBCLANG_PATH"), "{advice}");
         assert!(!super::advice(&[Need::Program("make")]).contains("LIBCLANG_PATH"));
+        let browser = super::advice(&FOR_TESTS);
+        assert!(browser.ends_with("--no-install-recommends chromium chromium-driver"), "{browser}");
     }
 
     #[test]

@@ -34,6 +34,7 @@ const SDK: &str = "thalweg";
 const CONNECTORS: &str = "thalweg-connectors";
 const CLI: &str = "thalweg-cli";
 const EXAMPLES: &str = "thalweg-examples";
+const EXAMPLES_AWS: &str = "thalweg-examples-aws";
 const CHAOS_TESTS: &str = "thalweg-chaos-tests";
 const TEST_SUPPORT: &str = "thalweg-test-support";
 /// What programs may use that test or measure the whole.
@@ -51,12 +52,13 @@ const EVERYTHING: &[&str] = &[
     CONNECTORS,
     CLI,
     EXAMPLES,
+    EXAMPLES_AWS,
     CHAOS_TESTS,
     TEST_SUPPORT,
 ];
 
 /// From the bottom to the top; ARCHITECTURE.md draws the same table.
-const LAYERS: [Layer; 18] = [
+const LAYERS: [Layer; 19] = [
     layer(DERIVE, &[]),
     layer(COMMON, &[DERIVE]),
     layer(PROTO, &[COMMON]),
@@ -75,6 +77,7 @@ const LAYERS: [Layer; 18] = [
     layer(CONNECTORS, &[RUNTIME, COMMON]),
     layer(CLI, &[RUNTIME, SAVEPOINT, PROTO, COMMON]),
     layer(EXAMPLES, &[SDK, CONNECTORS]),
+    layer(EXAMPLES_AWS, &[SDK, CONNECTORS]),
     layer(TEST_SUPPORT, &[COMMON]),
     layer("thalweg-benches", EVERYTHING),
     layer(CHAOS_TESTS, EVERYTHING),

@@ -33,6 +33,23 @@ pub const STORAGE: &[&ConfigKey] = &[
 /// they are is up to the task manager.
 pub const LOCAL_STATE: &[&ConfigKey] = &[&LOCAL_RECOVERY, &LOCAL_STATE_DIRECTORIES];
 
+/// The keys of TLS between processes. A task manager's apply to every worker that it starts, whatever its job says.
+pub const SSL_INTERNAL: &[&ConfigKey] =
+    &[&SSL_INTERNAL_ENABLED, &SSL_INTERNAL_CERTIFICATE, &SSL_INTERNAL_PRIVATE_KEY, &SSL_INTERNAL_TRUSTED];
+
+/// The keys of a process that say whom it trusts and what it shows. No job has them: where one is submitted they are those of the client.
+pub const SECURITY: &[&ConfigKey] = &[
+    &SSL_INTERNAL_ENABLED,
+    &SSL_INTERNAL_CERTIFICATE,
+    &SSL_INTERNAL_PRIVATE_KEY,
+    &SSL_INTERNAL_TRUSTED,
+    &SSL_REST_ENABLED,
+    &SSL_REST_CERTIFICATE,
+    &SSL_REST_PRIVATE_KEY,
+    &TOKEN_FILE,
+    &ALLOW_INSECURE,
+];
+
 /// The keys that tune RocksDB, beside its metrics. A task manager's apply to every worker that it starts, unless the job was
 /// submitted with its own.
 pub const ROCKSDB: &[&ConfigKey] = &[

@@ -42,7 +42,8 @@ impl GrowingObjects for S3Storage {
 
     async fn add(&self, path: &str, object: &str, number: u32, bytes: Bytes) -> Result<Piece, StorageError> {
         check_path(path)?;
-        let _place = self.place().await;
+        // Without a place: who adds bounds what is under way, and may poll its requests only now and then. One that has a place and is not
+        // polled would hold up another one, for which the thread of both may be waiting.
         let part = i32::try_from(number).unwrap_or(i32::MAX);
         let sent = self.upload_part(path, object, part, &bytes).await;
         let sent = sent.map_err(|problem| self.growing_error("write to", path, problem))?;

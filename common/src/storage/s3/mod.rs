@@ -108,8 +108,7 @@ impl S3Storage {
     }
 
     async fn list_all(&self, prefix: &str) -> Result<Vec<ObjectInfo>, Problem> {
-        let mut found: Vec<_> = self.object_at(prefix).await?.into_iter().collect();
-        let mut from = None;
+        let (mut found, mut from) = (Vec::new(), None);
         loop {
             let page = self.list_page(&self.below(prefix), from).await?;
             for (key, size) in page.objects {
@@ -121,10 +120,13 @@ impl S3Storage {
             }
             from = page.next;
             if from.is_none() {
-                found.sort_unstable();
-                return Ok(found);
+                break;
             }
         }
+        // Behind the pages: an answer to HEAD has no words that say why it is refused.
+        found.extend(self.object_at(prefix).await?);
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// The begin of all keys below a prefix of this storage.

@@ -190,7 +190,8 @@ fn judge(reply: Reply<'_>) -> Problem {
 fn reason_of(cause: RemoteCause, reply: Reply<'_>) -> String {
     let code = reply.code.unwrap_or(match cause {
         RemoteCause::WrongRegion => "it is elsewhere",
-        RemoteCause::Denied => "access denied",
+        // The word by which people search logs.
+        RemoteCause::Denied => "AccessDenied",
         _ => "the store refuses it",
     });
     let mut reason = code.to_owned();

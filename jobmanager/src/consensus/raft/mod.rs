@@ -37,6 +37,7 @@ use openraft::error::{InitializeError, RaftError};
 use thalweg_common::clock::SystemClock;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_common::{codec, limits};
+use thalweg_proto::transport::Dialer;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use self::options::RaftOptions;
@@ -132,7 +133,7 @@ impl RaftLog {
         let raft = Raft::new(
             options.id,
             Arc::new(options.raft_config()),
-            Network::new(options.id),
+            Network::new(options.id, Dialer::new(options.security.clone())),
             LogStore::new(store),
             state_machine,
         )

@@ -25,10 +25,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thalweg_common::task_scope::with_causes;
 use thalweg_common::{codec, limits};
+use thalweg_proto::transport::{Channel, Dialer};
 use thalweg_proto::v1::raft_service_client::RaftServiceClient;
 use thalweg_proto::v1::{RaftMessage, SnapshotChunk};
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::types::{Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::consensus::{Node, NodeId};
@@ -51,12 +52,13 @@ pub(crate) type SnapshotHeader = (Vote, SnapshotMeta);
 /// Makes the clients of one node.
 pub(crate) struct Network {
     own_id: NodeId,
+    dialer: Dialer,
     links: Arc<Mutex<HashMap<String, Link>>>,
 }
 
 impl Network {
-    pub(crate) fn new(own_id: NodeId) -> Self {
-        Self { own_id, links: Arc::default() }
+    pub(crate) fn new(own_id: NodeId, dialer: Dialer) -> Self {
+        Self { own_id, dialer, links: Arc::default() }
     }
 
     fn link(&self, address: &str) -> Result<Link, tonic::transport::Error> {
@@ -64,7 +66,7 @@ impl Network {
         if let Some(link) = links.get(address) {
             return Ok(link.clone());
         }
-        let link = Link::new(address)?;
+        let link = Link::new(address, &self.dialer)?;
         if links.len() >= limits::MAX_JOB_MANAGERS {
             // Addresses of members that left; those in use hold their own clones.
             links.clear();
@@ -101,7 +103,6 @@ fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
@@ -116,10 +117,10 @@ struct Link {
 }
 
 impl Link {
-    fn new(address: &str) -> Result<Self, tonic::transport::Error> {
+    fn new(address: &str, dialer: &Dialer) -> Result<Self, tonic::transport::Error> {
         let endpoint = endpoint(address)?;
         let client = || {
-            RaftServiceClient::new(endpoint.connect_lazy())
+            RaftServiceClient::new(dialer.connect_lazy(&endpoint))
                 .max_decoding_message_size(limits::GRPC_MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(limits::GRPC_MAX_MESSAGE_BYTES)
         };
@@ -286,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_to_an_address_are_shared() {
-        let network = Network::new(1);
+        let network = Network::new(1, Dialer::default());
         let first = network.link("127.0.0.1:1").unwrap();
         let second = network.link("127.0.0.1:1").unwrap();
         assert!(Arc::ptr_eq(&first.reachable, &second.reachable));

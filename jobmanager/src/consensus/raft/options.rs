@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thalweg_common::limits;
+use thalweg_common::security::Security;
 
 use super::ConsensusError;
 use super::network::check_address;
@@ -23,6 +24,8 @@ pub struct RaftOptions {
     pub peers: BTreeMap<NodeId, Node>,
     /// Do not found a cluster: wait until the leader of a running one is told to add this node.
     pub join: bool,
+    /// How the others are reached.
+    pub security: Security,
     /// Interval of the leader's heartbeats, in milliseconds.
     pub heartbeat_ms: u64,
     /// Shortest random wait of a follower for a leader before it stands for election, in milliseconds.
@@ -45,6 +48,7 @@ impl RaftOptions {
             data_dir: data_dir.into(),
             peers: BTreeMap::new(),
             join: false,
+            security: Security::default(),
             heartbeat_ms: 50,
             election_min_ms: 150,
             election_max_ms: 300,

@@ -10,6 +10,9 @@ fn a_failed_task_restarts_the_job() {
     bench.task("b", subtask(1, 1), TaskStatus::Failed);
     assert_eq!(bench.status(), Restarting);
     assert!(bench.logged(&format!("Job test ({JOB}) switched from RUNNING to RESTARTING.")));
+    assert!(
+        bench.logged("count (2/2)#1 switched from RUNNING to FAILED on flink-taskmanager-b: panicked: boom")
+    );
     assert_eq!(bench.take_kinds(), ["a:CancelTasks", "b:CancelTasks"]);
     let record = bench.record().failures[0].clone();
     assert_eq!(
@@ -55,6 +58,7 @@ fn the_first_failure_of_an_attempt_decides() {
     assert_eq!(bench.record().failures.len(), 1);
     bench.stop_tasks_on("b");
     bench.lose("a");
+    assert!(!bench.logged("The assigned slot a_0 was removed."), "nothing ran in it any more");
     bench.advance(100);
     assert_eq!((bench.attempt(), bench.members()), (2, vec!["b".to_string()]));
     assert_eq!(bench.record().failures.len(), 1, "a lost task manager that had to stop anyway");

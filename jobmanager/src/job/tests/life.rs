@@ -79,6 +79,8 @@ fn slots_that_never_come_are_a_failure() {
     bench.advance(1);
     assert_eq!(bench.status(), Restarting);
     let message = bench.record().failures[0].failure.message.clone();
+    let line = "Flink job did not start within a total timeout of 1 minute for application: test";
+    assert!(bench.logged(line));
     assert!(
         message.starts_with("no slots within 60000 ms (slot.request.timeout): waiting for 2 of 2"),
         "{message}"

@@ -227,6 +227,7 @@ fn a_failure_elsewhere_widens_the_restart_whatever_it_is_at() {
 fn a_lost_task_manager_takes_its_regions_with_it() {
     let mut bench = Bench::two_regions();
     bench.lose("a");
+    assert!(bench.logged("The assigned slot a_0 was removed."));
     assert_eq!(bench.take_kinds(), [""; 0], "nobody is left to be told");
     bench.advance(100);
     // There is room on the other one.

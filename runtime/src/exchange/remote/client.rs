@@ -16,11 +16,12 @@ use thalweg_common::limits::{
 };
 use thalweg_common::record::Record;
 use thalweg_common::task_scope::{TaskScope, with_causes};
+use thalweg_proto::transport::{Channel, Dialer};
 use thalweg_proto::v1::CreditGrant;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
 use super::sender::{Outbound, OutboundStream, RemoteSender};
@@ -34,6 +35,7 @@ use crate::exchange::lock;
 pub struct ExchangeClient {
     scope: TaskScope,
     settings: ExchangeSettings,
+    dialer: Dialer,
     peers: Arc<Mutex<HashMap<String, Weak<Peer>>>>,
 }
 
@@ -44,10 +46,10 @@ pub(super) struct Peer {
 }
 
 impl ExchangeClient {
-    /// A client whose tasks run in a child of `scope`: when that is cancelled, all channels fail.
+    /// A client that connects through `dialer` and whose tasks run in a child of `scope`: when that is cancelled, all channels fail.
     #[must_use]
-    pub fn new(settings: ExchangeSettings, scope: &TaskScope) -> Self {
-        Self { scope: scope.child("exchange-client"), settings, peers: Arc::default() }
+    pub fn new(settings: ExchangeSettings, dialer: Dialer, scope: &TaskScope) -> Self {
+        Self { scope: scope.child("exchange-client"), settings, dialer, peers: Arc::default() }
     }
 
     /// Opens a channel at the worker whose exchange listens at `address` (`host:port`). Waits until its receiver is deployed,
@@ -58,7 +60,7 @@ impl ExchangeClient {
     pub async fn open<T: Record>(&self, address: &str, open: OpenChannel) -> Result<Sender<T>, Failure> {
         let id = open.channel;
         let peer = self.peer(address);
-        let connection = peer.connection.get_or_try_init(|| connect(address, id)).await?.clone();
+        let connection = peer.connection.get_or_try_init(|| self.connect(address, id)).await?.clone();
         let outbound = Outbound::new(open);
         let frames = OutboundStream::new(Arc::clone(&outbound));
         // The receiver's side keeps the time limit; this one is for a worker that does not answer at all.
@@ -84,30 +86,27 @@ impl ExchangeClient {
         peers.insert(address.to_owned(), Arc::downgrade(&peer));
         peer
     }
-}
 
-async fn connect(address: &str, channel: ChannelId) -> Result<Channel, Failure> {
-    let cannot_connect = |error: tonic::transport::Error| {
-        Failure::external(format!(
-            "the channel of {channel} cannot connect to the worker at {address}: {}; check that the worker runs and that \
-             this machine may reach its port",
-            with_causes(&error)
-        ))
-        .consequence()
-    };
-    let keep_alive = Duration::from_millis(EXCHANGE_KEEP_ALIVE_MS);
-    Endpoint::from_shared(format!("http://{address}"))
-        .map_err(cannot_connect)?
-        .connect_timeout(Duration::from_millis(EXCHANGE_CONNECT_TIMEOUT_MS))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(keep_alive)
-        .keep_alive_timeout(keep_alive)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(EXCHANGE_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(EXCHANGE_CONNECTION_WINDOW_BYTES)
-        .connect()
-        .await
-        .map_err(cannot_connect)
+    async fn connect(&self, address: &str, channel: ChannelId) -> Result<Channel, Failure> {
+        let cannot_connect = |error: tonic::transport::Error| {
+            Failure::external(format!(
+                "the channel of {channel} cannot connect to the worker at {address}: {}; check that the worker runs and \
+                 that this machine may reach its port",
+                with_causes(&error)
+            ))
+            .consequence()
+        };
+        let keep_alive = Duration::from_millis(EXCHANGE_KEEP_ALIVE_MS);
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(cannot_connect)?
+            .connect_timeout(Duration::from_millis(EXCHANGE_CONNECT_TIMEOUT_MS))
+            .http2_keep_alive_interval(keep_alive)
+            .keep_alive_timeout(keep_alive)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(EXCHANGE_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(EXCHANGE_CONNECTION_WINDOW_BYTES);
+        self.dialer.connect(&endpoint).await.map_err(cannot_connect)
+    }
 }
 
 /// Calls `ExchangeService/Open` with these frames.

@@ -264,8 +264,10 @@ impl<S: Stream<Item = Result<v1::Frame, Status>> + Unpin> Stream for InboundStre
 
 impl<S> Drop for InboundStream<S> {
     fn drop(&mut self) {
-        let status =
-            Status::unavailable("the connection was lost: the sending worker or its machine is gone");
+        let status = Status::unavailable(format!(
+            "Connection unexpectedly closed by remote task manager '{}': the sending worker or its machine is gone",
+            self.peer
+        ));
         self.inbound.lose(failure_of(self.inbound.id, &self.peer, &status));
     }
 }

@@ -217,7 +217,10 @@ fn a_stream_that_ends_too_early_is_a_failure() {
     let mut fixture = Fixture::new();
     fixture.stream = None;
     let failure = fixture.poll().expect_err("lost");
-    assert!(failure.message.contains("the connection was lost"), "{failure}");
+    assert!(
+        failure.message.contains("Connection unexpectedly closed by remote task manager '127.0.0.1:9'"),
+        "{failure}"
+    );
 }
 
 #[test]

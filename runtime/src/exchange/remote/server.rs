@@ -16,7 +16,9 @@ use thalweg_common::limits::{
     EXCHANGE_CONNECTION_WINDOW_BYTES, EXCHANGE_KEEP_ALIVE_MS, EXCHANGE_STREAM_WINDOW_BYTES, HTTP2_FRAME_BYTES,
 };
 use thalweg_common::record::Record;
+use thalweg_common::security::Tls;
 use thalweg_common::task_scope::TaskScope;
+use thalweg_proto::transport::{Incoming, Peer};
 use thalweg_proto::v1::{Frame, frame};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
@@ -25,7 +27,6 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
 
 use super::receiver::{Inbound, InboundStream, RemoteReceiver};
 use super::registry::Registry;
@@ -47,7 +48,7 @@ pub struct ExchangeServer {
 }
 
 impl ExchangeServer {
-    /// Listens at a free port of `host` for senders that run the same plan. Runs in a child of `scope`.
+    /// Listens at a free port of `host` for senders that run the same plan, with TLS if there is any. Runs in a child of `scope`.
     ///
     /// # Errors
     /// When the host cannot be listened at.
@@ -55,6 +56,7 @@ impl ExchangeServer {
         host: &str,
         plan_fingerprint: u64,
         settings: ExchangeSettings,
+        tls: Option<Arc<Tls>>,
         scope: &TaskScope,
     ) -> Result<Self, Failure> {
         let cannot_listen = |error: std::io::Error| {
@@ -83,7 +85,7 @@ impl ExchangeServer {
             .http2_keepalive_interval(Some(keep_alive))
             .http2_keepalive_timeout(Some(keep_alive))
             .add_service(service);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = Incoming::new(listener, tls);
         scope.spawn_fallible("listener", server.serve_with_incoming_shutdown(incoming, stopped));
         let windows = WindowPolicy {
             own: settings.channel_credit_bytes,
@@ -157,7 +159,7 @@ async fn open(
     request: http::Request<Body>,
 ) -> Result<InboundStream<FrameStream<Body>>, Status> {
     wire::check_request(&request)?;
-    let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
     let peer = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
     let mut frames = FrameStream::new(request.into_body());
     let first = frames.next().await.transpose()?;

@@ -66,7 +66,9 @@ fn windows_until(mode: SavepointMode) -> Vec<(String, Timestamp, u64)> {
     let program = environment.build(&Configuration::new(), "stopped").unwrap();
     let savepoints = tempfile::tempdir().unwrap();
     block_on(|scope| async move {
-        let running = Running::start(program, &[], &Configuration::new(), &scope).await?;
+        let running =
+            Running::start(program, (&[], &RuntimeProperties::default()), &Configuration::new(), &scope)
+                .await?;
         // The watermark is at 24 s: two tumbling and two sliding windows are over, and two sessions.
         tokio::time::timeout(secs(30), has_fired.wait_for(|fired| *fired == 6)).await??;
         let client = JobClient::connect(vec![running.job_manager.address.clone()]).await?;
