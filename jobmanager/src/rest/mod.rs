@@ -16,7 +16,7 @@
 //! is no API (the pages of a dashboard): [`server::router`] has a fallback for whatever no route matches, which does not ask who leads.
 //!
 //! Invariants: what is not known is left out or has Flink's own word for unknown (`-1`), never made up; bodies, uploads and remembered
-//! operations are bounded by `REST_*` of `common/src/limits.rs`.
+//! operations are bounded by `REST_*` of `common/src/limits/`.
 
 #[cfg(feature = "rest")]
 mod actions;
