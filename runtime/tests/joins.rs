@@ -1,6 +1,6 @@
 //! Joins against models that recompute everything: any order of records, watermarks and restarts with another parallelism.
 //!
-//! `PROPTEST_CASES=10000 cargo nextest run -p thalweg-runtime --test joins` runs as many cases.
+//! `THALWEG_JOIN_CASES=10000 cargo nextest run -p thalweg-runtime --test joins` runs as many cases in memory.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -128,7 +128,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn cases() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = std::env::var("THALWEG_JOIN_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig::with_cases(cases.unwrap_or(200))
 }
 
