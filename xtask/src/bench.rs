@@ -43,6 +43,7 @@ Measurements:
              second, how long checkpoints of them take, the memory of all of it
   nexmark    events per CPU second and memory of Nexmark queries, beside the same queries as plain
              loops, and with state in RocksDB beside Flink's SQL; cost of the event generator
+  metrics    what full metrics cost a job, beside the same job on a cluster that reports nothing
   windows    what a sliding window of 60 s every second costs beside a tumbling one of 60 s
   compare-flink
              events per CPU second of the same work on Apache Flink, in turn with ours; needs a JDK and
