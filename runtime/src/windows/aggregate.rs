@@ -1,4 +1,4 @@
-//! What windows do with aggregates: one interface over those that can be merged, those that cannot, and reduce functions.
+//! What windows do with aggregates: one interface over those that can be merged, those that cannot, reduce functions, and lists.
 
 use thalweg_common::failure::Failure;
 use thalweg_common::record::Record;
@@ -159,5 +159,34 @@ where
     #[inline]
     fn result(&self, value: Option<T>) -> T {
         value.expect("a window begins with a record")
+    }
+}
+
+/// All records, in the order in which they came.
+#[derive(Debug, Clone)]
+pub(crate) struct Elements;
+
+impl<In: Record> WindowAggregate<In> for Elements {
+    type Accumulator = Vec<In>;
+    type Out = Vec<In>;
+
+    #[inline]
+    fn first(&self, record: In) -> Vec<In> {
+        vec![record]
+    }
+
+    #[inline]
+    fn add(&self, elements: &mut Vec<In>, record: In) {
+        elements.push(record);
+    }
+
+    fn merge(&self, elements: &mut Vec<In>, later: Vec<In>) -> Result<(), Failure> {
+        elements.extend(later);
+        Ok(())
+    }
+
+    #[inline]
+    fn result(&self, elements: Vec<In>) -> Vec<In> {
+        elements
     }
 }

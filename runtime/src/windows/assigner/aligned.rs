@@ -8,7 +8,7 @@ use thalweg_common::record::Record;
 
 use super::{InvalidWindows, WindowAssigner, WindowTime, milliseconds};
 use crate::operator::{Key, KeyedProcess};
-use crate::windows::aggregate::WindowAggregate;
+use crate::windows::aggregate::{Elements, WindowAggregate};
 use crate::windows::late::Lateness;
 use crate::windows::output::WindowOutput;
 use crate::windows::sliced::SlicedWindows;
@@ -17,7 +17,7 @@ use crate::windows::time_window::TimeWindow;
 
 /// The type, its builder methods and its assigner, of windows that are aligned to the clock.
 macro_rules! aligned {
-    ($(#[$doc:meta])* $name:ident, $shown:literal, $period:literal) => {
+    ($(#[$doc:meta])* $name:ident, $shown:literal, $period:literal $(, $($own:tt)+)?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct $name {
@@ -119,6 +119,8 @@ macro_rules! aligned {
             {
                 SlicedWindows::new(self.slicing(), self.time, aggregate, output, lateness)
             }
+
+            $($($own)+)?
         }
     };
 }
@@ -127,7 +129,16 @@ aligned!(
     /// Windows of one size, one behind the other.
     TumblingWindows,
     "Tumbling Window",
-    "the size"
+    "the size",
+    // A window is a single slice, whose elements are in the order in which they came.
+    fn listed<K, O>(self, output: O, lateness: Lateness<In>) -> impl KeyedProcess<K, In, Out = O::Out>
+    where
+        In: Record,
+        K: Key,
+        O: WindowOutput<K, Vec<In>>,
+    {
+        WindowAssigner::<In>::aggregated(self, Elements, output, lateness)
+    }
 );
 aligned!(
     /// Windows of one size that begin more often than they end: a record is in several.
