@@ -66,7 +66,7 @@ async fn a_savepoint_of_the_memory_store_goes_on_in_rocksdb() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_and_the_running_job_goes_on_untouched() -> Result<()> {
+async fn acceptance_ds_41_what_does_not_fit_is_refused_and_the_running_job_goes_on_untouched() -> Result<()> {
     let bench = Bench::start().await?;
     let job = bench.begun(&[ROCKSDB, AT_2]).await?;
     let (program, output) =
