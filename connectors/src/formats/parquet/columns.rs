@@ -12,7 +12,7 @@ use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
-use arrow_array::{ArrayRef, ListArray, MapArray, RecordBatch, StructArray};
+use arrow_array::{ArrayRef, ListArray, MapArray, RecordBatch, StringArray, StructArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{FieldRef, Fields, SchemaRef};
 
@@ -44,13 +44,28 @@ enum Values {
     F32(PrimitiveBuilder<Float32Type>),
     F64(PrimitiveBuilder<Float64Type>),
     Bool(BooleanBuilder),
-    Text(StringBuilder),
+    /// Whether it is UTF-8 is checked for all of them at once, when the column is finished.
+    Text(BinaryBuilder),
     Char(StringBuilder),
     Names(Vec<String>, StringBuilder),
     Bytes(BinaryBuilder),
-    Group { fields: Fields, columns: Vec<Builder>, validity: NullBufferBuilder },
-    List { field: FieldRef, items: Box<Builder>, lengths: Lengths },
-    Map { field: FieldRef, fields: Fields, keys: Box<Builder>, values: Box<Builder>, lengths: Lengths },
+    Group {
+        fields: Fields,
+        columns: Vec<Builder>,
+        validity: NullBufferBuilder,
+    },
+    List {
+        field: FieldRef,
+        items: Box<Builder>,
+        lengths: Lengths,
+    },
+    Map {
+        field: FieldRef,
+        fields: Fields,
+        keys: Box<Builder>,
+        values: Box<Builder>,
+        lengths: Lengths,
+    },
 }
 
 /// Where the lists of a column end, and which of them are null.
@@ -110,7 +125,7 @@ impl Builder {
                 Number::F64 => Values::F64(PrimitiveBuilder::new()),
             },
             Kind::Bool => Values::Bool(BooleanBuilder::new()),
-            Kind::Text => Values::Text(StringBuilder::new()),
+            Kind::Text => Values::Text(BinaryBuilder::new()),
             Kind::Char => Values::Char(StringBuilder::new()),
             Kind::Names(names) => Values::Names(names.clone(), StringBuilder::new()),
             Kind::Bytes => Values::Bytes(BinaryBuilder::new()),
@@ -186,7 +201,6 @@ impl Values {
             Self::F32(builder) => builder.append_value(f32::from_le_bytes(take(rest)?)),
             Self::F64(builder) => builder.append_value(f64::from_le_bytes(take(rest)?)),
             Self::Bool(builder) => builder.append_value(take::<1>(rest)? != [0]),
-            Self::Text(builder) => builder.append_value(text(take_bytes(rest)?)?),
             Self::Char(builder) => {
                 let character = char::from_u32(u32::from_le_bytes(take(rest)?)).ok_or_else(damaged)?;
                 builder.append_value(character.encode_utf8(&mut [0; 4]));
@@ -195,7 +209,7 @@ impl Values {
                 let name = names.get(u32::from_le_bytes(take(rest)?) as usize).ok_or_else(damaged)?;
                 builder.append_value(name);
             }
-            Self::Bytes(builder) => builder.append_value(take_bytes(rest)?),
+            Self::Text(builder) | Self::Bytes(builder) => builder.append_value(take_bytes(rest)?),
             Self::Group { columns, validity, .. } => {
                 columns.iter_mut().try_for_each(|column| column.append(rest))?;
                 validity.append_non_null();
@@ -220,8 +234,8 @@ impl Values {
     fn append_null(&mut self) {
         numbers!(self, builder => builder.append_null(),
             Self::Bool(builder) => builder.append_null(),
-            Self::Text(builder) | Self::Char(builder) | Self::Names(_, builder) => builder.append_null(),
-            Self::Bytes(builder) => builder.append_null(),
+            Self::Char(builder) | Self::Names(_, builder) => builder.append_null(),
+            Self::Text(builder) | Self::Bytes(builder) => builder.append_null(),
             Self::Group { columns, validity, .. } => {
                 columns.iter_mut().for_each(Builder::fill);
                 validity.append_null();
@@ -234,8 +248,8 @@ impl Values {
     fn append_zero(&mut self) {
         numbers!(self, builder => builder.append_value(Default::default()),
             Self::Bool(builder) => builder.append_value(false),
-            Self::Text(builder) | Self::Char(builder) | Self::Names(_, builder) => builder.append_value(""),
-            Self::Bytes(builder) => builder.append_value(b""),
+            Self::Char(builder) | Self::Names(_, builder) => builder.append_value(""),
+            Self::Text(builder) | Self::Bytes(builder) => builder.append_value(b""),
             Self::Group { columns, validity, .. } => {
                 columns.iter_mut().for_each(Builder::fill);
                 validity.append_non_null();
@@ -248,8 +262,8 @@ impl Values {
         use arrow_array::builder::ArrayBuilder as _;
         numbers!(self, builder => builder.len(),
             Self::Bool(builder) => builder.len(),
-            Self::Text(builder) | Self::Char(builder) | Self::Names(_, builder) => builder.len(),
-            Self::Bytes(builder) => builder.len(),
+            Self::Char(builder) | Self::Names(_, builder) => builder.len(),
+            Self::Text(builder) | Self::Bytes(builder) => builder.len(),
             Self::Group { validity, .. } => validity.len(),
             Self::List { lengths, .. } | Self::Map { lengths, .. } => lengths.offsets.len() - 1,
         )
@@ -258,7 +272,10 @@ impl Values {
     fn finish(&mut self) -> Result<ArrayRef, Malformed> {
         Ok(numbers!(self, builder => Arc::new(builder.finish()) as ArrayRef,
             Self::Bool(builder) => Arc::new(builder.finish()),
-            Self::Text(builder) | Self::Char(builder) | Self::Names(_, builder) => Arc::new(builder.finish()),
+            Self::Text(builder) => {
+                Arc::new(StringArray::try_from_binary(builder.finish()).map_err(|_| damaged())?)
+            },
+            Self::Char(builder) | Self::Names(_, builder) => Arc::new(builder.finish()),
             Self::Bytes(builder) => Arc::new(builder.finish()),
             Self::Group { fields, columns, validity } => {
                 let arrays: Result<Vec<_>, _> = columns.iter_mut().map(Builder::finish).collect();
@@ -337,8 +354,4 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let (head, tail) = rest.split_at_checked(length).ok_or_else(damaged)?;
     *rest = tail;
     Ok(head)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Malformed> {
-    std::str::from_utf8(bytes).map_err(|_| damaged())
 }
