@@ -24,7 +24,7 @@ use thalweg_runtime::batch::Batch;
 use thalweg_runtime::operator::{Sink, SinkContext, UnderWay};
 
 use crate::aws::writing::{self, Answer, ServiceLimits, WriteOptions, Writer, refusal};
-use crate::aws::{AwsSettings, Connection, CredentialsProvider, Kind, Problem};
+use crate::aws::{AwsSettings, Connection, CredentialsProvider, Kind, Place, Problem};
 
 const LIMITS: ServiceLimits = ServiceLimits {
     name: "Firehose",
@@ -211,8 +211,7 @@ async fn put(connection: Arc<Connection<Client>>, stream: Arc<str>, entries: Vec
     let mut records = Vec::with_capacity(entries.len());
     for data in entries {
         let record = FirehoseRecord::builder().data(Blob::new(data)).build();
-        let broken =
-            |error| Problem { kind: Kind::Refused, code: "Request".to_owned(), text: format!("{error}") };
+        let broken = |error| Problem::new(Kind::Refused, "Request", format!("{error}"));
         records.push(record.map_err(broken)?);
     }
     let client = connection.client(Duration::from_millis(KINESIS_REQUEST_TIMEOUT_MS), Client::new).await;
@@ -228,7 +227,8 @@ impl<T: Send> Sink<T> for FirehoseSink<T> {
     fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         writing::check(&self.aws, &self.options, &LIMITS)?;
         let target = format!("the delivery stream {}", self.stream);
-        self.writer = Some(Writer::open(self.options, target, context));
+        let place = Place::of(LIMITS.name, &self.aws);
+        self.writer = Some(Writer::open(self.options, target, place, context));
         Ok(())
     }
 

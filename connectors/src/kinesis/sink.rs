@@ -23,7 +23,7 @@ use super::deaggregate::{hash_key, with_id};
 use super::service::{Service, problem};
 use super::shard::java_hash;
 use crate::aws::writing::{self, Answer, ServiceLimits, WriteOptions, Writer, refusal};
-use crate::aws::{AwsSettings, CredentialsProvider, Kind, Problem, random};
+use crate::aws::{AwsSettings, CredentialsProvider, Kind, Place, Problem, random};
 
 const LIMITS: ServiceLimits = ServiceLimits {
     name: "Kinesis",
@@ -308,8 +308,7 @@ async fn put(service: Arc<Service>, stream: Arc<str>, entries: Vec<Entry>) -> An
             .set_explicit_hash_key(explicit_hash_key)
             .data(Blob::new(data))
             .build();
-        let broken =
-            |error| Problem { kind: Kind::Refused, code: "Request".to_owned(), text: format!("{error}") };
+        let broken = |error| Problem::new(Kind::Refused, "Request", format!("{error}"));
         records.push(record.map_err(broken)?);
     }
     let request = service.client().await.put_records().stream_name(&*stream).set_records(Some(records));
@@ -322,7 +321,8 @@ impl<T: Send> Sink<T> for KinesisSink<T> {
 
     fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
         writing::check(&self.aws, &self.options, &LIMITS)?;
-        self.writer = Some(Writer::open(self.options, format!("the stream {}", self.stream), context));
+        let (target, place) = (format!("the stream {}", self.stream), Place::of(LIMITS.name, &self.aws));
+        self.writer = Some(Writer::open(self.options, target, place, context));
         Ok(())
     }
 
