@@ -12,6 +12,7 @@
 
 mod options;
 mod queue;
+mod setters;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -25,9 +26,10 @@ use thalweg_runtime::io::BoxedRequests;
 use thalweg_runtime::operator::{SinkContext, UnderWay};
 use tracing::warn;
 
-pub(crate) use self::options::{ServiceLimits, WriteOptions, check, from_properties};
+pub(crate) use self::options::{ServiceLimits, WriteOptions, from_properties};
 use self::queue::Queue;
-use super::{Kind, Place, Problem, random};
+pub(crate) use self::setters::setters;
+use super::{AwsSettings, Kind, Place, Problem, random};
 
 /// How long a host is looked for that was never there.
 const UNKNOWN_HOST_WAIT: Duration = Duration::from_secs(3);
@@ -72,19 +74,30 @@ pub(crate) struct Writer<E> {
 }
 
 impl<E: Entry> Writer<E> {
-    pub(crate) fn open(options: WriteOptions, target: String, place: Place, context: &SinkContext) -> Self {
-        Self {
+    /// A writer to the `target` of a service, as `the stream orders`.
+    ///
+    /// # Errors
+    /// If the settings make no sense together.
+    pub(crate) fn open(
+        limits: &ServiceLimits,
+        aws: &AwsSettings,
+        options: WriteOptions,
+        target: String,
+        context: &SinkContext,
+    ) -> Result<Self, Failure> {
+        options::check(aws, &options, limits)?;
+        Ok(Self {
             queue: Queue::new(options),
             options,
             target,
-            place,
+            place: Place::of(limits.name, aws),
             requests: context.io.requests(),
             subtask: context.subtask_index,
             clock: Arc::clone(&context.clock),
             warned_at: None,
             refused: 0,
             has_answered: false,
-        }
+        })
     }
 
     /// Takes what was left at barriers, each with the subtask that had it and the barrier.
