@@ -173,7 +173,7 @@ fn wrong_setting(text: &str) -> Option<String> {
             && !part.starts_with(char::is_numeric)
     };
     let parts: Vec<&str> = name.split('.').collect();
-    let is_family = keys::ALL.iter().any(|key| key.name.split('.').next() == parts.first().copied());
+    let is_family = keys::all().any(|key| key.name.split('.').next() == parts.first().copied());
     if parts.len() < 2 || !parts.iter().all(|part| is_name(part)) || !is_family {
         return None;
     }
@@ -181,7 +181,7 @@ fn wrong_setting(text: &str) -> Option<String> {
     if matches!(parts.last(), Some(&("yaml" | "json" | "md" | "rs"))) {
         return None;
     }
-    let is_known = keys::ALL.iter().any(|key| key.name == name || key.aliases.contains(&name));
+    let is_known = keys::all().any(|key| key.name == name || key.aliases.contains(&name));
     (!is_known).then(|| format!("there is no setting `{name}`"))
 }
 
@@ -300,7 +300,7 @@ fn settings_of_machines_on_ec2_exist() {
                 continue;
             };
             if line.contains(" = ") && name.contains('.') && !name.contains(' ') {
-                let is_known = keys::ALL.iter().any(|key| key.name == name || key.aliases.contains(&name));
+                let is_known = keys::all().any(|key| key.name == name || key.aliases.contains(&name));
                 assert!(is_known, "{}: there is no setting `{name}`", file.display());
                 settings += 1;
             }

@@ -16,7 +16,7 @@ use crate::limits::{
 };
 
 /// The variable in which workers and plans are given theirs, as JSON.
-pub const PROPERTIES_VARIABLE: &str = "THALWEG_RUNTIME_PROPERTIES";
+pub const RUNTIME_PROPERTIES_VARIABLE: &str = "THALWEG_RUNTIME_PROPERTIES";
 
 /// What is shown in place of a secret.
 pub const HIDDEN: &str = "******";

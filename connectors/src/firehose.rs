@@ -24,7 +24,7 @@ use thalweg_runtime::batch::Batch;
 use thalweg_runtime::operator::{Sink, SinkContext, UnderWay};
 
 use crate::aws::writing::{self, Answer, ServiceLimits, WriteOptions, Writer, refusal};
-use crate::aws::{AwsSettings, Connection, CredentialsProvider, Kind, Problem};
+use crate::aws::{AwsSettings, Connection, Kind, Problem};
 
 const LIMITS: ServiceLimits = ServiceLimits {
     name: "Firehose",
@@ -124,69 +124,8 @@ impl<T> FirehoseSink<T> {
         }
     }
 
-    /// Fails the job when a record is refused: `sink.fail-on-error`.
-    #[must_use]
-    pub fn fail_on_error(mut self) -> Self {
-        self.options.fails_on_error = true;
-        self
-    }
-
-    /// How long a record may be refused, ten minutes by default; then the task fails: `sink.delivery.timeout`, in milliseconds.
-    #[must_use]
-    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
-        self.options.delivery_timeout = timeout;
-        self
-    }
-
-    /// Most records that wait or are on their way, 10,000 by default: `sink.requests.max-buffered`.
-    #[must_use]
-    pub fn max_buffered(mut self, records: usize) -> Self {
-        self.options.max_buffered = records;
-        self
-    }
-
-    /// Most records of a request, 500 by default and at most: `sink.batch.max-size`.
-    #[must_use]
-    pub fn max_batch_records(mut self, records: usize) -> Self {
-        self.options.max_batch_records = records;
-        self
-    }
-
-    /// The region of the delivery stream: `aws.region`.
-    #[must_use]
-    pub fn region(self, region: impl Into<String>) -> Self {
-        self.reached(|aws| aws.region = Some(region.into()))
-    }
-
-    /// A service of one's own: `aws.endpoint`.
-    #[must_use]
-    pub fn endpoint(self, endpoint: impl Into<String>) -> Self {
-        self.reached(|aws| aws.endpoint = Some(endpoint.into()))
-    }
-
-    /// Who writes: `aws.credentials.*`.
-    #[must_use]
-    pub fn credentials(self, credentials: CredentialsProvider) -> Self {
-        self.reached(|aws| aws.credentials = credentials)
-    }
-
-    /// Takes settings from properties with Flink's keys (`aws.*`, `sink.*`).
-    ///
-    /// # Errors
-    /// A key that nobody knows, with the nearest one; a value that cannot be.
-    pub fn with_properties(
-        mut self,
-        properties: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
-    ) -> Result<Self, Failure> {
-        let (aws, options) = writing::from_properties(properties, self.options)?;
-        self.options = options;
-        Ok(self.reached(|old| *old = aws))
-    }
-
-    fn reached(mut self, change: impl FnOnce(&mut AwsSettings)) -> Self {
-        change(&mut self.aws);
+    fn connect(&mut self) {
         self.connection = Arc::new(Connection::new(self.aws.clone()));
-        self
     }
 
     fn entry(&self, record: &T) -> Result<Bytes, Failure> {
@@ -200,19 +139,16 @@ impl<T> FirehoseSink<T> {
         }
         Ok(data.into())
     }
-
-    fn writer(&mut self) -> Result<&mut Writer<Bytes>, Failure> {
-        self.writer.as_mut().ok_or_else(|| Failure::internal("the sink is not open"))
-    }
 }
+
+writing::setters!(FirehoseSink, Bytes);
 
 /// Puts records, and gives what became of each.
 async fn put(connection: Arc<Connection<Client>>, stream: Arc<str>, entries: Vec<Bytes>) -> Answer {
     let mut records = Vec::with_capacity(entries.len());
     for data in entries {
         let record = FirehoseRecord::builder().data(Blob::new(data)).build();
-        let broken =
-            |error| Problem { kind: Kind::Refused, code: "Request".to_owned(), text: format!("{error}") };
+        let broken = |error| Problem::new(Kind::Refused, "Request", format!("{error}"));
         records.push(record.map_err(broken)?);
     }
     let client = connection.client(Duration::from_millis(KINESIS_REQUEST_TIMEOUT_MS), Client::new).await;
@@ -226,9 +162,8 @@ impl<T: Send> Sink<T> for FirehoseSink<T> {
     type Committable = UnsentRecord;
 
     fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
-        writing::check(&self.aws, &self.options, &LIMITS)?;
         let target = format!("the delivery stream {}", self.stream);
-        self.writer = Some(Writer::open(self.options, target, context));
+        self.writer = Some(Writer::open(&LIMITS, &self.aws, self.options, target, context)?);
         Ok(())
     }
 

@@ -7,9 +7,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use thalweg::testing::LocalCluster;
 use thalweg_common::record::Record;
 use thalweg_connectors::files::{FileSource, ReadFormat};
-use thalweg_connectors::formats::{BadRecord, BadRecords, Decoder, Text};
+use thalweg_connectors::formats::{BadRecord, BadRecords, Decoder, Decoding, Text};
 use thalweg_runtime::side_output::OutputTag;
 use thalweg_runtime::testing::EnumeratedHarness;
 
@@ -162,6 +163,33 @@ fn bad_records_fail_are_left_out_or_go_aside_with_their_place_and_reason() {
         reason: "invalid digit found in string".into(),
     };
     assert_eq!(harness.side_output(&UNREADABLE), [bad]);
+}
+
+#[test]
+fn a_job_counts_what_it_cannot_read_in_the_source_and_in_the_operator_that_decodes() {
+    const UNREADABLE: OutputTag<BadRecord> = OutputTag::new("unreadable");
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("in"), b"1\ntwo\n\xff\n3\n\xfe\nfour\nfive\n").unwrap();
+    let ((numbers, unreadable), job) = LocalCluster::new()
+        .run_described(|env| {
+            let lines = FileSource::new(place(directory.path()), Text).bad_records(BadRecords::Skip);
+            let lines = env.source("lines", lines);
+            let decode = Decoding::new(Numbers).bad_records(BadRecords::DeadLetter(UNREADABLE));
+            let numbers = lines.process(decode).name("decode");
+            Ok((numbers.collect(), numbers.side_output(&UNREADABLE).map(|bad| bad.bytes).collect()))
+        })
+        .unwrap();
+    assert_eq!(numbers.take(), [1, 3]);
+    assert_eq!(unreadable.take(), [&b"two"[..], b"four", b"five"]);
+    let tasks = job.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+    let operators = tasks.clone().flat_map(|task| &task.counters.operators);
+    let found: Vec<_> = operators
+        .filter(|operator| operator.records_in_errors > 0)
+        .map(|operator| (operator.name.as_str(), operator.records_in_errors))
+        .collect();
+    assert_eq!(found, [("lines", 2), ("decode", 3)]);
+    let told: Vec<_> = tasks.map(|task| task.metrics.num_records_in_errors).collect();
+    assert_eq!(told.iter().sum::<u64>(), 5, "{told:?}");
 }
 
 #[test]

@@ -7,113 +7,87 @@ mod firehose;
 #[path = "kinesis/mod.rs"]
 mod kinesis;
 
-/// The source.
-mod source {
-    use std::ops::Range;
-    use std::time::Duration;
+use std::ops::Range;
+use std::time::Duration;
 
-    use thalweg_connectors::KinesisSource;
-    use thalweg_connectors::conformance::{SourceSubject, Trouble};
-    use thalweg_runtime::io::Io;
+use thalweg_connectors::KinesisSource;
+use thalweg_connectors::conformance::{SourceSubject, Trouble};
+use thalweg_runtime::io::Io;
 
-    use super::kinesis::Peer;
+use kinesis::Peer;
 
-    struct Shards(Peer);
+/// The source over a stream of four shards.
+struct Shards {
+    peer: Peer,
+    configured: fn(&Peer, KinesisSource<String>) -> KinesisSource<String>,
+    /// The request by which records come.
+    operation: &'static str,
+}
 
-    impl SourceSubject for Shards {
-        type Source = KinesisSource<String>;
-
-        fn source(&self) -> KinesisSource<String> {
-            // Nothing is to be found while the peer is silent: a look for shards would wait for it.
-            self.0.configured(KinesisSource::strings("s")).discovery_interval(Duration::from_secs(60))
-        }
-
-        fn number(&self, text: &String) -> u64 {
-            text.parse().unwrap()
-        }
-
-        fn write(&self, numbers: Range<u64>) {
-            numbers.for_each(|number| self.0.put(number));
-        }
-
-        fn io(&self) -> Io {
-            self.0.io()
-        }
-
-        fn trouble(&self, trouble: Option<Trouble>) -> bool {
-            self.0.trouble(trouble, "GetRecords", 8)
-        }
-
-        fn connections(&self) -> Option<usize> {
-            Some(self.0.model.connections())
-        }
-
-        fn requests(&self) -> Option<usize> {
-            Some(self.0.model.requests("GetRecords"))
-        }
-
-        fn breathe(&self) {
-            self.0.breathe();
-        }
+impl Shards {
+    fn polled() -> Self {
+        Self { peer: Peer::with_stream(4), configured: Peer::configured, operation: "GetRecords" }
     }
 
-    thalweg_connectors::source_conformance!(Shards(Peer::with_stream(4)));
+    fn pushed() -> Self {
+        Self { peer: Peer::with_stream(4), configured: Peer::pushed, operation: "SubscribeToShard" }
+    }
+}
+
+impl SourceSubject for Shards {
+    type Source = KinesisSource<String>;
+
+    fn source(&self) -> KinesisSource<String> {
+        let source = (self.configured)(&self.peer, KinesisSource::strings("s"));
+        // Nothing is to be found while the peer is silent: a look for shards would wait for it.
+        source.discovery_interval(Duration::from_secs(60))
+    }
+
+    fn number(&self, text: &String) -> u64 {
+        text.parse().unwrap()
+    }
+
+    fn write(&self, numbers: Range<u64>) {
+        numbers.for_each(|number| self.peer.put(number));
+    }
+
+    fn io(&self) -> Io {
+        self.peer.io()
+    }
+
+    fn trouble(&self, trouble: Option<Trouble>) -> bool {
+        let has_it = self.peer.trouble(trouble, self.operation, 8);
+        if trouble == Some(Trouble::Failing) {
+            self.peer.model.end_subscriptions();
+        }
+        has_it
+    }
+
+    fn connections(&self) -> Option<usize> {
+        Some(self.peer.model.connections())
+    }
+
+    fn requests(&self) -> Option<usize> {
+        Some(self.peer.model.requests(self.operation))
+    }
+
+    fn breathe(&self) {
+        self.peer.breathe();
+    }
+}
+
+/// The source that polls.
+mod source {
+    use super::Shards;
+
+    thalweg_connectors::source_conformance!(Shards::polled());
 }
 
 /// The source by enhanced fan-out.
 mod fan_out_source {
-    use std::ops::Range;
-    use std::time::Duration;
+    use super::Shards;
 
-    use thalweg_connectors::KinesisSource;
-    use thalweg_connectors::conformance::{SourceSubject, Trouble};
-    use thalweg_runtime::io::Io;
-
-    use super::kinesis::Peer;
-
-    struct Pushed(Peer);
-
-    impl SourceSubject for Pushed {
-        type Source = KinesisSource<String>;
-
-        fn source(&self) -> KinesisSource<String> {
-            self.0.pushed(KinesisSource::strings("s")).discovery_interval(Duration::from_secs(60))
-        }
-
-        fn number(&self, text: &String) -> u64 {
-            text.parse().unwrap()
-        }
-
-        fn write(&self, numbers: Range<u64>) {
-            numbers.for_each(|number| self.0.put(number));
-        }
-
-        fn io(&self) -> Io {
-            self.0.io()
-        }
-
-        fn trouble(&self, trouble: Option<Trouble>) -> bool {
-            let has_it = self.0.trouble(trouble, "SubscribeToShard", 8);
-            if trouble == Some(Trouble::Failing) {
-                self.0.model.end_subscriptions();
-            }
-            has_it
-        }
-
-        fn connections(&self) -> Option<usize> {
-            Some(self.0.model.connections())
-        }
-
-        fn requests(&self) -> Option<usize> {
-            Some(self.0.model.requests("SubscribeToShard"))
-        }
-
-        fn breathe(&self) {
-            self.0.breathe();
-        }
-    }
-
-    thalweg_connectors::source_conformance!(Pushed(Peer::with_stream(4)));
+    thalweg_connectors::source_conformance!(Shards::pushed());
 }
 
 /// The sink.

@@ -226,6 +226,43 @@ fn what_cannot_be_read_says_cause_and_cure_at_once() {
 }
 
 #[test]
+fn a_host_that_is_not_there_is_told_after_a_few_tries_and_by_name() {
+    let peer = Peer::new();
+    // Names that nobody has to be asked about.
+    let (host, roles) = ("-kinesis.us-est-1.invalid", "-sts.us-est-1.invalid");
+    let endpoint = |host: &str| ("aws.endpoint".to_owned(), format!("http://{host}"));
+    let basic = [
+        ("aws.region", "us-est-1"),
+        ("aws.credentials.provider", "BASIC"),
+        ("aws.credentials.basic.accesskeyid", "TESTACCESSKEY"),
+        ("aws.credentials.basic.secretkey", "test-secret"),
+        ("flink.list.shards.backoff.base", "10"),
+        ("flink.list.shards.maxretries", "1000000"),
+    ];
+    let role = [
+        ("aws.credentials.provider", "ASSUME_ROLE"),
+        ("aws.credentials.role.provider", "BASIC"),
+        ("aws.credentials.role.arn", "arn:aws:iam::123456789012:role/reader"),
+        ("aws.credentials.role.sessionName", "session"),
+    ];
+    let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let sts = ("aws.sts.endpoint".to_owned(), format!("http://{roles}"));
+    for (missing, properties) in [
+        (host, [own(&basic), vec![endpoint(host)]].concat()),
+        (roles, [own(&basic), own(&role), vec![sts, endpoint("127.0.0.1:1")]].concat()),
+    ] {
+        let source = KinesisSource::strings("s").with_properties(properties).unwrap();
+        let failure = Reading::of(&peer, source, 1, None).fails();
+        let expected = format!(
+            "cannot list the shards of the stream s: UnknownHost: there is no host {missing}; check how `aws.region` or `aws.endpoint`"
+        );
+        assert!(failure.message.contains(&expected) && failure.retryable, "{failure}");
+    }
+}
+
+#[test]
 fn positions_are_as_asked() {
     let peer = Peer::with_stream(1);
     peer.model.put_at("s", "a", "old", 1_000).unwrap();

@@ -122,6 +122,7 @@ function operators(vertex) {
       { name: "Records in", number: true, cell: (operator) => brief(operator.recordsIn) },
       { name: "Records out", number: true, cell: (operator) => brief(operator.recordsOut) },
       has((operator) => operator.late) && { name: "Dropped as late", number: true, cell: (operator) => count(operator.late) },
+      has((operator) => operator.unreadable) && { name: "Not readable", hint: "Records that it could not read, and left out or sent to a side output", number: true, cell: (operator) => count(operator.unreadable) },
       has((operator) => operator.memory) && { name: "Managed memory", number: true, cell: (operator) => bytes(operator.memory) },
       has((operator) => operator.metrics.length) && { name: "Own metrics", class: "wide", cell: (operator) => own(operator.metrics) },
       { name: "Declared at", cell: (operator) => (operator.location ? code(operator.location) : UNKNOWN) },

@@ -53,6 +53,7 @@ function operators(job, vertex, outputs, before) {
       recordsIn: all("records_in"),
       recordsOut: all("records_out"),
       late: all("late_records_dropped"),
+      unreadable: all("records_in_errors"),
       memory: all("managed_memory_used_bytes"),
       inPerSecond: rate("records_in"),
       outPerSecond: rate("records_out"),

@@ -135,11 +135,13 @@ fn a_back_pressured_task_is_not_idle() {
 }
 
 #[test]
-fn time_and_late_records_are_those_of_operators() {
+fn time_and_what_is_late_or_unreadable_are_those_of_operators() {
     let mut late = task(1, 0, 10, [0, 1_000, 0]);
     late.counters.late_records_dropped = 3;
     (late.counters.current_input_watermark, late.counters.current_output_watermark) = (Some(50), Some(40));
     late.counters.operators[0].late_records_dropped = 3;
+    late.counters.records_in_errors = 7;
+    (late.counters.operators[0].records_in_errors, late.counters.operators[1].records_in_errors) = (5, 2);
     late.counters.operators[0].current_input_watermark = Some(50);
     late.counters.operators[0].current_output_watermark = Some(40);
     let mut later = late.clone();
@@ -149,10 +151,14 @@ fn time_and_late_records_are_those_of_operators() {
     assert_eq!(of_job(&job, "currentInputWatermark"), [50.0], "the least");
     assert_eq!(of_job(&job, "currentOutputWatermark"), [40.0]);
     assert_eq!(of_job(&job, "numLateRecordsDropped"), [3.0]);
+    assert_eq!(of_job(&job, "numRecordsInErrors"), [14.0], "of all subtasks");
     let data = report(&job, Level::Operator, 0, NOW_MS);
     assert_eq!(values(&data, "currentInputWatermark", &[SUM]), [50.0, 70.0]);
     assert_eq!(values(&data, "numLateRecordsDropped", &[SUM, ("Operator", "sum")]), [3.0, 3.0]);
     assert_eq!(values(&data, "numLateRecordsDropped", &[SUM, ("Operator", "sink")]), [0.0, 0.0]);
+    assert_eq!(values(&data, "numRecordsInErrors", &[SUM]), [7.0, 7.0]);
+    assert_eq!(values(&data, "numRecordsInErrors", &[SUM, ("Operator", "sum")]), [5.0, 5.0]);
+    assert_eq!(values(&data, "numRecordsInErrors", &[SUM, ("Operator", "sink")]), [2.0, 2.0]);
 }
 
 #[test]
@@ -322,6 +328,7 @@ fn names_units_and_levels_are_those_of_the_service() {
         ("numRecordsInPerSecond", "Count/Second", all),
         ("numRecordsOutPerSecond", "Count/Second", all),
         ("numLateRecordsDropped", "Count", all),
+        ("numRecordsInErrors", "Count", all),
     ];
     let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(names, expected.iter().map(|(name, ..)| *name).collect());

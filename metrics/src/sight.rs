@@ -94,6 +94,7 @@ pub(crate) mod fixtures {
             bytes_in: 0,
             bytes_out: 0,
             late_records_dropped: 0,
+            records_in_errors: 0,
             state_bytes: 0,
             unassigned_splits: None,
             restored_local_bytes: 0,

@@ -5,7 +5,7 @@
 
 use thalweg_common::Timestamp;
 use thalweg_common::status::JobStatus;
-use thalweg_proto::model::{OperatorCounters, ProcessMetrics};
+use thalweg_proto::model::{OperatorCounters, ProcessMetrics, TaskCounters};
 
 use crate::sight::{CheckpointSight, JobSight, TaskSight};
 use crate::window::OperatorRates;
@@ -415,11 +415,13 @@ pub const METRICS: &[Metric] = &[
     ),
     total(
         "numLateRecordsDropped",
-        count!(late_records_dropped, |job| {
-            let dropped = job.tasks.iter().map(|task| task.counters.late_records_dropped as f64);
-            (!job.tasks.is_empty()).then(|| dropped.sum())
-        }),
+        count!(late_records_dropped, |job| of_all(job, |task| task.late_records_dropped)),
         "Records dropped because they came too late",
+    ),
+    total(
+        "numRecordsInErrors",
+        count!(records_in_errors, |job| of_all(job, |task| task.records_in_errors)),
+        "Records that could not be read, and were left out or sent to a side output",
     ),
 ];
 
@@ -455,6 +457,12 @@ fn of_sinks(job: &JobSight, read: fn(OperatorSight<'_>) -> f64) -> Option<f64> {
     };
     let mut values = job.tasks.iter().flat_map(sinks_of).map(read).peekable();
     values.peek().is_some().then(|| values.sum())
+}
+
+/// What all subtasks have counted together.
+fn of_all(job: &JobSight, count: fn(&TaskCounters) -> u64) -> Option<f64> {
+    let counts = job.tasks.iter().map(|task| count(&task.counters) as f64);
+    (!job.tasks.is_empty()).then(|| counts.sum())
 }
 
 /// The operators of a subtask, in the order of the chain.

@@ -33,6 +33,8 @@ pub struct TaskMetrics {
     pub num_bytes_out: u64,
     /// Records that windows and patterns have dropped because they came too late, since the execution began.
     pub num_late_records_dropped: u64,
+    /// Records that sources and formats could not read, and have left out or sent to a side output, since the execution began.
+    pub num_records_in_errors: u64,
     /// Of an enumerator: splits that were found and no reader has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unassigned_splits: Option<u64>,
@@ -126,6 +128,7 @@ impl TaskMetrics {
             num_bytes_in: later.bytes_in,
             num_bytes_out: later.bytes_out,
             num_late_records_dropped: later.late_records_dropped,
+            num_records_in_errors: later.records_in_errors,
             unassigned_splits: later.unassigned_splits,
             input_queue_length: later.input_queue_length,
             output_queue_length: later.output_queue_length,
@@ -193,6 +196,7 @@ mod tests {
             bytes_in: 10 * records,
             bytes_out: 20 * records,
             late_records_dropped: 0,
+            records_in_errors: 0,
             state_bytes: 0,
             unassigned_splits: None,
             restored_local_bytes: 0,
@@ -274,6 +278,7 @@ mod tests {
             bytes_in: 30,
             bytes_out: 40,
             late_records_dropped: 1,
+            records_in_errors: 3,
             state_bytes: 50,
             unassigned_splits: None,
             restored_local_bytes: 0,
@@ -296,6 +301,7 @@ mod tests {
             bytes_in: 33,
             bytes_out: 44,
             late_records_dropped: 2,
+            records_in_errors: 4,
             busy_ns: 1_100_000_000,
             idle_ns: 1_200_000_000,
             back_pressured_ns: 1_700_000_000,
@@ -316,6 +322,7 @@ mod tests {
             num_bytes_in: 33,
             num_bytes_out: 44,
             num_late_records_dropped: 2,
+            num_records_in_errors: 4,
             unassigned_splits: None,
             input_queue_length: 61,
             output_queue_length: 72,
@@ -361,6 +368,7 @@ mod tests {
             "numBytesIn": 1_000,
             "numBytesOut": 2_000,
             "numLateRecordsDropped": 0,
+            "numRecordsInErrors": 0,
             "inputQueueLength": 3,
             "outputQueueLength": 4,
             "availableCreditBytes": 5,

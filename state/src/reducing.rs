@@ -60,12 +60,7 @@ impl<T: Record, F: Fn(T, T) -> T> ReducingState<T, F> {
     /// Adds a value; the first one is the value.
     #[inline]
     pub fn add(&self, context: &mut impl Accessor, value: T) {
-        self.values.update(context, |before| {
-            Some(match before {
-                Some(before) => (self.combine)(before, value),
-                None => value,
-            })
-        });
+        self.values.update(context, |before| Some(combined(before, value, &self.combine)));
     }
 
     /// Takes the value out.
@@ -76,6 +71,15 @@ impl<T: Record, F: Fn(T, T) -> T> ReducingState<T, F> {
     /// Forgets the value. A key without any state takes no memory.
     pub fn clear(&self, context: &mut impl Accessor) {
         self.values.clear(context);
+    }
+}
+
+/// The value so far with one that is added; the first one is the value.
+#[inline]
+pub(crate) fn combined<T>(before: Option<T>, added: T, combine: impl FnOnce(T, T) -> T) -> T {
+    match before {
+        Some(before) => combine(before, added),
+        None => added,
     }
 }
 

@@ -120,6 +120,7 @@ mod tests {
             status: v1::TaskStatus::from(TaskStatus::Running).into(),
             name: "map".into(),
             records_in,
+            records_in_errors: 3,
             busy_ns: busy_s * 1_000_000_000,
             ..Default::default()
         };
@@ -143,6 +144,8 @@ mod tests {
         let expected =
             [("tm_id", "a"), ("job_id", "00000000000000000000000000000007"), ("job_name", "words")];
         assert_eq!(labels[..3], expected.map(|(name, value)| (name, value.to_string())));
+        let unreadable = value(heartbeat(1, 100, 10), "job_task_numRecordsInErrors");
+        assert_eq!(unreadable.map(|(_, records)| records), Some(3.0));
         let busy = value(heartbeat(1, 100, 20), "job_task_busyTimeMsPerSecond");
         assert_eq!(busy.map(|(_, busy)| busy), Some(1_000.0));
         let later = value(heartbeat(2, 40, 2), rate).map(|(_, rate)| rate);

@@ -14,7 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thalweg_common::failure::Failure;
-use thalweg_common::properties::PROPERTIES_VARIABLE;
+use thalweg_common::properties::RUNTIME_PROPERTIES_VARIABLE;
 use thalweg_common::security::TOKEN_VARIABLE;
 use thalweg_common::task_scope::{TaskScope, blocking};
 use thalweg_common::telemetry;
@@ -90,7 +90,7 @@ impl ProcessLauncher {
             .env_remove(TOKEN_VARIABLE)
             .env("THALWEG_MODE", "worker")
             .env("THALWEG_CONFIGURATION", configuration)
-            .env(PROPERTIES_VARIABLE, properties)
+            .env(RUNTIME_PROPERTIES_VARIABLE, properties)
             .env("THALWEG_TASKMANAGER", &spec.taskmanager_address)
             .env("THALWEG_JOB_ID", spec.job_id.to_string())
             .env("THALWEG_WORKER_ID", spec.worker_id.to_string())

@@ -46,8 +46,7 @@ fn show(session: &Session, arguments: &ShowArguments) -> anyhow::Result<Exit> {
 }
 
 fn shown(settings: &Settings, all: bool) -> Vec<Shown> {
-    let mut shown: Vec<Shown> = keys::ALL
-        .iter()
+    let mut shown: Vec<Shown> = keys::all()
         .filter_map(|key| {
             let origin = settings.origin(key).map(ToString::to_string);
             let origin = origin.or_else(|| all.then(|| "default".to_owned()))?;
@@ -112,7 +111,7 @@ mod tests {
              parallelism.default  4      -D\n"
         );
         let all = shown(&settings, true);
-        assert_eq!(all.len(), keys::ALL.len());
+        assert_eq!(all.len(), keys::all().count());
         let port = all.iter().find(|shown| shown.key == "jobmanager.rpc.port").expect("it is listed");
         assert_eq!((port.value.as_deref(), port.origin.as_str()), (Some("6123"), "default"));
         let unset = Settings::layered(None, |_| None, &[]).expect("nothing is set");

@@ -258,6 +258,7 @@ mod tests {
             bytes_in: 1_258_291,
             bytes_out: 0,
             late_records_dropped: 0,
+            records_in_errors: 0,
             state_bytes: 1_536,
             unassigned_splits: None,
             restored_local_bytes: 0,

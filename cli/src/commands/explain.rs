@@ -11,7 +11,7 @@ use thalweg_common::graph::{
     Edge, JobGraph, Operator, PLAN_PREFIX, Partitioning, Regions, StateDescriptor, Vertex,
 };
 use thalweg_common::id::VertexId;
-use thalweg_common::properties::PROPERTIES_VARIABLE;
+use thalweg_common::properties::RUNTIME_PROPERTIES_VARIABLE;
 
 use super::Session;
 use crate::arguments::ExplainArguments;
@@ -56,7 +56,7 @@ async fn plan_of_binary(path: &Path, arguments: &ExplainArguments) -> anyhow::Re
         .args(&arguments.arguments)
         .env("THALWEG_MODE", "plan")
         .env("THALWEG_CONFIGURATION", configuration)
-        .env(PROPERTIES_VARIABLE, properties)
+        .env(RUNTIME_PROPERTIES_VARIABLE, properties)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

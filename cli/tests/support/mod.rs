@@ -176,6 +176,7 @@ pub fn details(id: u128) -> v1::JobDetails {
         bytes_in: 1_258_291,
         bytes_out: 0,
         late_records_dropped: 0,
+        records_in_errors: 0,
         state_bytes: 1_536,
         unassigned_splits: None,
         busy_ns: 4_000_000_000,

@@ -8,6 +8,7 @@ use std::fmt;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use thalweg_common::aws::{NoAddress, cause};
 use thalweg_common::failure::Failure;
 use thalweg_common::limits::S3_ERROR_TEXT_BYTES;
 use thalweg_common::task_scope::with_causes;
@@ -19,6 +20,8 @@ pub(crate) enum Kind {
     Throttled,
     /// The service or the network is in trouble: later, but not for ever.
     Passing,
+    /// There is no host of this name: later, but not for long.
+    UnknownHost,
     /// The iterator is too old: a new one.
     ExpiredIterator,
     /// There is no such thing.
@@ -29,6 +32,13 @@ pub(crate) enum Kind {
     BadCredentials,
     /// Anything else that will be refused again.
     Refused,
+}
+
+impl Kind {
+    /// Whether the same may succeed later without anybody changing something.
+    pub(crate) fn may_pass(self) -> bool {
+        matches!(self, Self::Throttled | Self::Passing | Self::UnknownHost)
+    }
 }
 
 /// Why a request did not do what it should.
@@ -42,42 +52,51 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    pub(crate) fn new(kind: Kind, code: &str, text: impl Into<String>) -> Self {
+        Self { kind, code: code.to_owned(), text: text.into() }
+    }
+
     /// Reads an error of a client. `code` and `message` are what the service's error says of itself.
     pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>, code: Option<&str>, message: Option<&str>) -> Self
     where
         E: Error + 'static,
     {
-        let passing = |code: &str, text: String| Self { kind: Kind::Passing, code: code.to_owned(), text };
         match error {
             SdkError::ServiceError(refusal) => {
                 let status = refusal.raw().status().as_u16();
                 Self::of_refusal(status, code, message)
             }
-            SdkError::TimeoutError(_) => passing("Timeout", "no answer in time".to_owned()),
-            SdkError::ResponseError(_) => passing("BrokenAnswer", short(&with_causes(error))),
-            _ => match find::<CredentialsError>(error) {
-                // What a source of credentials says is not repeated: some quote what they have read.
-                Some(CredentialsError::ProviderTimedOut(_)) => {
-                    passing("Credentials", "the source of the credentials did not answer in time".to_owned())
-                }
-                Some(error) => {
-                    let text = match error {
-                        CredentialsError::CredentialsNotLoaded(_) => "there are no credentials",
-                        CredentialsError::InvalidConfiguration(_) => {
-                            "the source of the credentials is configured wrongly"
-                        }
-                        _ => "the source of the credentials failed",
-                    };
-                    Self { kind: Kind::BadCredentials, code: "Credentials".to_owned(), text: text.to_owned() }
-                }
-                None if matches!(error, SdkError::DispatchFailure(_)) => {
-                    passing("Unreachable", short(&with_causes(error)))
-                }
-                None => {
-                    Self { kind: Kind::Refused, code: "Request".to_owned(), text: short(&with_causes(error)) }
-                }
-            },
+            SdkError::TimeoutError(_) => Self::new(Kind::Passing, "Timeout", "no answer in time"),
+            SdkError::ResponseError(_) => {
+                Self::new(Kind::Passing, "BrokenAnswer", short(&with_causes(error)))
+            }
+            _ => Self::unsent(error, matches!(error, SdkError::DispatchFailure(_))),
         }
+    }
+
+    /// A request that did not reach the service: on its way, or because it could not be made.
+    fn unsent(error: &(dyn Error + 'static), is_on_its_way: bool) -> Self {
+        // Perhaps that of who gives credentials.
+        if let Some(NoAddress { host, .. }) = cause::<NoAddress>(error).filter(|found| found.is_unknown()) {
+            return Self::new(Kind::UnknownHost, "UnknownHost", format!("there is no host {host}"));
+        }
+        // What a source of credentials says is not repeated: some quote what they have read.
+        let text = match cause::<CredentialsError>(error) {
+            None if is_on_its_way => {
+                return Self::new(Kind::Passing, "Unreachable", short(&with_causes(error)));
+            }
+            None => return Self::new(Kind::Refused, "Request", short(&with_causes(error))),
+            Some(CredentialsError::ProviderTimedOut(_)) => {
+                let text = "the source of the credentials did not answer in time";
+                return Self::new(Kind::Passing, "Credentials", text);
+            }
+            Some(CredentialsError::CredentialsNotLoaded(_)) => "there are no credentials",
+            Some(CredentialsError::InvalidConfiguration(_)) => {
+                "the source of the credentials is configured wrongly"
+            }
+            Some(_) => "the source of the credentials failed",
+        };
+        Self::new(Kind::BadCredentials, "Credentials", text)
     }
 
     /// What a refusal means: by its code, or by its status where there is none.
@@ -139,6 +158,9 @@ impl Problem {
         let cure = match self.kind {
             Kind::Throttled => "ask less often, or give it more capacity".to_owned(),
             Kind::Passing => "check the network and the endpoint, and see how the service is".to_owned(),
+            Kind::UnknownHost => "check how `aws.region` or `aws.endpoint` is written, and that the name servers of this machine \
+                                  know the hosts of AWS"
+                .to_owned(),
             Kind::ExpiredIterator => "see why it was not used for five minutes".to_owned(),
             Kind::NotFound => {
                 format!("check that {what} exists in this account and region, and how its name is written")
@@ -166,18 +188,6 @@ impl fmt::Display for Problem {
             text => write!(formatter, ": {text}"),
         }
     }
-}
-
-/// An error of this type among the causes of another one.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// Bounded, because services say as much as they like.

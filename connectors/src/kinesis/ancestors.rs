@@ -16,9 +16,12 @@ use super::deaggregate::user_records;
 use super::open_shard::millis;
 use super::position::Position;
 use super::seen::{Remembered, number_of};
-use super::service::{Page, Service, again};
+use super::service::{Page, Service};
 use super::shard::Shard;
 use crate::aws::{Backoff, Kind, Problem};
+
+/// What is asked about a stream.
+const READ: &str = "read older shards of";
 
 /// How the shards before one are read.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +43,8 @@ pub(super) async fn ids(service: &Service, shard: &Shard, how: Looking) -> Resul
         ..=0 => Position::TrimHorizon,
         at_ms => Position::AtTimestamp { at_ms },
     };
-    let listed = again(how.backoff, || service.shards(&shard.stream)).await?;
+    let asking = service.asking(READ, &shard.stream);
+    let listed = asking.again(how.backoff, || service.shards(&shard.stream)).await?;
     let listed: BTreeMap<&str, &Shard> =
         listed.iter().map(|listed| (listed.shard.id.as_str(), &listed.shard)).collect();
     let mut waiting: VecDeque<&String> = shard.parents.iter().collect();
@@ -70,8 +74,8 @@ async fn ids_of(
     how: Looking,
 ) -> Result<Vec<Remembered>, Problem> {
     let mut ids: VecDeque<Remembered> = VecDeque::new();
-    let mut reading = Reading { service, how, next: None };
-    match reading.begin(shard, from).await {
+    let mut reading = Reading::of(service, shard, how);
+    match reading.begin(from).await {
         // The stream has deleted it meanwhile.
         Err(Problem { kind: Kind::NotFound, .. }) => return Ok(Vec::new()),
         begun => begun?,
@@ -92,8 +96,8 @@ async fn ids_of(
 
 /// When the first record of a shard arrived, if there is one.
 async fn first_arrival(service: &Service, shard: &Shard, how: Looking) -> Result<Option<Timestamp>, Problem> {
-    let mut reading = Reading { service, how, next: None };
-    reading.begin(shard, &Position::TrimHorizon).await?;
+    let mut reading = Reading::of(service, shard, how);
+    reading.begin(&Position::TrimHorizon).await?;
     while let Some(page) = reading.page(1).await? {
         if let Some(record) = page.records.first() {
             return Ok(record.approximate_arrival_timestamp().map(millis));
@@ -105,13 +109,20 @@ async fn first_arrival(service: &Service, shard: &Shard, how: Looking) -> Result
 /// Reads of one shard, one after the other.
 struct Reading<'a> {
     service: &'a Service,
+    shard: &'a Shard,
     how: Looking,
     next: Option<String>,
 }
 
-impl Reading<'_> {
-    async fn begin(&mut self, shard: &Shard, from: &Position) -> Result<(), Problem> {
-        self.next = Some(again(self.how.backoff, || self.service.iterator(shard, from)).await?);
+impl<'a> Reading<'a> {
+    fn of(service: &'a Service, shard: &'a Shard, how: Looking) -> Self {
+        Self { service, shard, how, next: None }
+    }
+
+    async fn begin(&mut self, from: &Position) -> Result<(), Problem> {
+        let asking = self.service.asking(READ, &self.shard.stream);
+        let begun = asking.again(self.how.backoff, || self.service.iterator(self.shard, from));
+        self.next = Some(begun.await?);
         Ok(())
     }
 
@@ -119,7 +130,8 @@ impl Reading<'_> {
     async fn page(&mut self, limit: u32) -> Result<Option<Page>, Problem> {
         let Some(iterator) = self.next.take() else { return Ok(None) };
         sleep(self.how.interval).await;
-        let page = again(self.how.backoff, || self.service.records(iterator.clone(), limit)).await?;
+        let asking = self.service.asking(READ, &self.shard.stream);
+        let page = asking.again(self.how.backoff, || self.service.records(iterator.clone(), limit)).await?;
         // A page may be empty although others behind it are not.
         let is_at_end = page.records.is_empty() && page.behind_ms.unwrap_or(0) == 0;
         self.next = page.next.clone().filter(|_| !is_at_end);

@@ -13,9 +13,11 @@ use tracing::warn;
 use super::fan_out::Consumers;
 use super::graph::ShardGraph;
 use super::options::Options;
-use super::service::{Service, again};
+use super::service::Service;
 use super::shard::ShardSplit;
 use crate::aws::Kind;
+
+const LIST: &str = "list the shards of";
 
 /// Finds the shards of a [`KinesisSource`](super::KinesisSource).
 #[derive(Debug)]
@@ -61,14 +63,14 @@ impl ShardEnumerator {
         for stream in streams.iter() {
             // Before it is listed, so that what arrives while it is counts as new.
             let now_ms = self.clock.now_ms();
-            let listed = again(self.options.listing, || self.service.shards(stream));
-            let listed = self.io.wait_for(listed)?;
-            match listed {
+            let asking = self.service.asking(LIST, stream);
+            let listed = asking.again(self.options.listing, || self.service.shards(stream));
+            match self.io.wait_for(listed)? {
                 Ok(shards) => self.graph.listed(stream, shards, self.options.initial, now_ms),
                 Err(problem) => {
-                    let failure = problem.failure("list the shards of", format_args!("the stream {stream}"));
+                    let failure = problem.failure(LIST, asking.what);
                     let is_new = !self.graph.has_listed(stream);
-                    if !is_new && matches!(problem.kind, Kind::Throttled | Kind::Passing) {
+                    if !is_new && problem.kind.may_pass() {
                         warn!(stream, "New shards will be looked for later: {failure}");
                         continue;
                     }

@@ -201,12 +201,8 @@ impl OpenShard {
             }
             (Answer::Heard(Ok(None)), Publisher::FanOut { subscription, .. }) => {
                 if subscription.on_end(now, random()) == Verdict::GiveUp {
-                    let text = "subscriptions end before they have said anything".to_owned();
-                    return Err(self.given_up(&Problem {
-                        kind: Kind::Passing,
-                        code: "Ended".to_owned(),
-                        text,
-                    }));
+                    let text = "subscriptions end before they have said anything";
+                    return Err(self.given_up(&Problem::new(Kind::Passing, "Ended", text)));
                 }
                 0
             }

@@ -162,7 +162,7 @@ impl Polling {
                 self.throttled = self.throttled.saturating_add(1);
                 Verdict::Again
             }
-            Kind::ExpiredIterator | Kind::Passing => {
+            Kind::ExpiredIterator | Kind::Passing | Kind::UnknownHost => {
                 let (backoff, failed) = match self.iterator {
                     Some(_) => (self.reading, &mut self.failed_reads),
                     None => (self.iterators, &mut self.failed_iterators),

@@ -45,11 +45,7 @@ pub(super) struct Connections {
 impl Request {
     /// Asks.
     pub(super) async fn send(self, connections: &Connections) -> Answer {
-        let polled = || Problem {
-            kind: Kind::Refused,
-            code: "Request".to_owned(),
-            text: "the source polls and has no subscriptions".to_owned(),
-        };
+        let polled = || Problem::new(Kind::Refused, "Request", "the source polls and has no subscriptions");
         let subscriber = connections.subscriber.as_ref().ok_or_else(polled);
         match (self, subscriber) {
             (Self::Iterator(shard, position), _) => {

@@ -14,12 +14,13 @@ use super::fan_out::Consumers;
 use super::graph::Listed;
 use super::position::Position;
 use super::shard::Shard;
-use crate::aws::{AwsSettings, Backoff, Connection, Kind, Problem, random};
+use crate::aws::{AwsSettings, Connection, Kind, Place, Problem, Question};
 
 /// Asks Kinesis.
 #[derive(Debug)]
 pub(super) struct Service {
     connection: Connection<Client>,
+    place: Place,
     pub(super) consumers: Consumers,
 }
 
@@ -35,7 +36,13 @@ pub(super) struct Page {
 
 impl Service {
     pub(super) fn new(settings: AwsSettings) -> Self {
-        Self { connection: Connection::new(settings), consumers: Consumers::default() }
+        let place = Place::of("Kinesis", &settings);
+        Self { connection: Connection::new(settings), place, consumers: Consumers::default() }
+    }
+
+    /// What is asked about a stream, for those who ask it again.
+    pub(super) fn asking(&self, doing: &'static str, stream: &str) -> Question<'_> {
+        Question { place: &self.place, doing, what: format!("the stream {stream}") }
     }
 
     pub(super) async fn client(&self) -> &Client {
@@ -163,26 +170,9 @@ impl Start {
     }
 }
 
-/// Asks again what was throttled or met trouble that passes, as often as the settings say.
-pub(super) async fn again<T, F>(backoff: Backoff, mut ask: impl FnMut() -> F) -> Result<T, Problem>
-where
-    F: Future<Output = Result<T, Problem>>,
-{
-    let mut retry = 0;
-    loop {
-        match ask().await {
-            Err(Problem { kind: Kind::Throttled | Kind::Passing, .. }) if retry < backoff.max_retries => {
-                tokio::time::sleep(backoff.pause(retry, random())).await;
-                retry += 1;
-            }
-            answer => return answer,
-        }
-    }
-}
-
 /// An answer that lacks something.
 fn broken(what: &str) -> Problem {
-    Problem { kind: Kind::Passing, code: "BrokenAnswer".to_owned(), text: what.to_owned() }
+    Problem::new(Kind::Passing, "BrokenAnswer", what)
 }
 
 /// What an error of the client means.

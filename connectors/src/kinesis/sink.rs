@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
@@ -23,7 +22,7 @@ use super::deaggregate::{hash_key, with_id};
 use super::service::{Service, problem};
 use super::shard::java_hash;
 use crate::aws::writing::{self, Answer, ServiceLimits, WriteOptions, Writer, refusal};
-use crate::aws::{AwsSettings, CredentialsProvider, Kind, Problem, random};
+use crate::aws::{AwsSettings, Kind, Problem, random};
 
 const LIMITS: ServiceLimits = ServiceLimits {
     name: "Kinesis",
@@ -188,69 +187,8 @@ impl<T> KinesisSink<T> {
         self
     }
 
-    /// Fails the job when a record is refused: `sink.fail-on-error`.
-    #[must_use]
-    pub fn fail_on_error(mut self) -> Self {
-        self.options.fails_on_error = true;
-        self
-    }
-
-    /// How long a record may be refused, ten minutes by default; then the task fails.
-    #[must_use]
-    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
-        self.options.delivery_timeout = timeout;
-        self
-    }
-
-    /// Most records that wait or are on their way, 10,000 by default: `sink.requests.max-buffered`.
-    #[must_use]
-    pub fn max_buffered(mut self, records: usize) -> Self {
-        self.options.max_buffered = records;
-        self
-    }
-
-    /// Most records of a request, 500 by default and at most: `sink.batch.max-size`.
-    #[must_use]
-    pub fn max_batch_records(mut self, records: usize) -> Self {
-        self.options.max_batch_records = records;
-        self
-    }
-
-    /// The region of the stream: `aws.region`.
-    #[must_use]
-    pub fn region(self, region: impl Into<String>) -> Self {
-        self.reached(|aws| aws.region = Some(region.into()))
-    }
-
-    /// A service of one's own: `aws.endpoint`.
-    #[must_use]
-    pub fn endpoint(self, endpoint: impl Into<String>) -> Self {
-        self.reached(|aws| aws.endpoint = Some(endpoint.into()))
-    }
-
-    /// Who writes: `aws.credentials.*`.
-    #[must_use]
-    pub fn credentials(self, credentials: CredentialsProvider) -> Self {
-        self.reached(|aws| aws.credentials = credentials)
-    }
-
-    /// Takes settings from properties with Flink's keys (`aws.*`, `sink.*`, and those of older producers).
-    ///
-    /// # Errors
-    /// A key that nobody knows, with the nearest one; a value that cannot be.
-    pub fn with_properties(
-        mut self,
-        properties: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
-    ) -> Result<Self, Failure> {
-        let (aws, options) = writing::from_properties(properties, self.options)?;
-        self.options = options;
-        Ok(self.reached(|old| *old = aws))
-    }
-
-    fn reached(mut self, change: impl FnOnce(&mut AwsSettings)) -> Self {
-        change(&mut self.aws);
+    fn connect(&mut self) {
         self.service = Arc::new(Service::new(self.aws.clone()));
-        self
     }
 
     fn entry(&self, record: &T) -> Result<Entry, Failure> {
@@ -293,11 +231,9 @@ impl<T> KinesisSink<T> {
         }
         Ok(entry)
     }
-
-    fn writer(&mut self) -> Result<&mut Writer<Entry>, Failure> {
-        self.writer.as_mut().ok_or_else(|| Failure::internal("the sink is not open"))
-    }
 }
+
+writing::setters!(KinesisSink, Entry);
 
 /// Puts records, and gives what became of each.
 async fn put(service: Arc<Service>, stream: Arc<str>, entries: Vec<Entry>) -> Answer {
@@ -308,8 +244,7 @@ async fn put(service: Arc<Service>, stream: Arc<str>, entries: Vec<Entry>) -> An
             .set_explicit_hash_key(explicit_hash_key)
             .data(Blob::new(data))
             .build();
-        let broken =
-            |error| Problem { kind: Kind::Refused, code: "Request".to_owned(), text: format!("{error}") };
+        let broken = |error| Problem::new(Kind::Refused, "Request", format!("{error}"));
         records.push(record.map_err(broken)?);
     }
     let request = service.client().await.put_records().stream_name(&*stream).set_records(Some(records));
@@ -321,8 +256,8 @@ impl<T: Send> Sink<T> for KinesisSink<T> {
     type Committable = UnsentRecord;
 
     fn open(&mut self, context: &SinkContext) -> Result<(), Failure> {
-        writing::check(&self.aws, &self.options, &LIMITS)?;
-        self.writer = Some(Writer::open(self.options, format!("the stream {}", self.stream), context));
+        let target = format!("the stream {}", self.stream);
+        self.writer = Some(Writer::open(&LIMITS, &self.aws, self.options, target, context)?);
         Ok(())
     }
 

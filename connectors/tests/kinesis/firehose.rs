@@ -2,8 +2,10 @@
 //! records that are refused one by one; limits and errors.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use thalweg_common::clock::{ManualClock, SharedClock, SystemClock};
 use thalweg_common::failure::Failure;
 use thalweg_common::storage::{Storage, StorageFactory};
 use thalweg_connectors::FirehoseSink;
@@ -77,7 +79,7 @@ thalweg_connectors::sink_conformance!(Delivery::new());
 struct Store<'a> {
     world: &'a World,
     stream: &'static str,
-    storage: std::sync::Arc<dyn Storage>,
+    storage: Arc<dyn Storage>,
     /// What was read of the objects so far: none ever changes.
     read: Mutex<BTreeMap<String, u64>>,
 }
@@ -190,8 +192,11 @@ struct Driven<'a> {
 
 impl<'a> Driven<'a> {
     fn open(peer: &'a Peer, sink: FirehoseSink<String>) -> Self {
-        let setup =
-            Setup { io: peer.io(), clock: thalweg_common::clock::SystemClock::shared(), ..Setup::default() };
+        Self::at(SystemClock::shared(), peer, sink)
+    }
+
+    fn at(clock: SharedClock, peer: &'a Peer, sink: FirehoseSink<String>) -> Self {
+        let setup = Setup { io: peer.io(), clock, ..Setup::default() };
         let harness =
             OperatorHarness::open_sink(operators::sink(sink).as_ref(), setup.subtask(0, 1)).unwrap();
         Self { peer, harness }
@@ -249,6 +254,25 @@ fn requests_keep_the_limits_of_firehose() {
 }
 
 #[test]
+fn a_sink_does_not_wait_for_a_host_that_never_was_there_as_long_as_for_others() {
+    let (peer, clock) = (Peer::new(), Arc::new(ManualClock::new(0)));
+    // A name that nobody has to be asked about.
+    let sink = FirehoseSink::strings(STREAM).endpoint("http://-firehose.us-est-1.invalid");
+    let mut driven = Driven::at(clock.clone(), &peer, sink.credentials(credentials()));
+    driven.harness.push(vec!["a".to_owned()]).unwrap();
+    let mut failed = None;
+    until("it fails", || {
+        clock.advance(Duration::from_millis(10));
+        failed = driven.turn().err();
+        failed.is_some()
+    });
+    let expected = "records were refused for 3000 ms: cannot write to the delivery stream ExampleDeliveryStream: UnknownHost: there is no host \
+                    -firehose.us-est-1.invalid; check how `aws.region` or `aws.endpoint` is written";
+    let failure = failed.unwrap();
+    assert!(failure.message.contains(expected), "{failure}");
+}
+
+#[test]
 fn a_firehose_sink_fails_with_cause_and_cure() {
     let Delivery(peer) = Delivery::new();
     let sink = |stream: &str| {
@@ -266,7 +290,7 @@ fn a_firehose_sink_fails_with_cause_and_cure() {
     peer.model.rule(|rules| rules.refuses_one_in = 2);
     let refused = failure(sink(STREAM).fail_on_error());
     assert!(refused.contains("ServiceUnavailableException: Slow down"), "{refused}");
-    let given_up = failure(sink(STREAM).delivery_timeout(std::time::Duration::ZERO));
+    let given_up = failure(sink(STREAM).delivery_timeout(Duration::ZERO));
     assert!(given_up.contains("records were refused for 0 ms"), "{given_up}");
     let too_many = FirehoseSink::strings(STREAM)
         .with_properties([("sink.batch.max-size", "501"), ("aws.region", "us-east-1")])

@@ -38,6 +38,8 @@ struct Case {
 enum Wrong {
     /// Where it reads.
     Input(Option<&'static str>),
+    /// The host of that service: there is none.
+    Host(&'static str),
     /// Where it writes.
     Output(Option<&'static str>),
     Delivery(Option<&'static str>),
@@ -54,13 +56,18 @@ impl Case {
         let (refusing, other) = (KinesisModel::start().await?, KinesisModel::start().await?);
         let (code, operation) = match wrong {
             Wrong::Input(code) => (code, "ListShards"),
+            Wrong::Host(_) => (None, "ListShards"),
             Wrong::Output(code) => (code, "PutRecords"),
             Wrong::Delivery(code) => (code, "PutRecordBatch"),
         };
         refusing.rule(|rules| rules.denies = code);
         other.create_stream("there", 1);
         (0..20).try_for_each(|number| other.put("there", &number.to_string(), "record").map(drop))?;
-        let (refusing_endpoint, other_endpoint) = (refusing.endpoint(), other.endpoint());
+        let refusing_endpoint = match wrong {
+            Wrong::Host(host) => format!("http://{host}"),
+            _ => refusing.endpoint(),
+        };
+        let other_endpoint = other.endpoint();
         let group = |stream_key: &'static str, is_wrong: bool| {
             let (stream, endpoint) =
                 if is_wrong { ("missing", &refusing_endpoint) } else { ("there", &other_endpoint) };
@@ -73,7 +80,7 @@ impl Case {
                 ("aws.credentials.basic.secretkey", SECRET),
             ]
         };
-        let mut consumer = group("stream.name", matches!(wrong, Wrong::Input(_))).to_vec();
+        let mut consumer = group("stream.name", matches!(wrong, Wrong::Input(_) | Wrong::Host(_))).to_vec();
         consumer.push(("flink.stream.initpos", "TRIM_HORIZON"));
         let producer = match wrong {
             Wrong::Delivery(_) => group("delivery.stream", true),
@@ -82,7 +89,8 @@ impl Case {
         let groups =
             [("ConsumerConfigProperties", consumer.as_slice()), ("ProducerConfigProperties", &producer)];
         let job = world.submit("kinesis_copy", name, &groups, QUICK)?;
-        Ok(Self { name, job, words, refuses: Some((refusing, operation)), _other: other })
+        let refuses = (!matches!(wrong, Wrong::Host(_))).then_some((refusing, operation));
+        Ok(Self { name, job, words, refuses, _other: other })
     }
 
     /// Waits until the cluster tells why, and that the job does not go on at once.
@@ -120,6 +128,9 @@ async fn failed(world: &World, case: &Case) -> Result<JobDetails> {
     .await
 }
 
+/// A region that is written wrongly, in a name that no name server has to be asked about.
+const NO_HOST: &str = "-kinesis.us-est-1.invalid";
+
 /// What is said of credentials.
 const CREDENTIALS: &str = "give the task manager valid credentials, or check `aws.credentials.provider`";
 
@@ -127,7 +138,7 @@ const CREDENTIALS: &str = "give the task manager valid credentials, or check `aw
 async fn refusals_of_kinesis_and_firehose_are_told_with_cause_and_cure() -> Result<()> {
     let world = World::start(8).await?;
     let copy = async |name, wrong, words| Case::copy(&world, name, wrong, words).await;
-    use Wrong::{Delivery, Input, Output};
+    use Wrong::{Delivery, Host, Input, Output};
     let cases = [
         copy(
             "no-input",
@@ -143,6 +154,8 @@ async fn refusals_of_kinesis_and_firehose_are_told_with_cause_and_cure() -> Resu
         .await?,
         copy("expired-input", Input(Some("ExpiredTokenException")), &["ExpiredToken", CREDENTIALS]).await?,
         copy("wrong-input", Input(Some("UnrecognizedClientException")), &["UnrecognizedClient", CREDENTIALS])
+            .await?,
+        copy("no-host", Host(NO_HOST), &["UnknownHost", NO_HOST, "check how `aws.region` or `aws.endpoint`"])
             .await?,
         copy(
             "no-output",
@@ -179,7 +192,9 @@ async fn refusals_of_kinesis_and_firehose_are_told_with_cause_and_cure() -> Resu
     }
     let described = world.thalweg(&["describe", "expired-input"])?;
     ensure!(described.out.contains(HIDDEN) && !described.out.contains(SECRET), "{}", described.out);
-    for word in ["AccessDenied", "ResourceNotFoundException", "ExpiredToken"] {
+    for word in
+        ["AccessDenied", "ResourceNotFoundException", "ExpiredToken", "will be asked at most 2 times more"]
+    {
         ensure!(!files_with(world.cluster.folder(), &[word])?.is_empty(), "no log has {word}");
     }
     let secrets = files_with(world.cluster.folder(), &[SECRET, SECRET_KEY, SECRET_TOKEN])?;

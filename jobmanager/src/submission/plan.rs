@@ -15,7 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_gro
 use thalweg_common::failure::Failure;
 use thalweg_common::graph::{JobGraph, PLAN_PREFIX};
 use thalweg_common::limits::{MAX_PLAN_BYTES, PLAN_STDERR_TAIL_BYTES};
-use thalweg_common::properties::{PROPERTIES_VARIABLE, RuntimeProperties};
+use thalweg_common::properties::{RUNTIME_PROPERTIES_VARIABLE, RuntimeProperties};
 use thalweg_common::security::TOKEN_VARIABLE;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -68,7 +68,7 @@ impl PlanRunner {
             .env_remove(TOKEN_VARIABLE)
             .env("THALWEG_MODE", "plan")
             .env("THALWEG_CONFIGURATION", configuration)
-            .env(PROPERTIES_VARIABLE, properties)
+            .env(RUNTIME_PROPERTIES_VARIABLE, properties)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -32,6 +32,8 @@ pub struct TaskCounters {
     pub bytes_out: u64,
     /// Records that were dropped because they came too late.
     pub late_records_dropped: u64,
+    /// Records that could not be read, and were left out or sent to a side output.
+    pub records_in_errors: u64,
     /// Size of its state.
     pub state_bytes: u64,
     /// Of an enumerator: splits that were found and no reader has.
@@ -77,6 +79,7 @@ impl TryFrom<v1::TaskCounters> for TaskCounters {
             bytes_in: counters.bytes_in,
             bytes_out: counters.bytes_out,
             late_records_dropped: counters.late_records_dropped,
+            records_in_errors: counters.records_in_errors,
             state_bytes: counters.state_bytes,
             unassigned_splits: counters.unassigned_splits,
             restored_local_bytes: counters.restored_local_bytes,
@@ -109,6 +112,8 @@ pub struct OperatorCounters {
     pub records_out: u64,
     /// Records that it dropped because they came too late.
     pub late_records_dropped: u64,
+    /// Records that it could not read, and left out or sent to a side output.
+    pub records_in_errors: u64,
     /// The last watermark that came to it, in milliseconds since the epoch.
     pub current_input_watermark: Option<i64>,
     /// The last watermark that it emitted.
@@ -133,6 +138,7 @@ impl From<OperatorCounters> for v1::OperatorCounters {
             records_in: counters.records_in,
             records_out: counters.records_out,
             late_records_dropped: counters.late_records_dropped,
+            records_in_errors: counters.records_in_errors,
             current_input_watermark: counters.current_input_watermark,
             current_output_watermark: counters.current_output_watermark,
             managed_memory_used_bytes: counters.managed_memory_used_bytes,
@@ -154,6 +160,7 @@ impl TryFrom<v1::OperatorCounters> for OperatorCounters {
             records_in: counters.records_in,
             records_out: counters.records_out,
             late_records_dropped: counters.late_records_dropped,
+            records_in_errors: counters.records_in_errors,
             current_input_watermark: counters.current_input_watermark,
             current_output_watermark: counters.current_output_watermark,
             managed_memory_used_bytes: counters.managed_memory_used_bytes,

@@ -120,12 +120,12 @@ impl OperatorMetrics {
         self.shared.late_records_dropped.load(Ordering::Relaxed)
     }
 
-    /// Counts a record that cannot be read and was left out: `numRecordsInErrors`.
+    /// Counts a record that cannot be read, and was left out or sent to a side output: `numRecordsInErrors`.
     pub fn count_bad_record(&self) {
         self.shared.bad_records.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many such records the operator has left out since its task began.
+    /// How many such records the operator has met since its task began.
     pub fn bad_records(&self) -> u64 {
         self.shared.bad_records.load(Ordering::Relaxed)
     }
@@ -215,6 +215,7 @@ impl OperatorMetrics {
             records_in: flows.input.as_ref().map_or(0, |flow| flow.records()),
             records_out: flows.outputs.iter().map(|flow| flow.records()).sum(),
             late_records_dropped: self.late_records_dropped(),
+            records_in_errors: self.bad_records(),
             current_input_watermark: input_watermark,
             current_output_watermark: output_watermark,
             managed_memory_used_bytes: managed

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use thalweg_common::config::Configuration;
 use thalweg_common::graph::UNNAMED_JOB;
-use thalweg_common::properties::{PROPERTIES_VARIABLE, RuntimeProperties};
+use thalweg_common::properties::{RUNTIME_PROPERTIES_VARIABLE, RuntimeProperties};
 use thalweg_runtime::program::Program;
 
 use crate::arguments::{Arguments, help};
@@ -99,7 +99,7 @@ fn declare_for_cluster(
         Ok(json) => received_configuration(&json)?,
         Err(_) => Configuration::new(),
     };
-    let properties = match env::var(PROPERTIES_VARIABLE) {
+    let properties = match env::var(RUNTIME_PROPERTIES_VARIABLE) {
         Ok(json) => RuntimeProperties::from_json(&json).map_err(|error| {
             Error::new(error).context("the runtime properties from the cluster are wrong")
         })?,

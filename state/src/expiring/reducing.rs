@@ -8,6 +8,7 @@ use thalweg_common::ttl::StateTtl;
 
 use super::{DeclareExpiring, ExpiringValue};
 use crate::declare::Declarations;
+use crate::reducing::combined;
 use crate::tables::{Accessor, StateKey};
 
 /// One value per key, which each value that is added is combined with, as in a [`ReducingState`](crate::ReducingState): it lives for a time
@@ -41,12 +42,7 @@ impl<T: Record, F: Fn(T, T) -> T> ExpiringReducing<T, F> {
 
     /// Adds a value; the first one is the value. Its life begins anew.
     pub fn add(&self, context: &mut impl Accessor, value: T) {
-        self.values.update(context, |before| {
-            Some(match before {
-                Some(before) => (self.combine)(before, value),
-                None => value,
-            })
-        });
+        self.values.update(context, |before| Some(combined(before, value, &self.combine)));
     }
 
     /// Takes the value out.

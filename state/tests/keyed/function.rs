@@ -188,49 +188,71 @@ pub fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-impl Subject for Function {
-    fn declared(&mut self) -> Declarations<u16> {
-        let mut declarations = Declarations::default();
-        self.declare(&mut declarations);
-        declarations
-    }
+fn declared(states: &mut impl State) -> Declarations<u16> {
+    let mut declarations = Declarations::default();
+    states.declare(&mut declarations);
+    declarations
+}
 
-    fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation) {
-        let Self { count, word, seen, list, most, .. } = self;
-        match operation.clone() {
-            Operation::SetCount(value) => count.set(at, value),
+/// Applies what applies to a count, whether it lives for ever or for a time: what writes has the same names.
+macro_rules! apply_to_count {
+    ($function:expr, $at:expr, $operation:expr) => {{
+        let count = &$function.count;
+        match $operation.clone() {
+            Operation::SetCount(value) => count.set($at, value),
             // Zero stands for nothing, so that updates also clear.
             Operation::AddToCount(value) => {
-                count.update(at, |count| Some(count.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum > 0));
+                count.update($at, |count| Some(count.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum > 0))
             }
             Operation::DoubleInPlace => {
-                if let Some(value) = count.get_mut(at) {
+                if let Some(value) = count.get_mut($at) {
                     *value = value.wrapping_mul(2);
                 }
             }
-            Operation::CountOrInsert(value) => *count.get_or_insert_with(at, || value) |= 1,
-            Operation::TakeCount => drop(count.take(at)),
-            Operation::SetWord(value) => word.set(at, value),
-            Operation::ClearWord => word.clear(at),
-            Operation::Insert(key, value) => drop(seen.insert(at, key, value)),
-            Operation::AddToEntry(key, value) => seen.update(at, key, |entry| {
+            Operation::CountOrInsert(value) => *count.get_or_insert_with($at, || value) |= 1,
+            Operation::TakeCount => drop(count.take($at)),
+            _ => {}
+        }
+    }};
+}
+
+/// The same for all states but the count.
+macro_rules! apply_to_rest {
+    ($function:expr, $at:expr, $operation:expr) => {{
+        let Self { word, seen, list, most, .. } = $function;
+        match $operation.clone() {
+            Operation::SetWord(value) => word.set($at, value),
+            Operation::ClearWord => word.clear($at),
+            Operation::Insert(key, value) => drop(seen.insert($at, key, value)),
+            Operation::AddToEntry(key, value) => seen.update($at, key, |entry| {
                 Some(entry.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum != 0)
             }),
-            Operation::Remove(key) => drop(seen.remove(at, &key)),
-            Operation::ClearSeen => seen.clear(at),
-            Operation::Add(element) => list.add(at, element),
-            Operation::Extend(elements) => list.extend(at, elements),
-            Operation::SetList(elements) => list.set(at, elements),
-            Operation::RetainBelow(limit) => list.retain(at, |element| *element < limit),
+            Operation::Remove(key) => drop(seen.remove($at, &key)),
+            Operation::ClearSeen => seen.clear($at),
+            Operation::Add(element) => list.add($at, element),
+            Operation::Extend(elements) => list.extend($at, elements),
+            Operation::SetList(elements) => list.set($at, elements),
+            Operation::RetainBelow(limit) => list.retain($at, |element| *element < limit),
             Operation::TakeList => {
-                let elements = list.get(at).to_vec();
-                assert_eq!(list.take(at), elements);
+                let elements = $function.read($at).list;
+                assert_eq!(list.take($at), elements);
             }
-            Operation::ClearList => list.clear(at),
-            Operation::Reduce(value) => most.add(at, value),
-            Operation::ClearMost => most.clear(at),
-            Operation::Read => {}
+            Operation::ClearList => list.clear($at),
+            Operation::Reduce(value) => most.add($at, value),
+            Operation::ClearMost => most.clear($at),
+            _ => {}
         }
+    }};
+}
+
+impl Subject for Function {
+    fn declared(&mut self) -> Declarations<u16> {
+        declared(self)
+    }
+
+    fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation) {
+        apply_to_count!(self, at, operation);
+        apply_to_rest!(self, at, operation);
     }
 
     fn read(&self, at: &AtKey<'_, u16>) -> Expected {
@@ -251,28 +273,11 @@ impl Subject for Function {
 
 impl Subject for Single {
     fn declared(&mut self) -> Declarations<u16> {
-        let mut declarations = Declarations::default();
-        self.declare(&mut declarations);
-        declarations
+        declared(self)
     }
 
     fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation) {
-        let count = &self.count;
-        match operation.clone() {
-            Operation::SetCount(value) => count.set(at, value),
-            // Zero stands for nothing, so that updates also clear.
-            Operation::AddToCount(value) => {
-                count.update(at, |count| Some(count.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum > 0));
-            }
-            Operation::DoubleInPlace => {
-                if let Some(value) = count.get_mut(at) {
-                    *value = value.wrapping_mul(2);
-                }
-            }
-            Operation::CountOrInsert(value) => *count.get_or_insert_with(at, || value) |= 1,
-            Operation::TakeCount => drop(count.take(at)),
-            _ => {}
-        }
+        apply_to_count!(self, at, operation);
     }
 
     fn read(&self, at: &AtKey<'_, u16>) -> Expected {
@@ -288,55 +293,23 @@ impl Subject for Mortal {
     const IS_MORTAL: bool = true;
 
     fn declared(&mut self) -> Declarations<u16> {
-        let mut declarations = Declarations::default();
-        self.declare(&mut declarations);
-        declarations
+        declared(self)
     }
 
     fn apply(&self, at: &mut AtKey<'_, u16>, operation: &Operation) {
-        let Self { count, word, seen, list, most } = self;
-        match operation.clone() {
-            Operation::SetCount(value) => count.set(at, value),
-            Operation::AddToCount(value) => {
-                count.update(at, |count| Some(count.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum > 0));
-            }
-            Operation::DoubleInPlace => {
-                if let Some(value) = count.get_mut(at) {
-                    *value = value.wrapping_mul(2);
-                }
-            }
-            Operation::CountOrInsert(value) => *count.get_or_insert_with(at, || value) |= 1,
-            Operation::TakeCount => drop(count.take(at)),
-            Operation::SetWord(value) => word.set(at, value),
-            Operation::ClearWord => word.clear(at),
-            Operation::Insert(key, value) => drop(seen.insert(at, key, value)),
-            Operation::AddToEntry(key, value) => seen.update(at, key, |entry| {
-                Some(entry.unwrap_or(0).wrapping_add(value)).filter(|sum| *sum != 0)
-            }),
-            Operation::Remove(key) => drop(seen.remove(at, &key)),
-            Operation::ClearSeen => seen.clear(at),
-            Operation::Add(element) => list.add(at, element),
-            Operation::Extend(elements) => list.extend(at, elements),
-            Operation::SetList(elements) => list.set(at, elements),
-            Operation::RetainBelow(limit) => list.retain(at, |element| *element < limit),
-            Operation::TakeList => {
-                let elements: Vec<u16> = list.peek(at).copied().collect();
-                assert_eq!(list.take(at), elements);
-            }
-            Operation::ClearList => list.clear(at),
-            Operation::Reduce(value) => most.add(at, value),
-            Operation::ClearMost => most.clear(at),
+        apply_to_count!(self, at, operation);
+        apply_to_rest!(self, at, operation);
+        if matches!(operation, Operation::Read) {
             // Reads count for the map and the reduced value, and not for the others.
-            Operation::Read => {
-                let expected = self.read(at);
-                assert_eq!(count.get(at).copied(), expected.count);
-                assert_eq!(seen.get(at, &0).copied(), expected.seen.get(&0).copied());
-                assert_eq!(seen.contains(at, &1), expected.seen.contains_key(&1));
-                assert_eq!(seen.get_mut(at, &2).copied(), expected.seen.get(&2).copied());
-                assert_eq!(seen.iter(at).count(), expected.seen.len());
-                assert_eq!(list.get(at).copied().collect::<Vec<_>>(), expected.list);
-                assert_eq!(most.get(at).copied(), expected.most);
-            }
+            let Self { count, seen, list, most, .. } = self;
+            let expected = self.read(at);
+            assert_eq!(count.get(at).copied(), expected.count);
+            assert_eq!(seen.get(at, &0).copied(), expected.seen.get(&0).copied());
+            assert_eq!(seen.contains(at, &1), expected.seen.contains_key(&1));
+            assert_eq!(seen.get_mut(at, &2).copied(), expected.seen.get(&2).copied());
+            assert_eq!(seen.iter(at).count(), expected.seen.len());
+            assert_eq!(list.get(at).copied().collect::<Vec<_>>(), expected.list);
+            assert_eq!(most.get(at).copied(), expected.most);
         }
     }
 

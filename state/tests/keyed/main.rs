@@ -6,6 +6,8 @@
 mod damage;
 mod expiring;
 mod function;
+#[cfg(feature = "rocksdb")]
+mod job;
 mod model;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;

@@ -2,13 +2,13 @@
 //! restores into other key groups and into the other store.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::function::{
     Expected, Function, MAX_PARALLELISM, Mortal, Operation, Single, Subject, cases, operation, owner,
 };
+use crate::job::{Job, Turn, turn};
 use crate::subtask::{Subtask, options, wanted};
 use proptest::prelude::*;
 use thalweg_common::clock::{Clock as _, ManualClock, SharedClock};
@@ -17,27 +17,12 @@ use thalweg_state::{Backend as _, Entries, KeyedStore, RocksDb, StateSnapshot, S
 
 type Model = BTreeMap<u16, Expected>;
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Memory,
-    RocksDb,
-}
-
 #[derive(Debug, Clone)]
 enum Step {
     Batch(Vec<(u16, Operation)>),
     /// Without a look-up ahead.
     Record(u16, Operation),
-    Freeze,
-    Drain(usize),
-    /// The oldest frozen epoch becomes a checkpoint, or is given up.
-    Finish {
-        is_aborted: bool,
-    },
-    /// A failure, and a restart from the last checkpoint.
-    Fail(u32),
-    /// A savepoint, and a restart from it.
-    Savepoint(u32, Kind),
+    Turn(Turn),
     /// RocksDB merges its files.
     Compact,
     /// Time passes.
@@ -45,75 +30,17 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let kind = prop_oneof![1 => Just(Kind::Memory), 4 => Just(Kind::RocksDb)];
     let step = prop_oneof![
         20 => prop::collection::vec((0u16..60, operation()), 1..8).prop_map(Step::Batch),
         5 => (0u16..60, operation()).prop_map(|(key, operation)| Step::Record(key, operation)),
-        4 => Just(Step::Freeze),
-        4 => (0usize..200).prop_map(Step::Drain),
-        4 => prop::bool::weighted(0.2).prop_map(|is_aborted| Step::Finish { is_aborted }),
-        1 => (1u32..=4).prop_map(Step::Fail),
-        1 => (1u32..=4, kind).prop_map(|(parallelism, kind)| Step::Savepoint(parallelism, kind)),
+        14 => turn(200).prop_map(Step::Turn),
         1 => Just(Step::Compact),
         4 => (0u16..3_000).prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 0..150)
 }
 
-/// A job whose only operator this is.
-struct Job<F> {
-    directory: tempfile::TempDir,
-    directories: usize,
-    budget_bytes: u64,
-    subtasks: Vec<Subtask<F>>,
-    model: Model,
-    /// What the frozen epochs, oldest first, must hold.
-    frozen: Vec<Model>,
-    /// The last checkpoint.
-    completed: Option<(Vec<StoreFiles>, Model)>,
-    clock: Arc<ManualClock>,
-}
-
-impl<F: Subject> Job<F> {
-    fn new(parallelism: u32, budget_bytes: u64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (model, frozen) = (Model::new(), Vec::new());
-        let mut job = Self {
-            directory,
-            directories: 0,
-            budget_bytes,
-            subtasks: Vec::new(),
-            model,
-            frozen,
-            completed: None,
-            clock: Arc::new(ManualClock::new(1_000_000)),
-        };
-        job.start(parallelism, |_| Vec::new());
-        job
-    }
-
-    fn new_directory(&mut self) -> PathBuf {
-        self.directories += 1;
-        self.directory.path().join(self.directories.to_string())
-    }
-
-    /// Subtasks with the checkpoints that each is given.
-    fn start(&mut self, parallelism: u32, sources: impl Fn(KeyGroupRange) -> Vec<StoreFiles>) {
-        self.subtasks.clear();
-        self.frozen.clear();
-        for index in 0..parallelism {
-            let options = options::<F>(self.new_directory(), &self.shared_clock());
-            let groups = groups_of(index, parallelism, MAX_PARALLELISM);
-            let backend = RocksDb::restore(&options, &wanted::<F>(groups), &sources(groups)).unwrap();
-            let subtask = Subtask::rocksdb(groups, backend, self.budget_bytes);
-            self.subtasks.push(subtask.with_clock(&self.shared_clock()));
-        }
-    }
-
-    fn shared_clock(&self) -> SharedClock {
-        self.clock.clone()
-    }
-
+impl<F: Subject> Job<F, Model> {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Batch(records) => self.batch(records),
@@ -126,19 +53,7 @@ impl<F: Subject> Job<F> {
                 self.subtasks[owner].patiently(apply);
                 F::expect(self.model.entry(*key).or_default(), operation, self.clock.now_ms());
             }
-            Step::Freeze => self.freeze(),
-            Step::Drain(bytes) => {
-                for subtask in &mut self.subtasks {
-                    subtask.store.drain(*bytes).unwrap();
-                }
-            }
-            Step::Finish { is_aborted } => self.finish(*is_aborted),
-            Step::Fail(parallelism) => {
-                let (files, model) = self.completed.clone().unwrap_or_default();
-                self.start(*parallelism, |_| files.clone());
-                self.model = model;
-            }
-            Step::Savepoint(parallelism, kind) => self.savepoint(*parallelism, *kind),
+            Step::Turn(turn) => self.turn(turn),
             Step::Compact => {
                 for backend in self.subtasks.iter().filter_map(|subtask| subtask.backend.as_ref()) {
                     backend.compact().unwrap();
@@ -165,64 +80,6 @@ impl<F: Subject> Job<F> {
                 F::expect(expected, operation, self.clock.now_ms());
                 assert_eq!(read, F::part_at(expected, self.clock.now_ms()));
             }
-        }
-    }
-
-    fn freeze(&mut self) {
-        if self.frozen.len() == 2
-            || self.subtasks.iter().any(|subtask| subtask.epochs.len() != self.frozen.len())
-        {
-            return;
-        }
-        for subtask in &mut self.subtasks {
-            subtask.epochs.extend(subtask.store.freeze(7).unwrap());
-        }
-        if self.subtasks.iter().all(|subtask| subtask.epochs.len() > self.frozen.len()) {
-            self.frozen.push(self.model.clone());
-        }
-    }
-
-    fn finish(&mut self, is_aborted: bool) {
-        // Subtasks that had to make room have given up earlier epochs.
-        let is_complete = self.subtasks.iter().all(|subtask| subtask.epochs.len() == self.frozen.len());
-        let mut files = Vec::new();
-        for index in 0..self.subtasks.len() {
-            let directory = self.new_directory();
-            files.extend(self.subtasks[index].finish(move |epoch| {
-                if is_aborted {
-                    epoch.give_up().unwrap();
-                    return None;
-                }
-                Some(epoch.finish(&directory).unwrap())
-            }));
-        }
-        if !is_complete {
-            // They take part again when none has any left.
-            if self.subtasks.iter().all(|subtask| subtask.epochs.is_empty()) {
-                self.frozen.clear();
-            }
-        } else if !self.frozen.is_empty() {
-            let model = self.frozen.remove(0);
-            if !is_aborted {
-                self.completed = Some((files, model));
-            }
-        }
-    }
-
-    fn savepoint(&mut self, parallelism: u32, kind: Kind) {
-        let savepoints: Vec<BTreeMap<String, StateSnapshot>> =
-            self.subtasks.iter_mut().map(|subtask| canonical::<F>(subtask.canonical())).collect();
-        match kind {
-            Kind::RocksDb => self.start(parallelism, |_| Vec::new()),
-            Kind::Memory => {
-                self.frozen.clear();
-                let groups = (0..parallelism).map(|index| groups_of(index, parallelism, MAX_PARALLELISM));
-                let clock = self.shared_clock();
-                self.subtasks = groups.map(|groups| Subtask::memory(groups).with_clock(&clock)).collect();
-            }
-        }
-        for subtask in &mut self.subtasks {
-            savepoints.iter().for_each(|savepoint| subtask.store.restore(savepoint).unwrap());
         }
     }
 
@@ -265,12 +122,12 @@ fn canonical<F: Subject>(states: BTreeMap<String, StateSnapshot>) -> BTreeMap<St
 }
 
 fn run<F: Subject>(parallelism: u32, budget_bytes: u64, steps: &[Step]) {
-    let mut job = Job::<F>::new(parallelism, budget_bytes);
+    let mut job = Job::<F, Model>::on_disk(parallelism, budget_bytes, canonical::<F>);
     steps.iter().for_each(|step| job.step(step));
     job.check();
     // What the last checkpoint holds, in other key groups, too.
-    if job.completed.is_some() {
-        job.step(&Step::Fail(3));
+    if job.has_checkpoint() {
+        job.turn(&Turn::Fail(3));
         job.check();
     }
 }

@@ -2,14 +2,13 @@
 //! failures, savepoints, and restores into other key groups and into the other store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use crate::function::{Expected, MAX_PARALLELISM, Operation, Single, Subject, cases, owner};
-use crate::subtask::{Subtask, options, wanted};
+use crate::job::{Kind, Turn, turn};
+use crate::subtask::Subtask;
 use proptest::prelude::*;
-use thalweg_common::clock::SystemClock;
-use thalweg_common::key_group::{KeyGroupRange, groups_of};
-use thalweg_state::{AtKey, Declarations, RocksDb, StateSnapshot, StoreFiles, TimeDomain};
+use thalweg_common::key_group::KeyGroupRange;
+use thalweg_state::{AtKey, Declarations, TimeDomain};
 
 const KEYS: u16 = 60;
 
@@ -55,16 +54,7 @@ enum Step {
     Change(Vec<(Change, TimeDomain, i64, u16)>),
     /// Fires what is due, or so many of each subtask.
     Fire(TimeDomain, i64, usize),
-    Freeze,
-    Drain(usize),
-    /// The oldest frozen epoch becomes a checkpoint, or is given up.
-    Finish {
-        is_aborted: bool,
-    },
-    /// A failure, and a restart from the last checkpoint.
-    Fail(u32),
-    /// A savepoint, and a restart from it, in memory or on disk.
-    Savepoint(u32, bool),
+    Turn(Turn),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -75,11 +65,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         20 => prop::collection::vec(change, 1..40).prop_map(Step::Change),
         6 => fire.prop_map(|(domain, until, limit)| Step::Fire(domain, until, limit)),
-        4 => Just(Step::Freeze),
-        4 => (0usize..400).prop_map(Step::Drain),
-        4 => prop::bool::weighted(0.2).prop_map(|is_aborted| Step::Finish { is_aborted }),
-        1 => (1u32..=4).prop_map(Step::Fail),
-        1 => (1u32..=4, prop::bool::weighted(0.7)).prop_map(|(parallelism, disk)| Step::Savepoint(parallelism, disk)),
+        14 => turn(400).prop_map(Step::Turn),
     ];
     prop::collection::vec(step, 0..100)
 }
@@ -94,65 +80,14 @@ fn reactions(at: i64, key: u16) -> Vec<(Change, i64)> {
     }
 }
 
-struct Job {
-    directory: tempfile::TempDir,
-    directories: usize,
-    budget_bytes: u64,
-    subtasks: Vec<Subtask<Timed>>,
-    model: Model,
-    /// What the frozen epochs, oldest first, must hold.
-    frozen: Vec<Model>,
-    /// The last checkpoint.
-    completed: Option<(Vec<StoreFiles>, Model)>,
-}
+type Job = crate::job::Job<Timed, Model>;
 
 impl Job {
-    fn new(parallelism: u32, budget_bytes: u64) -> Self {
-        let mut job = Self::empty(budget_bytes);
-        job.start(parallelism, &[]);
-        job
-    }
-
-    fn empty(budget_bytes: u64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (model, frozen) = (Model::default(), Vec::new());
-        let (subtasks, completed) = (Vec::new(), None);
-        Self { directory, directories: 0, budget_bytes, subtasks, model, frozen, completed }
-    }
-
-    fn new_directory(&mut self) -> PathBuf {
-        self.directories += 1;
-        self.directory.path().join(self.directories.to_string())
-    }
-
-    fn start(&mut self, parallelism: u32, sources: &[StoreFiles]) {
-        self.subtasks.clear();
-        self.frozen.clear();
-        for index in 0..parallelism {
-            let options = options::<Timed>(self.new_directory(), &SystemClock::shared());
-            let groups = groups_of(index, parallelism, MAX_PARALLELISM);
-            let backend = RocksDb::restore(&options, &wanted::<Timed>(groups), sources).unwrap();
-            self.subtasks.push(Subtask::rocksdb(groups, backend, self.budget_bytes));
-        }
-    }
-
     fn step(&mut self, step: &Step) {
         match step {
             Step::Change(changes) => self.change(changes),
             Step::Fire(domain, until, limit) => self.fire(*domain, *until, *limit),
-            Step::Freeze => self.freeze(),
-            Step::Drain(bytes) => {
-                for subtask in &mut self.subtasks {
-                    subtask.store.drain(*bytes).unwrap();
-                }
-            }
-            Step::Finish { is_aborted } => self.finish(*is_aborted),
-            Step::Fail(parallelism) => {
-                let (files, model) = self.completed.clone().unwrap_or_default();
-                self.start(*parallelism, &files);
-                self.model = model;
-            }
-            Step::Savepoint(parallelism, is_on_disk) => self.savepoint(*parallelism, *is_on_disk),
+            Step::Turn(turn) => self.turn(turn),
         }
     }
 
@@ -198,60 +133,6 @@ impl Job {
                 timer.0 == domain && timer.1 <= until && owner(timer.2, parallelism) == index
             };
             assert!(left == 0 || !self.model.timers.iter().any(|timer| is_due(&timer)));
-        }
-    }
-
-    fn freeze(&mut self) {
-        let frozen = self.frozen.len();
-        if frozen == 2 || self.subtasks.iter().any(|subtask| subtask.epochs.len() != frozen) {
-            return;
-        }
-        for subtask in &mut self.subtasks {
-            subtask.epochs.extend(subtask.store.freeze(7).unwrap());
-        }
-        if self.subtasks.iter().all(|subtask| subtask.epochs.len() > frozen) {
-            self.frozen.push(self.model.clone());
-        }
-    }
-
-    fn finish(&mut self, is_aborted: bool) {
-        // Subtasks that had to make room have given up earlier epochs.
-        let is_complete = self.subtasks.iter().all(|subtask| subtask.epochs.len() == self.frozen.len());
-        let mut files = Vec::new();
-        for index in 0..self.subtasks.len() {
-            let directory = self.new_directory();
-            files.extend(self.subtasks[index].finish(move |epoch| {
-                if is_aborted {
-                    epoch.give_up().unwrap();
-                    return None;
-                }
-                Some(epoch.finish(&directory).unwrap())
-            }));
-        }
-        if !is_complete {
-            if self.subtasks.iter().all(|subtask| subtask.epochs.is_empty()) {
-                self.frozen.clear();
-            }
-        } else if !self.frozen.is_empty() {
-            let model = self.frozen.remove(0);
-            if !is_aborted {
-                self.completed = Some((files, model));
-            }
-        }
-    }
-
-    fn savepoint(&mut self, parallelism: u32, is_on_disk: bool) {
-        let savepoints: Vec<BTreeMap<String, StateSnapshot>> =
-            self.subtasks.iter_mut().map(Subtask::canonical).collect();
-        if is_on_disk {
-            self.start(parallelism, &[]);
-        } else {
-            self.frozen.clear();
-            let groups = (0..parallelism).map(|index| groups_of(index, parallelism, MAX_PARALLELISM));
-            self.subtasks = groups.map(Subtask::memory).collect();
-        }
-        for subtask in &mut self.subtasks {
-            savepoints.iter().for_each(|savepoint| subtask.store.restore(savepoint).unwrap());
         }
     }
 
@@ -308,8 +189,8 @@ fn run(mut job: Job, steps: &[Step]) {
     steps.iter().for_each(|step| job.step(step));
     job.check();
     // What the last checkpoint holds, in other key groups, too.
-    if job.completed.is_some() {
-        job.step(&Step::Fail(3));
+    if job.has_checkpoint() {
+        job.turn(&Turn::Fail(3));
         job.check();
     }
 }
@@ -319,7 +200,7 @@ proptest! {
 
     #[test]
     fn timers_are_a_set_on_disk(parallelism in 1u32..=3, budget in 30_000u64..80_000, steps in steps()) {
-        run(Job::new(parallelism, budget), &steps);
+        run(Job::on_disk(parallelism, budget, |states| states), &steps);
     }
 
 }
@@ -329,12 +210,13 @@ proptest! {
 
     #[test]
     fn timers_are_a_set_in_memory(parallelism in 1u32..=3, steps in steps()) {
-        let mut job = Job::empty(0);
-        job.savepoint(parallelism, false);
         let in_memory = |step| match step {
-            Step::Savepoint(parallelism, _) | Step::Fail(parallelism) => Step::Savepoint(parallelism, false),
+            Step::Turn(Turn::Savepoint(parallelism, _) | Turn::Fail(parallelism)) => {
+                Step::Turn(Turn::Savepoint(parallelism, Kind::Memory))
+            }
             step => step,
         };
+        let job = Job::in_memory(parallelism, |states| states);
         run(job, &steps.into_iter().map(in_memory).collect::<Vec<_>>());
     }
 }

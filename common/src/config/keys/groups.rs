@@ -14,20 +14,7 @@ pub const EXCHANGE: &[&ConfigKey] = &[
 ];
 
 /// The keys of storages. A task manager's apply to every worker that it starts, unless the job was submitted with its own.
-pub const STORAGE: &[&ConfigKey] = &[
-    &S3_ENDPOINT,
-    &S3_REGION,
-    &S3_PATH_STYLE,
-    &S3_PART_SIZE,
-    &S3_PARTS,
-    &S3_CONNECTION_TIMEOUT,
-    &S3_SOCKET_TIMEOUT,
-    &S3_ATTEMPT_TIMEOUT,
-    &S3_OPERATION_TIMEOUT,
-    &S3_RETRIES,
-    &S3_SSE_TYPE,
-    &S3_SSE_KMS_KEY,
-];
+pub const STORAGE: &[&ConfigKey] = storages::KEYS;
 
 /// The keys of copies of checkpoints on a task manager's machine. Whether there are any is up to the job, if it says so; where
 /// they are is up to the task manager.
@@ -38,17 +25,7 @@ pub const SSL_INTERNAL: &[&ConfigKey] =
     &[&SSL_INTERNAL_ENABLED, &SSL_INTERNAL_CERTIFICATE, &SSL_INTERNAL_PRIVATE_KEY, &SSL_INTERNAL_TRUSTED];
 
 /// The keys of a process that say whom it trusts and what it shows. No job has them: where one is submitted they are those of the client.
-pub const SECURITY: &[&ConfigKey] = &[
-    &SSL_INTERNAL_ENABLED,
-    &SSL_INTERNAL_CERTIFICATE,
-    &SSL_INTERNAL_PRIVATE_KEY,
-    &SSL_INTERNAL_TRUSTED,
-    &SSL_REST_ENABLED,
-    &SSL_REST_CERTIFICATE,
-    &SSL_REST_PRIVATE_KEY,
-    &TOKEN_FILE,
-    &ALLOW_INSECURE,
-];
+pub const SECURITY: &[&ConfigKey] = security::KEYS;
 
 /// The keys that tune RocksDB, beside its metrics. A task manager's apply to every worker that it starts, unless the job was
 /// submitted with its own.

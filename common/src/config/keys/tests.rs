@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::kind::memory_text;
 use super::*;
 
 #[test]
 fn every_default_is_a_value_of_its_kind() {
-    for key in ALL {
+    for key in all() {
         if let Some(default) = key.default {
             assert_eq!(key.kind.normalize(default).as_deref(), Some(default), "default of {}", key.name);
         }
@@ -16,10 +17,10 @@ fn every_default_is_a_value_of_its_kind() {
 #[test]
 fn no_name_is_used_twice_and_every_key_is_explained() {
     let mut seen = BTreeSet::new();
-    for key in ALL {
+    for key in all() {
         for name in std::iter::once(&key.name).chain(key.aliases) {
             assert!(seen.insert(*name), "`{name}` is used twice");
-            assert_eq!(find(name), Some(*key));
+            assert_eq!(find(name), Some(key));
         }
         assert!(key.help().len() > 10 && key.help().ends_with('.'), "help of {}: {}", key.name, key.help());
         assert!(!key.help().starts_with(' ') && !key.help().contains("  "), "help of {}", key.name);
@@ -28,8 +29,8 @@ fn no_name_is_used_twice_and_every_key_is_explained() {
 
 #[test]
 fn all_keys_of_s3_are_keys_of_storages() {
-    let named: Vec<_> = ALL.iter().filter(|key| key.name.starts_with("s3.")).collect();
-    assert_eq!(named, STORAGE.iter().collect::<Vec<_>>());
+    let named: Vec<_> = all().filter(|key| key.name.starts_with("s3.")).collect();
+    assert_eq!(named, STORAGE);
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn memory_sizes_are_shown_in_their_largest_whole_unit() {
 
 #[test]
 fn an_expectation_s_example_is_a_valid_value() {
-    for key in ALL {
+    for key in all() {
         let expectation = key.kind.expectation();
         let examples: Vec<_> = expectation.split('`').skip(1).step_by(2).collect();
         for example in examples {

@@ -11,6 +11,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStreamError;
 
 use super::super::RemoteCause;
+use crate::aws::cause;
 use crate::limits::S3_ERROR_TEXT_BYTES;
 use crate::task_scope::with_causes;
 
@@ -93,7 +94,7 @@ where
                 short(&format!("an answer cannot be read (HTTP {status}): {}", with_causes(error))),
             )
         }
-        _ => match find::<CredentialsError>(error) {
+        _ => match cause::<CredentialsError>(error) {
             Some(error) => of_credentials(error),
             None if matches!(error, SdkError::DispatchFailure(_)) => {
                 Problem::fault(RemoteCause::Unreachable, short(&with_causes(error)))
@@ -220,18 +221,6 @@ fn short(text: &str) -> String {
         text.push('…');
     }
     text
-}
-
-/// The first error of this type in the chain of causes.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod options;
 mod queue;
+mod setters;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -25,9 +26,13 @@ use thalweg_runtime::io::BoxedRequests;
 use thalweg_runtime::operator::{SinkContext, UnderWay};
 use tracing::warn;
 
-pub(crate) use self::options::{ServiceLimits, WriteOptions, check, from_properties};
+pub(crate) use self::options::{ServiceLimits, WriteOptions, from_properties};
 use self::queue::Queue;
-use super::{Kind, Problem, random};
+pub(crate) use self::setters::setters;
+use super::{AwsSettings, Kind, Place, Problem, random};
+
+/// How long a host is looked for that was never there.
+const UNKNOWN_HOST_WAIT: Duration = Duration::from_secs(3);
 
 /// At most so often people are told that records are refused.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
@@ -55,28 +60,44 @@ pub(crate) fn refusal(code: Option<&str>, message: Option<&str>) -> Option<Probl
 pub(crate) struct Writer<E> {
     queue: Queue<E>,
     options: WriteOptions,
-    /// As `the stream orders`.
+    /// As `the stream orders`, and where it is.
     target: String,
+    place: Place,
     requests: BoxedRequests<(u64, Answer)>,
     subtask: u32,
     clock: SharedClock,
     /// When people were last told of refusals, and how many there were since.
     warned_at: Option<Duration>,
     refused: usize,
+    /// Whether the service has ever answered.
+    has_answered: bool,
 }
 
 impl<E: Entry> Writer<E> {
-    pub(crate) fn open(options: WriteOptions, target: String, context: &SinkContext) -> Self {
-        Self {
+    /// A writer to the `target` of a service, as `the stream orders`.
+    ///
+    /// # Errors
+    /// If the settings make no sense together.
+    pub(crate) fn open(
+        limits: &ServiceLimits,
+        aws: &AwsSettings,
+        options: WriteOptions,
+        target: String,
+        context: &SinkContext,
+    ) -> Result<Self, Failure> {
+        options::check(aws, &options, limits)?;
+        Ok(Self {
             queue: Queue::new(options),
             options,
             target,
+            place: Place::of(limits.name, aws),
             requests: context.io.requests(),
             subtask: context.subtask_index,
             clock: Arc::clone(&context.clock),
             warned_at: None,
             refused: 0,
-        }
+            has_answered: false,
+        })
     }
 
     /// Takes what was left at barriers, each with the subtask that had it and the barrier.
@@ -139,7 +160,8 @@ impl<E: Entry> Writer<E> {
     fn take(&mut self, number: u64, answer: Answer) -> Result<(), Failure> {
         let now = self.clock.monotonic();
         let fails_on_error = self.options.fails_on_error;
-        let is_passing = |problem: &Problem| matches!(problem.kind, Kind::Throttled | Kind::Passing);
+        let is_passing = |problem: &Problem| problem.kind.may_pass();
+        self.has_answered |= answer.is_ok();
         let (refused, why) = match &answer {
             Err(problem) if fails_on_error || !is_passing(problem) => return Err(self.failure(problem)),
             Err(problem) => (self.queue.answered(number, |_| true, now, random()), Some(problem)),
@@ -156,23 +178,32 @@ impl<E: Entry> Writer<E> {
         };
         let Some(problem) = why else { return Ok(()) };
         self.refused += refused;
-        self.warn(now, problem);
         let waits = self.queue.oldest_since().map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        if waits < self.options.delivery_timeout {
+        let longest = self.longest_wait(problem.kind);
+        if waits < longest {
+            self.warn(now, problem, longest);
             return Ok(());
         }
-        let timeout_ms = self.options.delivery_timeout.as_millis();
-        Err(self.failure(problem).context(format_args!("records were refused for {timeout_ms} ms")))
+        let longest_ms = longest.as_millis();
+        Err(self.failure(problem).context(format_args!("records were refused for {longest_ms} ms")))
+    }
+
+    /// How long records may wait that are refused so.
+    fn longest_wait(&self, kind: Kind) -> Duration {
+        let longest = self.options.delivery_timeout;
+        // Nobody waits for a host that never was there: its name is written wrongly.
+        if kind == Kind::UnknownHost && !self.has_answered { longest.min(UNKNOWN_HOST_WAIT) } else { longest }
     }
 
     fn failure(&self, problem: &Problem) -> Failure {
         problem.failure("write to", &self.target)
     }
 
-    fn warn(&mut self, now: Duration, problem: &Problem) {
+    fn warn(&mut self, now: Duration, problem: &Problem, longest: Duration) {
         if self.warned_at.is_none_or(|at| now.saturating_sub(at) >= WARNING_PAUSE) {
-            let (refused, target) = (self.refused, &self.target);
-            warn!(refused, "Records for {target} were refused and will be written again: {problem}");
+            let (refused, place, seconds) = (self.refused, &self.place, longest.as_secs_f64());
+            let failure = self.failure(problem);
+            warn!(refused, "{failure}. {place} will be given each record again for {seconds:.1} s at most");
             (self.warned_at, self.refused) = (Some(now), 0);
         }
     }

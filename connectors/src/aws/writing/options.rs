@@ -130,7 +130,7 @@ pub(crate) fn from_properties(
 }
 
 /// Whether they make sense together.
-pub(crate) fn check(
+pub(super) fn check(
     aws: &AwsSettings,
     options: &WriteOptions,
     limits: &ServiceLimits,

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::super::service::{Service, again};
+use super::super::service::Service;
 use super::options::{ConsumerRegistration, FanOutOptions};
 use crate::aws::{Kind, Problem, random};
 
@@ -36,7 +36,8 @@ impl Consumers {
     ) -> Result<String, Problem> {
         let missing = match &options.registration {
             ConsumerRegistration::None(arns) => {
-                let unknown = || problem(Kind::Refused, "Consumer", "the stream has no ARN of a consumer");
+                let unknown =
+                    || Problem::new(Kind::Refused, "Consumer", "the stream has no ARN of a consumer");
                 return arns.get(stream).or_else(|| arns.get("")).cloned().ok_or_else(unknown);
             }
             ConsumerRegistration::Lazy => Missing::Register,
@@ -81,8 +82,9 @@ impl Consumers {
         let name = options.consumer_name.as_deref().unwrap_or_default();
         let (backoff, longest) = options.deregistering;
         let removed = async {
-            let arn = again(options.describing_streams, || service.stream_arn(stream)).await?;
-            again(backoff, || service.deregister(&arn, name)).await
+            let arn = stream_arn(service, options, stream).await?;
+            let asking = service.asking("deregister the consumer of", stream);
+            asking.again(backoff, || service.deregister(&arn, name)).await
         };
         timeout(longest, removed).await.unwrap_or_else(|_| Err(late()))?;
         info!(stream, consumer = name, "The consumer is deregistered.");
@@ -100,15 +102,17 @@ async fn find(
     let name = options.consumer_name.as_deref().unwrap_or_default();
     let (backoff, longest) = options.registering;
     let found = async {
-        let stream_arn = again(options.describing_streams, || service.stream_arn(stream)).await?;
+        let stream_arn = stream_arn(service, options, stream).await?;
+        let looking = service.asking("look for a consumer of", stream);
+        let registering = service.asking("register a consumer with", stream);
         for look in 0..=options.describing.max_retries {
-            match again(options.describing, || service.consumer(&stream_arn, name)).await {
+            match looking.again(options.describing, || service.consumer(&stream_arn, name)).await {
                 Ok((arn, true)) => return Ok(arn),
                 // It comes about.
                 Ok((_, false)) => {}
                 Err(Problem { kind: Kind::NotFound, .. }) if missing == Missing::Register => {
                     info!(stream, consumer = name, "The consumer is registered.");
-                    again(backoff, || service.register(&stream_arn, name)).await?;
+                    registering.again(backoff, || service.register(&stream_arn, name)).await?;
                 }
                 // The enumerator registers it.
                 Err(Problem { kind: Kind::NotFound, .. }) if look < options.describing.max_retries => {}
@@ -124,10 +128,15 @@ async fn find(
     }
 }
 
-fn late() -> Problem {
-    problem(Kind::Passing, "Timeout", "the consumer of enhanced fan-out is not there, or not gone, in time")
+async fn stream_arn(service: &Service, options: &FanOutOptions, stream: &str) -> Result<String, Problem> {
+    let asking = service.asking("describe", stream);
+    asking.again(options.describing_streams, || service.stream_arn(stream)).await
 }
 
-fn problem(kind: Kind, code: &str, text: &str) -> Problem {
-    Problem { kind, code: code.to_owned(), text: text.to_owned() }
+fn late() -> Problem {
+    Problem::new(
+        Kind::Passing,
+        "Timeout",
+        "the consumer of enhanced fan-out is not there, or not gone, in time",
+    )
 }

@@ -68,14 +68,14 @@ impl Subscriber {
             let at = at.set_sequence_number(start.sequence_number).build();
             let request = request.clone();
             async move {
-                let broken = |error| problem_of(Kind::Refused, "Request", format!("{error}"));
+                let broken = |error| Problem::new(Kind::Refused, "Request", format!("{error}"));
                 let sent = request.starting_position(at.map_err(broken)?).send();
                 // The answer begins with a first event, for which the client waits.
                 match timeout(longest, sent).await {
                     Ok(answer) => {
                         answer.map(|answer| Events(Box::new(answer))).map_err(|error| problem(&error))
                     }
-                    Err(_) => Err(problem_of(Kind::Passing, "Timeout", "no answer in time".to_owned())),
+                    Err(_) => Err(Problem::new(Kind::Passing, "Timeout", "no answer in time")),
                 }
             }
         };
@@ -101,7 +101,7 @@ impl Subscriber {
     ) -> Result<Option<(Event, Events)>, Problem> {
         loop {
             let next = timeout(self.options.longest_silence, events.0.event_stream.recv()).await;
-            let silent = |_| problem_of(Kind::Passing, "Silence", "the subscription says nothing".to_owned());
+            let silent = |_| Problem::new(Kind::Passing, "Silence", "the subscription says nothing");
             match next.map_err(silent)? {
                 Ok(None) => return Ok(None),
                 Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => {
@@ -121,7 +121,7 @@ impl Subscriber {
 
 /// Why a subscription has ended.
 fn refused<R: fmt::Debug + Send + Sync + 'static>(error: &SdkError<Refusal, R>) -> Problem {
-    let passing = |code: &str| problem_of(Kind::Passing, code, with_causes(error));
+    let passing = |code: &str| Problem::new(Kind::Passing, code, with_causes(error));
     match error {
         SdkError::ServiceError(refusal) => {
             let refusal = refusal.err();
@@ -143,8 +143,4 @@ fn refused<R: fmt::Debug + Send + Sync + 'static>(error: &SdkError<Refusal, R>) 
         SdkError::DispatchFailure(_) => passing("Unreachable"),
         _ => passing("BrokenAnswer"),
     }
-}
-
-fn problem_of(kind: Kind, code: &str, text: String) -> Problem {
-    Problem { kind, code: code.to_owned(), text }
 }

@@ -113,7 +113,7 @@ impl Subscription {
                 self.throttled = self.throttled.saturating_add(1);
                 Verdict::Again
             }
-            Kind::Passing | Kind::ExpiredIterator => self.retry(now, random),
+            Kind::Passing | Kind::UnknownHost | Kind::ExpiredIterator => self.retry(now, random),
             Kind::NotFound | Kind::Denied | Kind::BadCredentials | Kind::Refused => Verdict::GiveUp,
         }
     }

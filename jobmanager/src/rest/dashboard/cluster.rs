@@ -119,8 +119,7 @@ fn now(now_ms: i64, record: &JobRecord, live: &LiveJob, managers: &[TaskManagerV
 
 /// `GET /thalweg/configuration`
 pub(in crate::rest) async fn configuration(State(rest): State<Rest>) -> Answer {
-    let mut settings: Vec<_> = keys::ALL
-        .iter()
+    let mut settings: Vec<_> = keys::all()
         .map(|key| {
             let value = rest.configuration.text(key).map(|value| shown(key.name, value));
             json!({ "key": key.name, "value": value, "is_set": rest.configuration.is_set(key), "help": key.help() })

@@ -89,6 +89,7 @@ async fn a_job_is_told_with_its_vertices_and_its_plan() {
             status: Reported::Running.into(),
             records_in,
             bytes_in: 70,
+            records_in_errors: 2,
             busy_ns,
             back_pressured_ns: 3 * busy_ns,
             current_input_watermark: Some(-5),
@@ -192,6 +193,8 @@ async fn a_job_is_told_with_its_vertices_and_its_plan() {
     assert_eq!(watermarks, json!([{ "id": "0.currentInputWatermark", "value": "-5" }]));
     let metrics = get(url, &format!("{path}/metrics?get=0.numRecordsIn,0.nothing")).await;
     assert_eq!(metrics, json!([{ "id": "0.numRecordsIn", "value": "7" }]));
+    let metrics = get(url, &format!("{path}/metrics?get=0.numRecordsInErrors")).await;
+    assert_eq!(metrics, json!([{ "id": "0.numRecordsInErrors", "value": "2" }]));
     let metrics = get(url, &format!("{path}/subtasks/metrics?get=numBytesIn")).await;
     assert_eq!(metrics[0]["sum"], 70.0);
     let metrics = get(url, &format!("/jobs/{job}/metrics")).await;
