@@ -29,7 +29,7 @@ use tonic::transport::Server;
 use crate::consensus::{Consensus, NodeId};
 use crate::leader::{Context, Leader, Settings};
 use crate::metrics::Reporters;
-use crate::rest::RestListener;
+use crate::rest_listener::RestListener;
 use crate::service::{JobServer, JobWatch, SubmitError, Submitter, Submitting, TaskManagerServer};
 use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Planner, Replicator};
 

@@ -13,10 +13,11 @@ use tokio::sync::Mutex;
 use super::error::RestError;
 use super::leading::LeaderUrl;
 use super::operations::Operations;
-use super::{RestListener, ids, server};
+use super::{ids, server};
 use crate::cluster::JobRecord;
 use crate::leader::{Leader, LiveJob};
 use crate::metrics::{Collector, LastHour};
+use crate::rest_listener::RestListener;
 use crate::service::{JobServer, Submitter};
 
 /// What handlers work with. Clones share it.

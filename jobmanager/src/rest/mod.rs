@@ -18,58 +18,31 @@
 //! Invariants: what is not known is left out or has Flink's own word for unknown (`-1`), never made up; bodies, uploads and remembered
 //! operations are bounded by `REST_*` of `common/src/limits/`.
 
-#[cfg(feature = "rest")]
 mod actions;
-mod address;
-#[cfg(feature = "rest")]
 mod admission;
-#[cfg(feature = "rest")]
 mod api;
-#[cfg(feature = "rest")]
 mod checkpoints;
-#[cfg(feature = "rest")]
 mod cluster;
-#[cfg(feature = "rest")]
 mod configuration;
-#[cfg(feature = "rest")]
 mod connections;
-#[cfg(feature = "rest")]
 mod dashboard;
-#[cfg(feature = "rest")]
 mod error;
-#[cfg(feature = "rest")]
 mod exceptions;
-#[cfg(feature = "rest")]
 mod ids;
-#[cfg(feature = "rest")]
 mod java;
-#[cfg(feature = "rest")]
 mod job;
-#[cfg(feature = "rest")]
 mod jobs;
-#[cfg(feature = "rest")]
 mod leading;
-#[cfg(feature = "rest")]
 mod metrics;
-#[cfg(feature = "rest")]
 mod multipart;
-#[cfg(feature = "rest")]
 mod openapi;
-#[cfg(feature = "rest")]
 mod operations;
-#[cfg(feature = "rest")]
 mod routes;
-#[cfg(feature = "rest")]
 mod server;
-#[cfg(feature = "rest")]
 mod task_managers;
-#[cfg(feature = "rest")]
 mod traffic;
-#[cfg(feature = "rest")]
 mod uploads;
 #[cfg(feature = "rest")]
 mod vertex;
 
-pub use address::{RestBindError, RestListener};
-#[cfg(feature = "rest")]
 pub(crate) use api::{Rest, start};

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
 use super::error::RestError;
-use super::{Rest, RestListener, admission, dashboard, leading, routes};
+use super::{Rest, admission, dashboard, leading, routes};
+use crate::rest_listener::RestListener;
 
 /// How long requests under way may take to end when the job manager stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
