@@ -1,5 +1,5 @@
 //! Apache Flink's own command-line client against a real cluster: the requests that it makes, one by one, and the client itself where it is
-//! installed.
+//! installed. Both ask a job manager that does not lead.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use thalweg_common::status::JobStatus;
 use thalweg_test_support::http::{get, request};
 use tokio::process::Command;
 
-/// A cluster with one job manager, and jobs that count numbers without end.
+/// A cluster with three job managers, and jobs that count numbers without end.
 struct Bench {
     cluster: Cluster,
     url: String,
@@ -23,8 +23,10 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Result<Self> {
-        let mut cluster = Cluster::start(ClusterOptions::default()).await?;
-        let url = cluster.rest_url(1).await?;
+        let mut cluster =
+            Cluster::start(ClusterOptions { job_managers: 3, ..ClusterOptions::default() }).await?;
+        let follower = if cluster.leader().await? == 1 { 2 } else { 1 };
+        let url = cluster.rest_url(follower).await?;
         Ok(Self { cluster, url, started: 0 })
     }
 

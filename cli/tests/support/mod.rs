@@ -410,11 +410,7 @@ impl JobService for JobManager {
     ) -> Result<Response<v1::ListJobManagersResponse>, Status> {
         let manager =
             v1::JobManagerSummary { id: 1, address: self.address.clone(), leader: true, voter: true };
-        Ok(Response::new(v1::ListJobManagersResponse {
-            job_managers: vec![manager],
-            term: 7,
-            ..Default::default()
-        }))
+        Ok(Response::new(v1::ListJobManagersResponse { job_managers: vec![manager], term: 7 }))
     }
 
     async fn add_job_manager(

@@ -39,19 +39,17 @@ pub(super) struct Inner {
     pub(super) leader: Leader,
     pub(super) submitter: Arc<Submitter>,
     scope: TaskScope,
-    rest_url: String,
 }
 
 impl JobServer {
-    /// Requests that outlast their call run in `scope`. `rest_url` is where this job manager serves REST, empty if it does not.
+    /// Requests that outlast their call run in `scope`.
     pub(crate) fn new(
         consensus: Arc<dyn Consensus>,
         leader: Leader,
         submitter: Arc<Submitter>,
         scope: TaskScope,
-        rest_url: String,
     ) -> Self {
-        Self { inner: Arc::new(Inner { consensus, leader, submitter, scope, rest_url }) }
+        Self { inner: Arc::new(Inner { consensus, leader, submitter, scope }) }
     }
 
     pub(super) fn check_leading(&self) -> Result<(), Status> {
@@ -312,7 +310,6 @@ impl JobService for JobServer {
         Ok(Response::new(v1::ListJobManagersResponse {
             job_managers: job_managers.collect(),
             term: leadership.term,
-            rest_url: self.inner.rest_url.clone(),
         }))
     }
 
