@@ -98,6 +98,12 @@ async fn the_requests_of_flinks_client_are_answered() -> Result<()> {
     let details = get(&bench.url, &format!("/jobs/{job}/checkpoints/details/{id}")).await?;
     assert_eq!((&details["status"], &details["id"]), (&json!("COMPLETED"), id));
 
+    let path = format!("/v1/jobs/{job}/checkpoints");
+    let body = json!({ "checkpointType": "CONFIGURED", "triggerId": null });
+    let checkpoint = &bench.operate(&path, &path, &body).await?["checkpointId"];
+    let details = get(&bench.url, &format!("{path}/details/{checkpoint}")).await?;
+    assert_eq!((&details["status"], &details["id"]), (&json!("COMPLETED"), checkpoint));
+
     let disposal = "/v1/savepoint-disposal";
     let disposed = bench.operate(disposal, disposal, &json!({ "savepoint-path": taken["location"] })).await?;
     assert_eq!((disposed, folder.exists()), (json!({}), false));
@@ -148,7 +154,7 @@ async fn says(home: &Path, url: &str, command: &str, arguments: &[&str]) -> Resu
 }
 
 #[tokio::test]
-async fn flinks_client_lists_takes_savepoints_stops_and_cancels() -> Result<()> {
+async fn flinks_client_lists_takes_checkpoints_and_savepoints_stops_and_cancels() -> Result<()> {
     let Some(home) = flink() else {
         eprintln!("Flink is not installed, so its client is not tried; set FLINK_HOME");
         return Ok(());
@@ -168,6 +174,7 @@ async fn flinks_client_lists_takes_savepoints_stops_and_cancels() -> Result<()> 
     };
     let said = says("list", &[], &id).await?;
     assert!(said.contains("(RUNNING)"), "{said}");
+    says("checkpoint", &[&id], "resume your program from this checkpoint").await?;
     let directory = bench.savepoints();
     let said = says("savepoint", &[&id, &directory], "Savepoint completed.").await?;
     let savepoint = path(&said, "Savepoint completed. Path: ")?;

@@ -372,6 +372,18 @@ impl JobService for JobManager {
         Ok(Response::new(v1::DisposeSavepointResponse::default()))
     }
 
+    async fn trigger_checkpoint(
+        &self,
+        request: Request<v1::TriggerCheckpointRequest>,
+    ) -> Result<Response<v1::TriggerCheckpointResponse>, Status> {
+        self.known(&request.into_inner().job_id)?;
+        let script = self.script.lock().unwrap();
+        let completed = script.checkpoints.retained.last();
+        let checkpoint_id = completed.map(|completed| completed.checkpoint_id);
+        let checkpoint_id = checkpoint_id.ok_or_else(|| Status::aborted("the job is CREATED; ask again"))?;
+        Ok(Response::new(v1::TriggerCheckpointResponse { checkpoint_id }))
+    }
+
     async fn cancel_job(
         &self,
         request: Request<v1::CancelJobRequest>,

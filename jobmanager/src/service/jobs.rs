@@ -23,7 +23,8 @@ use super::watch::JobWatch;
 use super::{checkpoints, describe, news, propose_status, rescale, savepoints, time};
 use crate::cluster::{JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
-use crate::leader::{Leader, Mail, NotLeading};
+use crate::job::CheckpointNews;
+use crate::leader::{Leader, Mail, NotLeading, last};
 
 /// How long a cancellation may take to get into the log.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -198,6 +199,21 @@ impl JobService for JobServer {
         let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
         let history = self.checkpoints(job_id).await?;
         Ok(Response::new(checkpoints::answer(&self.record(job_id)?, &history)))
+    }
+
+    async fn trigger_checkpoint(
+        &self,
+        request: Request<v1::TriggerCheckpointRequest>,
+    ) -> Result<Response<v1::TriggerCheckpointResponse>, Status> {
+        let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
+        match last(self.take_checkpoint(job_id).await?).await {
+            Some(CheckpointNews::Completed(checkpoint_id)) => {
+                Ok(Response::new(v1::TriggerCheckpointResponse { checkpoint_id }))
+            }
+            Some(CheckpointNews::Failed(reason)) => Err(Status::aborted(reason)),
+            // Whoever leads now takes one when it is asked.
+            Some(CheckpointNews::Progress) | None => Err(self.inner.leader.not_leading().into_status()),
+        }
     }
 
     async fn trigger_savepoint(
