@@ -103,6 +103,12 @@ Examples:
     #[command(after_help = "Examples:\n  thalweg why word_count\n  thalweg why word_count --json")]
     Why(JobArgument),
 
+    /// Take a checkpoint of a running job now, and wait until it is complete.
+    ///
+    /// It is one like those that are taken by `execution.checkpointing.interval`: sinks commit with it, and a failure restores it.
+    #[command(after_help = "Example:\n  thalweg checkpoint word_count")]
+    Checkpoint(JobArgument),
+
     /// Show a job's checkpoints: what can be restored, and what the last ones took.
     ///
     /// With --details: the phases of every subtask (start delay, alignment, sync, async) of one of the last checkpoints.

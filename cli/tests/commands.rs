@@ -212,6 +212,20 @@ async fn describe_tells_everything() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_is_taken_or_the_reason_told() {
+    let retained = vec![v1::RetainedCheckpoint { checkpoint_id: 17, ..Default::default() }];
+    let checkpoints = v1::ListCheckpointsResponse { retained, ..Default::default() };
+    let cluster = Cluster::start(Script { checkpoints, ..one_job() }).await;
+    let taken = cluster.run(&["checkpoint", "word_count"]).await;
+    assert_eq!((taken.code, taken.stdout.as_str()), (Some(0), "Checkpoint 17 is complete\n"));
+    let taken = cluster.run(&["checkpoint", ID, "--json"]).await;
+    assert_eq!(json_of(&taken.stdout), json!({ "job_id": ID, "checkpoint_id": 17 }));
+    let cluster = Cluster::start(one_job()).await;
+    let refused = cluster.run(&["checkpoint", ID]).await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("the job is CREATED"), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn checkpoints_are_told_with_the_phases_of_every_subtask() {
     let phases = v1::CheckpointPhases { sync_us: 150, async_us: 2_500, ..Default::default() };
     let subtask = v1::SubtaskCheckpoint {

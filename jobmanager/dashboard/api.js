@@ -1,5 +1,5 @@
-// What the page asks of the job manager. A follower redirects to the leader, which is another origin: then the whole page goes
-// there. Errors carry the server's words, which name cause and cure.
+// What the page asks of the job manager it came from, which asks the leader if it does not lead itself. Errors carry the server's words,
+// which name cause and cure.
 
 /** The server has refused: its own words. */
 export class Refused extends Error {
@@ -12,9 +12,6 @@ export class Refused extends Error {
 /** Nobody answers, or nobody leads. */
 export class Unreachable extends Error {}
 
-/** Another job manager leads. */
-export class LeadsElsewhere extends Error {}
-
 /** What stands at `path`, as JSON. */
 export const get = (path, signal) => ask("GET", path, undefined, signal);
 
@@ -26,13 +23,11 @@ async function ask(method, path, body, signal) {
   const content = body === undefined ? undefined : JSON.stringify(body);
   let response;
   try {
-    // What is followed by hand is seen: the policy of the page lets it ask its own origin only.
-    response = await fetch(path, { method, headers, body: content, signal, redirect: "manual", cache: "no-store" });
+    response = await fetch(path, { method, headers, body: content, signal, cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Unreachable("the job manager does not answer");
   }
-  if (response.type === "opaqueredirect") throw new LeadsElsewhere("another job manager leads");
   const text = await response.text();
   if (!response.ok) throw refusal(response.status, text);
   return text === "" ? null : JSON.parse(text);

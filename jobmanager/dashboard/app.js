@@ -1,5 +1,5 @@
-// The beginning: which page the address names, colours, keys. Addresses stand behind the `#`, so that a redirect to another job
-// manager keeps them.
+// The beginning: which page the address names, colours, keys. Addresses stand behind the `#`, so that the page of every job
+// manager has the same ones.
 
 import { help, listen } from "./keys.js";
 import { refresh, show } from "./live.js";

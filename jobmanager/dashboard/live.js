@@ -1,7 +1,7 @@
 // The page that is shown: asked for anew every two seconds while somebody looks, drawn anew with every answer. When nobody answers
 // it stays as it was, says so, and tries again.
 
-import { LeadsElsewhere, Refused, Unreachable } from "./api.js";
+import { Refused, Unreachable } from "./api.js";
 import { h, morph } from "./dom.js";
 import { clock } from "./format.js";
 
@@ -14,7 +14,7 @@ let answered = 0;
 let timer = 0;
 let failures = 0;
 let asking = null;
-/** Where the other job managers may serve the same page. */
+/** Where the other job managers serve the same page. */
 let others = [];
 
 /** Shows a page: `load(signal)` asks, `render(data)` draws, `title` names it. The same page goes on with what it has. */
@@ -68,7 +68,7 @@ export function draw() {
 
 /** Keeps where the dashboards of other job managers are, for when this one is gone: at the same port, as far as one can know. */
 export function remember({ job_managers }) {
-  const hosts = job_managers.filter((manager) => !manager.leader).map((manager) => manager.address.replace(/:\d+$/, ""));
+  const hosts = job_managers.map((manager) => manager.address.replace(/:\d+$/, ""));
   others = [...new Set(hosts)].filter((host) => host !== location.hostname).map((host) => `${location.protocol}//${host}:${location.port}/`);
 }
 
@@ -81,7 +81,6 @@ function connected() {
 }
 
 function failed(error) {
-  if (error instanceof LeadsElsewhere) return follow();
   const shown = document.getElementById("connection");
   const banner = document.getElementById("banner");
   banner.hidden = false;
@@ -98,17 +97,8 @@ function failed(error) {
   const since = answered ? ` This is what was known at ${clock(answered)}.` : "";
   const why = error instanceof Unreachable || error.name === "AbortError" ? "" : ` (${error.message})`;
   const elsewhere = others.flatMap((address) => [" ", h("a", { href: address + location.hash }, address)]);
-  banner.replaceChildren(`Connection lost, retrying.${since}${why}`, ...(elsewhere.length ? [" Another job manager may lead now:", ...elsewhere] : []));
+  banner.replaceChildren(`Connection lost, retrying.${since}${why}`, ...(elsewhere.length ? [" Others serve this page too:", ...elsewhere] : []));
   document.getElementById("main").classList.add("stale");
-}
-
-/** The leader is another one: the whole page goes there, by the redirect. Not more often than every three seconds. */
-function follow() {
-  const last = Number(sessionStorage.getItem("followed") ?? 0);
-  failures += 1;
-  if (Date.now() - last < 3000) return;
-  sessionStorage.setItem("followed", String(Date.now()));
-  location.reload();
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -57,7 +57,6 @@ function render(cluster) {
         { name: "Number", number: true, cell: (manager) => manager.id },
         { name: "Address", cell: (manager) => manager.address, class: "wide" },
         { name: "Role", cell: (manager) => (manager.leader ? h("b", null, "leader") : manager.voter ? "follower" : "catches up") },
-        { name: "Dashboard", cell: (manager) => (manager.dashboard ? h("a", { href: manager.dashboard }, manager.dashboard) : UNKNOWN) },
       ],
     })));
 }

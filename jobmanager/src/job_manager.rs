@@ -29,7 +29,7 @@ use tonic::transport::Server;
 use crate::consensus::{Consensus, NodeId};
 use crate::leader::{Context, Leader, Settings};
 use crate::metrics::Reporters;
-use crate::rest::RestListener;
+use crate::rest_listener::RestListener;
 use crate::service::{JobServer, JobWatch, SubmitError, Submitter, Submitting, TaskManagerServer};
 use crate::submission::{BlobError, BlobServer, BlobStore, PlanRunner, Planner, Replicator};
 
@@ -163,20 +163,18 @@ impl JobManager {
         let connections = scope.child_with_policy("connections", ErrorPolicy::LogOnly);
         let rest_url = rest.as_ref().map(|rest| rest.url().to_string()).unwrap_or_default();
         let submitting = Arc::clone(&submitter);
-        let jobs =
-            JobServer::new(consensus, leader.clone(), submitting, connections.clone(), rest_url.clone());
+        let jobs = JobServer::new(consensus, leader.clone(), submitting, connections.clone());
         #[cfg(feature = "rest")]
-        if let Some(listener) = rest {
-            crate::rest::start(
-                listener,
-                jobs.clone(),
-                leader.clone(),
-                Arc::clone(&submitter),
-                last_hour,
-                &security,
-                &scope,
-            );
-        }
+        let routes = match rest {
+            Some(listener) => {
+                let (jobs, leader) = (jobs.clone(), leader.clone());
+                let submitter = Arc::clone(&submitter);
+                let passed_on =
+                    crate::rest::start(listener, jobs, leader, submitter, last_hour, &security, &scope);
+                Routes::from(routes.into_axum_router().merge(passed_on))
+            }
+            None => routes,
+        };
         let task_managers = TaskManagerServer::new(leader, connections);
         let stopped = scope.token();
         let services = routes

@@ -11,7 +11,9 @@ mod job;
 mod job_manager;
 mod leader;
 mod metrics;
+#[cfg(feature = "rest")]
 mod rest;
+mod rest_listener;
 mod scheduler;
 mod service;
 mod submission;
@@ -19,7 +21,7 @@ mod submission;
 mod testing;
 
 pub use job_manager::{EmbeddedError, JobManager, JobManagerHandle, JobManagerOptions, StartError};
-pub use rest::{RestBindError, RestListener};
+pub use rest_listener::{RestBindError, RestListener};
 pub use service::{JobEvent, JobWatch};
 /// The body of the program's hidden command `exec-plan`.
 pub use submission::exec_plan;

@@ -1,5 +1,5 @@
 //! Apache Flink's own command-line client against a real cluster: the requests that it makes, one by one, and the client itself where it is
-//! installed.
+//! installed. Both ask a job manager that does not lead.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use thalweg_common::status::JobStatus;
 use thalweg_test_support::http::{get, request};
 use tokio::process::Command;
 
-/// A cluster with one job manager, and jobs that count numbers without end.
+/// A cluster with three job managers, and jobs that count numbers without end.
 struct Bench {
     cluster: Cluster,
     url: String,
@@ -23,8 +23,10 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Result<Self> {
-        let mut cluster = Cluster::start(ClusterOptions::default()).await?;
-        let url = cluster.rest_url(1).await?;
+        let mut cluster =
+            Cluster::start(ClusterOptions { job_managers: 3, ..ClusterOptions::default() }).await?;
+        let follower = if cluster.leader().await? == 1 { 2 } else { 1 };
+        let url = cluster.rest_url(follower).await?;
         Ok(Self { cluster, url, started: 0 })
     }
 
@@ -96,6 +98,12 @@ async fn the_requests_of_flinks_client_are_answered() -> Result<()> {
     let details = get(&bench.url, &format!("/jobs/{job}/checkpoints/details/{id}")).await?;
     assert_eq!((&details["status"], &details["id"]), (&json!("COMPLETED"), id));
 
+    let path = format!("/v1/jobs/{job}/checkpoints");
+    let body = json!({ "checkpointType": "CONFIGURED", "triggerId": null });
+    let checkpoint = &bench.operate(&path, &path, &body).await?["checkpointId"];
+    let details = get(&bench.url, &format!("{path}/details/{checkpoint}")).await?;
+    assert_eq!((&details["status"], &details["id"]), (&json!("COMPLETED"), checkpoint));
+
     let disposal = "/v1/savepoint-disposal";
     let disposed = bench.operate(disposal, disposal, &json!({ "savepoint-path": taken["location"] })).await?;
     assert_eq!((disposed, folder.exists()), (json!({}), false));
@@ -146,7 +154,7 @@ async fn says(home: &Path, url: &str, command: &str, arguments: &[&str]) -> Resu
 }
 
 #[tokio::test]
-async fn flinks_client_lists_takes_savepoints_stops_and_cancels() -> Result<()> {
+async fn flinks_client_lists_takes_checkpoints_and_savepoints_stops_and_cancels() -> Result<()> {
     let Some(home) = flink() else {
         eprintln!("Flink is not installed, so its client is not tried; set FLINK_HOME");
         return Ok(());
@@ -166,6 +174,7 @@ async fn flinks_client_lists_takes_savepoints_stops_and_cancels() -> Result<()> 
     };
     let said = says("list", &[], &id).await?;
     assert!(said.contains("(RUNNING)"), "{said}");
+    says("checkpoint", &[&id], "resume your program from this checkpoint").await?;
     let directory = bench.savepoints();
     let said = says("savepoint", &[&id, &directory], "Savepoint completed.").await?;
     let savepoint = path(&said, "Savepoint completed. Path: ")?;

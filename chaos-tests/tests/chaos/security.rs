@@ -74,7 +74,8 @@ fn refused<T>(answer: Result<T, ClientError>, parts: &[&str]) -> Result<()> {
 async fn a_job_runs_on_over_two_workers_while_all_certificates_are_replaced() -> Result<()> {
     let folder = TempDir::new()?;
     let pki = Pki::init(folder.path(), &[LOOPBACK])?;
-    let settings = pki.settings(LOOPBACK);
+    let mut settings = pki.settings(LOOPBACK);
+    settings.push(("security.ssl.rest.enabled", "true".to_string()));
     // The client has the token, and no certificate.
     let client = security(&pki.client_settings(), Role::Client)?;
     let mut cluster =
@@ -94,6 +95,17 @@ async fn a_job_runs_on_over_two_workers_while_all_certificates_are_replaced() ->
         Ok(log.contains("certificates were replaced").then_some(()))
     })
     .await?;
+    // By REST all job managers answer; two of them ask the third one.
+    let bearer = format!("Bearer {}", std::fs::read_to_string(folder.path().join("clients/token"))?.trim());
+    for id in 1..=3 {
+        let url = cluster.rest_url(id).await?;
+        let address = url.strip_prefix("https://").context("REST with TLS")?;
+        wait::until("an overview", async || {
+            let answer = overview(address, &folder.path().join("ca.pem"), Some(&bearer)).await?;
+            Ok((answer.starts_with("HTTP/1.1 200") && answer.contains("slots-total")).then_some(()))
+        })
+        .await?;
+    }
     // A task manager that comes now and one that was there speak with the new and the old certificates of the same authority.
     cluster.start_task_manager().await?;
 

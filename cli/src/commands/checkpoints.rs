@@ -1,7 +1,9 @@
-//! `thalweg checkpoints`: what of a job can be restored, and what its last checkpoints took, in the words of Flink's dashboard.
+//! `thalweg checkpoints`: what of a job can be restored, and what its last checkpoints took, in the words of Flink's dashboard; and
+//! `thalweg checkpoint`, which takes one.
 //! The tables are pure functions of the cluster's answer and the present time.
 
 use anyhow::bail;
+use serde::Serialize;
 use thalweg_common::id::CheckpointId;
 use thalweg_proto::model::{
     CheckpointStatistics, CheckpointStatus, Checkpoints, RetainedCheckpoint, SubtaskCheckpoint,
@@ -26,6 +28,21 @@ pub(super) async fn run(session: &Session, arguments: &CheckpointsArguments) -> 
             session.output.result(wanted, |one| details(one, session.now_ms()))?;
         }
     }
+    Ok(Exit::Success)
+}
+
+/// A checkpoint that was asked for.
+#[derive(Debug, Serialize)]
+struct Taken {
+    job_id: String,
+    checkpoint_id: CheckpointId,
+}
+
+pub(super) async fn take(session: &Session, reference: &str) -> anyhow::Result<Exit> {
+    let client = session.client().await?;
+    let job_id = session.job(&client, reference).await?;
+    let taken = Taken { job_id: job_id.to_string(), checkpoint_id: client.checkpoint(job_id).await? };
+    session.output.result(&taken, |taken| format!("Checkpoint {} is complete\n", taken.checkpoint_id))?;
     Ok(Exit::Success)
 }
 

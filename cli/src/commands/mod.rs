@@ -67,6 +67,7 @@ pub(crate) async fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Describe(job) => describe::run(&session, &job.reference).await,
         Command::Explain(arguments) => explain::run(&session, &arguments).await,
         Command::Why(job) => why::run(&session, &job.reference).await,
+        Command::Checkpoint(job) => checkpoints::take(&session, &job.reference).await,
         Command::Checkpoints(arguments) => checkpoints::run(&session, &arguments).await,
         Command::Watch(job) => watch::run(&session, &job.reference).await,
         Command::Cancel(arguments) => cancel::run(&session, &arguments).await,

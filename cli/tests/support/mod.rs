@@ -373,6 +373,18 @@ impl JobService for JobManager {
         Ok(Response::new(v1::DisposeSavepointResponse::default()))
     }
 
+    async fn trigger_checkpoint(
+        &self,
+        request: Request<v1::TriggerCheckpointRequest>,
+    ) -> Result<Response<v1::TriggerCheckpointResponse>, Status> {
+        self.known(&request.into_inner().job_id)?;
+        let script = self.script.lock().unwrap();
+        let completed = script.checkpoints.retained.last();
+        let checkpoint_id = completed.map(|completed| completed.checkpoint_id);
+        let checkpoint_id = checkpoint_id.ok_or_else(|| Status::aborted("the job is CREATED; ask again"))?;
+        Ok(Response::new(v1::TriggerCheckpointResponse { checkpoint_id }))
+    }
+
     async fn cancel_job(
         &self,
         request: Request<v1::CancelJobRequest>,
@@ -411,11 +423,7 @@ impl JobService for JobManager {
     ) -> Result<Response<v1::ListJobManagersResponse>, Status> {
         let manager =
             v1::JobManagerSummary { id: 1, address: self.address.clone(), leader: true, voter: true };
-        Ok(Response::new(v1::ListJobManagersResponse {
-            job_managers: vec![manager],
-            term: 7,
-            ..Default::default()
-        }))
+        Ok(Response::new(v1::ListJobManagersResponse { job_managers: vec![manager], term: 7 }))
     }
 
     async fn add_job_manager(

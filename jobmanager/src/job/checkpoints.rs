@@ -121,6 +121,7 @@ impl JobCore {
             }
             Outcome::Refused { reason } => {
                 let standing = Standing::Failed(reason.to_string());
+                self.request_aborted(checkpoint_id, &reason.to_string(), out);
                 self.give_up(Statistics { standing, ..statistics }, out);
                 self.send_to_running(&Message::CheckpointAborted { attempt, checkpoint_id }, out);
             }
@@ -138,6 +139,7 @@ impl JobCore {
                     self.coordinate(Event::Committed(checkpoint_id), now, out);
                 }
                 if !is_savepoint {
+                    self.request_completed(checkpoint_id, out);
                     let is_final = checkpoint.is_final;
                     self.retain(checkpoint, out);
                     if is_present {
@@ -158,6 +160,7 @@ impl JobCore {
     /// The attempt ends: its checkpoints in progress will never complete, unless that is in the log's hands already.
     pub(super) fn stop_coordinator(&mut self, now: Now, out: &mut Vec<Action>) {
         self.savepoint_interrupted(out);
+        self.request_interrupted(out);
         self.rescale_failed("it failed or was cancelled meanwhile", now, out);
         let Some(coordinator) = self.coordinator.take() else { return };
         let attempt = self.execution.attempt;
@@ -189,6 +192,7 @@ impl JobCore {
             }
             Effect::Trigger { checkpoint_id, is_final, is_savepoint: false, timestamp_ms } => {
                 self.rescale_triggered(checkpoint_id);
+                self.request_triggered(checkpoint_id);
                 let message = Message::TriggerCheckpoint { attempt, checkpoint_id, timestamp_ms, is_final };
                 for task_manager in self.source_task_managers() {
                     out.push(Action::Send { task_manager, message: message.clone() });
@@ -233,6 +237,7 @@ impl JobCore {
                     self.savepoint_failed(&reason, out);
                 } else {
                     self.rescale_aborted(checkpoint_id, &reason, now, out);
+                    self.request_aborted(checkpoint_id, &reason, out);
                 }
                 let statistics = Statistics::of(&pending, attempt, Standing::Failed(reason));
                 self.give_up(Statistics { duration_ms, ..statistics }, out);

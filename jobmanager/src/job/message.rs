@@ -11,6 +11,7 @@ use thalweg_proto::convert::{CheckpointPhases, SnapshotHandle};
 use thalweg_proto::model::SavepointMode;
 use thalweg_savepoint::Metadata;
 
+use super::requested::CheckpointNews;
 use super::rescale::RescaleNews;
 use super::savepoints::SavepointNews;
 use crate::checkpoint::CheckpointMetadata;
@@ -99,6 +100,11 @@ pub enum Input {
         directory: String,
         /// What becomes of the job.
         mode: SavepointMode,
+    },
+    /// A user wants a checkpoint now; answered by [`Action::Requested`].
+    Checkpoint {
+        /// By which the answer finds them.
+        request: u64,
     },
     /// A user wants the job to run in this layout; answered by [`Action::Rescaled`].
     Rescale {
@@ -307,6 +313,13 @@ pub enum Action {
         request: u64,
         /// What.
         news: SavepointNews,
+    },
+    /// Tell whoever asked for a checkpoint.
+    Requested {
+        /// By which they are found.
+        request: u64,
+        /// What.
+        news: CheckpointNews,
     },
     /// Tell whoever asked for another parallelism.
     Rescaled {

@@ -25,6 +25,7 @@ mod deploy;
 mod files;
 mod message;
 mod regions;
+mod requested;
 mod rescale;
 mod run;
 mod savepoints;
@@ -41,6 +42,7 @@ use thalweg_common::id::{Attempt, CheckpointId, RegionId, SubtaskId, TaskManager
 use thalweg_common::status::{JobStatus, TaskStatus};
 
 pub use message::{Action, Deployment, Input, Message, News, Now, Proposal, Report, Worker};
+pub use requested::CheckpointNews;
 pub use rescale::RescaleNews;
 pub use savepoints::SavepointNews;
 pub use spec::{JobSpec, Patience};
@@ -51,6 +53,7 @@ use crate::cluster::{Base, Command, JobRecord, OtherLayouts, Placement};
 use crate::cluster::{CompletedCheckpoint, FailureRecord, Outcome, RestartRecord, Slot, StatusChanged};
 use crate::scheduler::adaptive::Adaptive;
 use attempt::Execution;
+use requested::Requested;
 use rescale::Rescaling;
 use savepoints::Asked;
 
@@ -157,6 +160,8 @@ pub struct JobCore {
     savepoints: VecDeque<CompletedCheckpoint>,
     /// The savepoint that somebody waits for.
     asked: Option<Asked>,
+    /// The checkpoint that somebody waits for.
+    requested: Option<Requested>,
     /// Those whose `CompleteCheckpoint` is on its way: until that is decided no attempt may start.
     committing: BTreeMap<CheckpointId, Committing>,
     /// Begun by an earlier leader and undecided.
@@ -210,6 +215,7 @@ impl JobCore {
             base: record.base.clone(),
             savepoints: record.savepoints.clone(),
             asked: None,
+            requested: None,
             committing: BTreeMap::new(),
             orphaned: record.checkpoints_in_progress.clone(),
             garbage: BTreeSet::new(),
@@ -262,6 +268,7 @@ impl JobCore {
             Input::Savepoint { request, directory, mode } => {
                 self.savepoint_asked(request, directory, mode, now, &mut out);
             }
+            Input::Checkpoint { request } => self.checkpoint_asked(request, now, &mut out),
             Input::Rescale { request, layout, offers } => {
                 self.rescale_asked(request, layout, &offers, now, &mut out);
             }

@@ -80,6 +80,7 @@ impl JobCore {
             return;
         }
         if self.execution.all_tasks(|status| status == TaskStatus::Finished) {
+            self.request_interrupted(out);
             self.coordinator = None;
             self.phase = Phase::Ending;
             self.switch(JobStatus::Finished, "all tasks finished", None, now, out);

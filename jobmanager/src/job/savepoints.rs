@@ -16,7 +16,7 @@ use thalweg_proto::model::SavepointMode;
 use thalweg_savepoint::{DataFile, Metadata, directory_name};
 
 use super::message::{Action, Message, Now};
-use super::{JobCore, Phase, Restore};
+use super::{JobCore, Restore};
 use crate::checkpoint::coordinator::Pending;
 use crate::checkpoint::{Coordinator, Event};
 use crate::cluster::{self, Base, BaseKind, CompletedCheckpoint};
@@ -59,21 +59,7 @@ impl JobCore {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        let refusal = if self.rescaling.is_some() {
-            Some("the job is being rescaled; ask again when it is RUNNING".to_string())
-        } else if self.asked.is_some() {
-            Some("a savepoint of the job is being taken already; wait until it is complete".to_string())
-        } else if self.phase != Phase::Running || self.coordinator.is_none() {
-            let status = self.status;
-            Some(format!(
-                "the job is {status}; a savepoint can be taken while all its tasks run: ask again when it is RUNNING"
-            ))
-        } else if self.may_finish() {
-            Some("the job is about to finish; it needs no savepoint to stop".to_string())
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
+        if let Err(reason) = self.may_take("savepoint") {
             out.push(Action::Savepoint { request, news: SavepointNews::Failed(reason) });
             return;
         }

@@ -152,6 +152,7 @@ impl Actor {
             Mail::Savepoint { job_id, directory, mode, reply } => {
                 answer(reply, term.savepoint(job_id, directory, mode));
             }
+            Mail::Checkpoint { job_id, reply } => answer(reply, term.checkpoint(job_id)),
             Mail::Rescale { job_id, layout, reply } => answer(reply, term.rescale(job_id, layout)),
             Mail::View { job_id, reply } => answer(reply, term.views(job_id)),
             Mail::Checkpoints { job_id, reply } => answer(reply, term.checkpoints(job_id)),
@@ -188,6 +189,7 @@ fn refuse(mail: Mail, not_leading: NotLeading) {
         Mail::Received { .. } | Mail::Closed { .. } => {}
         Mail::Cancel { reply, .. } | Mail::Logs { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::Savepoint { reply, .. } => drop(reply.send(Err(not_leading))),
+        Mail::Checkpoint { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::Rescale { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::View { reply, .. } => drop(reply.send(Err(not_leading))),
         Mail::Checkpoints { reply, .. } => drop(reply.send(Err(not_leading))),

@@ -33,13 +33,13 @@ use thalweg_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
-pub(crate) use requests::News;
+pub(crate) use requests::{News, last};
 pub(crate) use views::{LiveJob, LiveTask, LogPiece, TaskManagerView};
 
 use crate::checkpoint::Statistics;
 use crate::cluster::{JobRecord, Layout};
 use crate::consensus::{Consensus, Leadership};
-use crate::job::{Patience, RescaleNews, SavepointNews};
+use crate::job::{CheckpointNews, Patience, RescaleNews, SavepointNews};
 use crate::scheduler::adaptive::AdaptiveSettings;
 use crate::submission::{Planner, Replicator};
 
@@ -73,6 +73,8 @@ pub(crate) enum Mail {
         mode: SavepointMode,
         reply: oneshot::Sender<Result<watch::Receiver<SavepointNews>, NotLeading>>,
     },
+    /// A user wants a checkpoint now: the answer is where its news will come from.
+    Checkpoint { job_id: JobId, reply: oneshot::Sender<Result<watch::Receiver<CheckpointNews>, NotLeading>> },
     /// A user wants a job to run in this layout: the answer is where its news will come from.
     Rescale {
         job_id: JobId,

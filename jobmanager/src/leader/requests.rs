@@ -1,4 +1,4 @@
-//! Who waits for what becomes of something that they have asked for: savepoints, other parallelisms.
+//! Who waits for what becomes of something that they have asked for: savepoints, checkpoints, other parallelisms.
 //!
 //! Only the newest news of each counts, so that nobody who is slow to read holds up the leader. Invariant: a request is forgotten behind
 //! its last news, and with the term.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-use crate::job::{RescaleNews, SavepointNews};
+use crate::job::{CheckpointNews, RescaleNews, SavepointNews};
 
 /// News that say whether they are the last.
 pub(crate) trait News: Clone {
@@ -27,6 +27,16 @@ impl News for SavepointNews {
     }
 }
 
+impl News for CheckpointNews {
+    fn first() -> Self {
+        Self::Progress
+    }
+
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Progress)
+    }
+}
+
 impl News for RescaleNews {
     fn first() -> Self {
         Self::Progress("taking a checkpoint".to_string())
@@ -34,6 +44,21 @@ impl News for RescaleNews {
 
     fn is_last(&self) -> bool {
         !matches!(self, Self::Progress(_))
+    }
+}
+
+/// Waits for the last of these news; `None` if the leader that was asked leads no more.
+pub(crate) async fn last<N: News>(mut news: watch::Receiver<N>) -> Option<N> {
+    loop {
+        let now = news.borrow_and_update().clone();
+        if now.is_last() {
+            return Some(now);
+        }
+        if news.changed().await.is_err() {
+            // The last news may have come just before the end.
+            let now = news.borrow().clone();
+            return now.is_last().then_some(now);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use super::{ConnectionId, Context, Outbound};
 use crate::checkpoint::Statistics;
 use crate::cluster::{Command, Slot};
 use crate::job::alignment::AlignmentGroups;
-use crate::job::{Input, JobCore, JobSpec, Now, Origin, Report, RescaleNews, SavepointNews};
+use crate::job::{CheckpointNews, Input, JobCore, JobSpec, Now, Origin, Report, RescaleNews, SavepointNews};
 
 /// Ended jobs whose last counters are remembered.
 const REMEMBERED_VIEWS: usize = 100;
@@ -69,6 +69,7 @@ pub(super) struct Term {
     logs: LogRequests,
     times: TimeRequests,
     savepoints: Requests<SavepointNews>,
+    requested: Requests<CheckpointNews>,
     rescalings: Requests<RescaleNews>,
     pub(super) work: FuturesUnordered<Work>,
 }
@@ -88,6 +89,7 @@ impl Term {
             logs: LogRequests::default(),
             times: TimeRequests::default(),
             savepoints: Requests::default(),
+            requested: Requests::default(),
             rescalings: Requests::default(),
             work: FuturesUnordered::new(),
         };

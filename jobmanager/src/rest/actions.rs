@@ -1,4 +1,4 @@
-//! What changes something: cancel, stop, savepoints, other parallelisms. All but a cancellation go on behind their request (`operations`).
+//! What changes something: cancel, stop, savepoints, checkpoints, other parallelisms. All but a cancellation go on behind their request (`operations`).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ use tokio::sync::{oneshot, watch};
 use tonic::Status;
 
 use super::error::{Answer, RestError};
-use super::operations::{Progress, Subject, last};
+use super::operations::{Kind, Progress, Subject};
 use super::{Rest, ids};
-use crate::job::{RescaleNews, SavepointNews};
+use crate::job::{CheckpointNews, RescaleNews, SavepointNews};
+use crate::leader::last;
 use crate::service::JobServer;
 
 /// What a request that begins something answers.
@@ -27,6 +28,7 @@ type Accepted = Result<(StatusCode, Json<Value>), RestError>;
 
 const SAVEPOINT_UNKNOWN: &str = "another job manager leads now; it knows nothing of the savepoint: look whether it is in \
                                  `/jobs/JOB/checkpoints` before you ask again";
+const CHECKPOINT_UNKNOWN: &str = "another job manager leads now; look into `/jobs/JOB/checkpoints` whether one was completed before you ask again";
 const RESCALE_UNKNOWN: &str =
     "another job manager leads now; look at the job's parallelism before you ask again";
 
@@ -103,7 +105,7 @@ pub(super) async fn savepoint(State(rest): State<Rest>, Path(id): Path<String>, 
             Ok(json!({ "location": location }))
         })
     };
-    begin(&rest, of_job("savepoint", job_id), request.trigger_id, start).await
+    begin(&rest, of_job(Kind::Savepoint, job_id), request.trigger_id, start).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,7 +133,7 @@ pub(super) async fn stop(State(rest): State<Rest>, Path(id): Path<String>, body:
             Ok(json!({ "location": location }))
         })
     };
-    begin(&rest, of_job("savepoint", job_id), request.trigger_id, start).await
+    begin(&rest, of_job(Kind::Savepoint, job_id), request.trigger_id, start).await
 }
 
 /// `GET /jobs/{jobid}/savepoints/{triggerid}`, also for those with which a job stops.
@@ -140,7 +142,42 @@ pub(super) async fn savepoint_status(
     Path((id, trigger)): Path<(String, String)>,
 ) -> Answer {
     let job_id = ids::job(&id)?;
-    rest.operations.status(&of_job("savepoint", job_id), &trigger)
+    rest.operations.status(&of_job(Kind::Savepoint, job_id), &trigger)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CheckpointRequest {
+    checkpoint_type: Option<String>,
+    trigger_id: Option<String>,
+}
+
+/// `POST /jobs/{jobid}/checkpoints`
+pub(super) async fn checkpoint(State(rest): State<Rest>, Path(id): Path<String>, body: Bytes) -> Accepted {
+    let job_id = ids::job(&id)?;
+    let request: CheckpointRequest = read(&body)?;
+    check_type(request.checkpoint_type.as_deref())?;
+    let jobs = rest.jobs.clone();
+    let start = async move {
+        let news = jobs.take_checkpoint(job_id).await?;
+        Ok(async move {
+            match last(news).await {
+                Some(CheckpointNews::Completed(id)) => Ok(json!({ "checkpointId": id })),
+                Some(CheckpointNews::Failed(reason)) => Err(reason),
+                Some(CheckpointNews::Progress) | None => Err(CHECKPOINT_UNKNOWN.to_string()),
+            }
+        })
+    };
+    begin(&rest, of_job(Kind::Checkpoint, job_id), request.trigger_id, start).await
+}
+
+/// `GET /jobs/{jobid}/checkpoints/{triggerid}`
+pub(super) async fn checkpoint_status(
+    State(rest): State<Rest>,
+    Path((id, trigger)): Path<(String, String)>,
+) -> Answer {
+    let job_id = ids::job(&id)?;
+    rest.operations.status(&of_job(Kind::Checkpoint, job_id), &trigger)
 }
 
 #[derive(Debug, Deserialize)]
@@ -185,14 +222,14 @@ pub(super) async fn rescale(
     let start = async move {
         let news = jobs.rescale(job_id, parallelism).await?;
         Ok(async move {
-            match last(news, RESCALE_UNKNOWN).await? {
-                RescaleNews::Running => Ok(json!({})),
-                RescaleNews::Failed(reason) => Err(reason),
-                RescaleNews::Progress(step) => Err(format!("it went no further than: {step}")),
+            match last(news).await {
+                Some(RescaleNews::Running) => Ok(json!({})),
+                Some(RescaleNews::Failed(reason)) => Err(reason),
+                Some(RescaleNews::Progress(_)) | None => Err(RESCALE_UNKNOWN.to_string()),
             }
         })
     };
-    begin(&rest, of_job("rescaling", job_id), None, start).await
+    begin(&rest, of_job(Kind::Rescaling, job_id), None, start).await
 }
 
 /// `GET /jobs/{jobid}/rescaling/{triggerid}`
@@ -201,15 +238,15 @@ pub(super) async fn rescale_status(
     Path((id, trigger)): Path<(String, String)>,
 ) -> Answer {
     let job_id = ids::job(&id)?;
-    rest.operations.status(&of_job("rescaling", job_id), &trigger)
+    rest.operations.status(&of_job(Kind::Rescaling, job_id), &trigger)
 }
 
-fn of_job(kind: &'static str, job_id: JobId) -> Subject {
+fn of_job(kind: Kind, job_id: JobId) -> Subject {
     Subject { kind, job: job_id.to_string() }
 }
 
 fn disposal() -> Subject {
-    Subject { kind: "deletion of a savepoint", job: String::new() }
+    Subject { kind: Kind::Disposal, job: String::new() }
 }
 
 /// A body of JSON; none is the same as `{}`.
@@ -226,6 +263,20 @@ fn check_format(wanted: Option<&str>) -> Result<(), RestError> {
         Some(canonical) if canonical.eq_ignore_ascii_case("CANONICAL") => Ok(()),
         Some(other) => Err(RestError::bad_request(format!(
             "there are no savepoints of type `{other}`; ask for `CANONICAL`, or restore a checkpoint as it is"
+        ))),
+    }
+}
+
+/// A checkpoint is as the job's settings say; as in Flink `INCREMENTAL` is the same where those say otherwise.
+fn check_type(wanted: Option<&str>) -> Result<(), RestError> {
+    match wanted {
+        None | Some("CONFIGURED" | "INCREMENTAL") => Ok(()),
+        Some("FULL") => Err(RestError::bad_request(
+            "a single checkpoint cannot be `FULL`: for all of a job that is `execution.checkpointing.incremental: false`; ask for \
+             `CONFIGURED`, or take a savepoint, which needs no other files",
+        )),
+        Some(other) => Err(RestError::bad_request(format!(
+            "there is no checkpoint type `{other}`; write `CONFIGURED` or `INCREMENTAL`"
         ))),
     }
 }
@@ -273,10 +324,10 @@ where
 
 /// Where the savepoint is, when it is complete.
 async fn location(news: watch::Receiver<SavepointNews>) -> Result<String, String> {
-    match last(news, SAVEPOINT_UNKNOWN).await? {
-        SavepointNews::Completed(savepoint) => Ok(savepoint.path.unwrap_or_default()),
-        SavepointNews::Failed(reason) => Err(reason),
-        SavepointNews::Progress { .. } => Err(SAVEPOINT_UNKNOWN.to_string()),
+    match last(news).await {
+        Some(SavepointNews::Completed(savepoint)) => Ok(savepoint.path.unwrap_or_default()),
+        Some(SavepointNews::Failed(reason)) => Err(reason),
+        Some(SavepointNews::Progress { .. }) | None => Err(SAVEPOINT_UNKNOWN.to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use thalweg_common::clock::SharedClock;
 use thalweg_common::config::Configuration;
 use thalweg_common::security::Security;
@@ -11,12 +12,12 @@ use thalweg_proto::transport::Dialer;
 use tokio::sync::Mutex;
 
 use super::error::RestError;
-use super::leading::LeaderUrl;
 use super::operations::Operations;
-use super::{RestListener, ids, server};
+use super::{ids, server};
 use crate::cluster::JobRecord;
 use crate::leader::{Leader, LiveJob};
 use crate::metrics::{Collector, LastHour};
+use crate::rest_listener::RestListener;
 use crate::service::{JobServer, Submitter};
 
 /// What handlers work with. Clones share it.
@@ -30,7 +31,8 @@ pub(crate) struct Rest {
     pub(super) clock: SharedClock,
     /// The cluster's.
     pub(super) configuration: Arc<Configuration>,
-    pub(super) leader_url: Arc<LeaderUrl>,
+    /// Makes connections to the leader.
+    pub(super) dialer: Dialer,
     pub(super) last_hour: LastHour,
     pub(super) operations: Arc<Operations>,
     /// Where operations run.
@@ -49,7 +51,7 @@ impl Rest {
     }
 }
 
-/// Serves REST as long as `scope` lives.
+/// Serves REST as long as `scope` lives. What it returns is for the cluster's own port: what other job managers pass on.
 pub(crate) fn start(
     listener: RestListener,
     jobs: JobServer,
@@ -58,7 +60,7 @@ pub(crate) fn start(
     last_hour: LastHour,
     security: &Security,
     scope: &TaskScope,
-) {
+) -> Router {
     let clock = Arc::clone(&submitter.clock);
     let collector = Collector::new(Arc::clone(&submitter.consensus), leader.clone(), Arc::clone(&clock));
     let process = ProcessSampler::new(submitter.data_directory.clone(), Arc::clone(&clock));
@@ -69,12 +71,12 @@ pub(crate) fn start(
         url: listener.url().to_string(),
         configuration: Arc::new(submitter.configuration.clone()),
         submitter,
-        leader_url: Arc::new(LeaderUrl::new(Dialer::new(security.clone()))),
+        dialer: Dialer::new(security.clone()),
         last_hour,
         operations: Arc::default(),
         scope: scope.child_with_policy("rest", ErrorPolicy::LogOnly),
         collector: Arc::new(Mutex::new(collector)),
         process: Arc::new(Mutex::new(process)),
     };
-    server::start(listener, &rest, security.token.clone(), scope);
+    server::start(listener, &rest, security.token.clone(), scope)
 }

@@ -15,16 +15,11 @@ pub(super) type Answer = Result<Json<Value>, RestError>;
 pub(super) struct RestError {
     status: StatusCode,
     message: String,
-    leads_no_more: bool,
 }
-
-/// Marks the answer to a request that came when this job manager led, and was refused because it does no more.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LeadsNoMore;
 
 impl RestError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), leads_no_more: false }
+        Self { status, message: message.into() }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -34,11 +29,20 @@ impl RestError {
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
+
+    /// Of one that led when the request came, or when another one passed it on.
+    pub(super) fn leads_no_more() -> Self {
+        let message = "this job manager leads no more, and does not pass on what had come so far; ask again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
 }
 
 /// Codes of the service layer as those of HTTP.
 impl From<Status> for RestError {
     fn from(status: Status) -> Self {
+        if redirect(&status).is_some() {
+            return Self::leads_no_more();
+        }
         let code = match status.code() {
             Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
@@ -48,17 +52,12 @@ impl From<Status> for RestError {
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let leads_no_more = redirect(&status).is_some();
-        Self { status: code, message: status.message().to_string(), leads_no_more }
+        Self::new(code, status.message())
     }
 }
 
 impl IntoResponse for RestError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "errors": [self.message] }))).into_response();
-        if self.leads_no_more {
-            response.extensions_mut().insert(LeadsNoMore);
-        }
-        response
+        (self.status, Json(json!({ "errors": [self.message] }))).into_response()
     }
 }

@@ -19,8 +19,8 @@ pub(super) async fn document() -> Answer {
         "openapi": "3.0.3",
         "info": {
             "title": "Thalweg",
-            "description": "The paths and shapes are those of Apache Flink's REST API. Every path is served below `/v1` too. A job manager \
-                            that does not lead answers 307 with the leader's address.",
+            "description": "The paths and shapes are those of Apache Flink's REST API. Every path is served below `/v1` too, and by \
+                            every job manager: one that does not lead asks the leader.",
             "version": env!("CARGO_PKG_VERSION"),
         },
         "paths": paths,
@@ -67,8 +67,7 @@ fn responses(route: &Route) -> Value {
         "description": "No, with cause and cure",
         "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Errors" } } },
     });
-    let leader = json!({ "description": "Ask the leader", "headers": { "Location": { "schema": { "type": "string" } } } });
-    json!({ "2XX": { "description": route.summary }, "307": leader, "default": errors })
+    json!({ "2XX": { "description": route.summary }, "default": errors })
 }
 
 /// What an id in a path is.

@@ -1,4 +1,4 @@
-//! What outlasts the request that began it: savepoints, stops, deletions of savepoints, rescalings.
+//! What outlasts the request that began it: savepoints, stops, checkpoints, deletions of savepoints, rescalings.
 //!
 //! As in Flink a request gets the id of its trigger at once, and whoever asks with that id later how far it is. The id may be the client's
 //! own: the same one begins nothing a second time. The leader remembers them; the newest [`REST_MAX_OPERATIONS`], and none of an earlier
@@ -12,17 +12,43 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use thalweg_common::id::SubmissionId;
 use thalweg_common::limits::REST_MAX_OPERATIONS;
-use tokio::sync::watch;
 
 use super::error::{Answer, RestError};
 use super::java;
-use crate::leader::News;
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Savepoint,
+    Checkpoint,
+    Disposal,
+    Rescaling,
+}
+
+impl Kind {
+    /// As people call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Savepoint => "savepoint",
+            Self::Checkpoint => "checkpoint",
+            Self::Disposal => "deletion of a savepoint",
+            Self::Rescaling => "rescaling",
+        }
+    }
+
+    /// Where Flink writes why it failed.
+    fn failure_field(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "failureCause",
+            Self::Savepoint | Self::Disposal | Self::Rescaling => "failure-cause",
+        }
+    }
+}
 
 /// What an operation is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subject {
-    /// As in `savepoint`, for people.
-    pub(super) kind: &'static str,
+    pub(super) kind: Kind,
     /// The job, if it is about one.
     pub(super) job: String,
 }
@@ -122,33 +148,18 @@ impl Operations {
         let Some(known) = known else {
             return Err(RestError::not_found(format!(
                 "no {} with trigger id `{trigger}` is known to the leading job manager: it never began, is long over, or another job \
-                 manager led when it began; savepoints that were completed are in `/jobs/JOB/checkpoints`",
-                subject.kind
+                 manager led when it began; what was completed is in `/jobs/JOB/checkpoints`",
+                subject.kind.name()
             )));
         };
         let (id, operation) = match &known.progress {
             Progress::Going => ("IN_PROGRESS", Value::Null),
             Progress::Done(result) => ("COMPLETED", result.clone()),
             Progress::Failed(reason) => {
-                ("COMPLETED", json!({ "failure-cause": java::failure_cause(reason) }))
+                ("COMPLETED", json!({ subject.kind.failure_field(): java::failure_cause(reason) }))
             }
         };
         Ok(Json(json!({ "status": { "id": id }, "operation": operation })))
-    }
-}
-
-/// The last of these news; without it, what `unknown` says, because the leader that was asked leads no more.
-pub(super) async fn last<N: News>(mut news: watch::Receiver<N>, unknown: &str) -> Result<N, String> {
-    loop {
-        let now = news.borrow_and_update().clone();
-        if now.is_last() {
-            return Ok(now);
-        }
-        if news.changed().await.is_err() {
-            // The last news may have come just before the end.
-            let now = news.borrow().clone();
-            return if now.is_last() { Ok(now) } else { Err(unknown.to_string()) };
-        }
     }
 }
 
@@ -159,7 +170,7 @@ mod tests {
     use super::*;
 
     fn subject(job: &str) -> Subject {
-        Subject { kind: "savepoint", job: job.into() }
+        Subject { kind: Kind::Savepoint, job: job.into() }
     }
 
     #[test]

@@ -222,6 +222,19 @@ fn that_change() -> Vec<Route> {
             actions::savepoint_status,
             "How far a savepoint or a stop is",
         ),
+        posts("/jobs/{jobid}/checkpoints", actions::checkpoint, "Take a checkpoint now").body(&[
+            (
+                "checkpointType",
+                "string",
+                "`CONFIGURED` or `INCREMENTAL`, which are the same: as the job's settings say",
+            ),
+            TRIGGER,
+        ]),
+        reads(
+            "/jobs/{jobid}/checkpoints/{triggerid}",
+            actions::checkpoint_status,
+            "How far a checkpoint is that was asked for",
+        ),
         posts("/savepoint-disposal", actions::dispose, "Delete a savepoint").body(&[(
             "savepoint-path",
             "string",

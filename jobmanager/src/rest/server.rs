@@ -17,17 +17,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
 use super::error::RestError;
-use super::{Rest, RestListener, admission, dashboard, leading, routes};
+use super::{Rest, admission, dashboard, leading, routes};
+use crate::rest_listener::RestListener;
 
 /// How long requests under way may take to end when the job manager stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves REST as long as `scope` lives.
-pub(crate) fn start(listener: RestListener, rest: &Rest, token: Option<Token>, scope: &TaskScope) {
+/// Serves REST as long as `scope` lives, and returns what other job managers pass on to, where nodes alone are let in.
+pub(crate) fn start(listener: RestListener, rest: &Rest, token: Option<Token>, scope: &TaskScope) -> Router {
     tracing::info!("REST is served at {}", listener.url());
-    let router = bounded(router(rest), REST_MAX_REQUESTS).layer(from_fn_with_state(token, admission::guard));
+    let places = Arc::new(Semaphore::new(REST_MAX_REQUESTS));
+    let router = bounded(router(rest), &places).layer(from_fn_with_state(token, admission::guard));
     let connections = Connections::new(listener.listener, listener.tls);
     scope.spawn_fallible("rest", serve(connections, router, scope.token()));
+    Router::new().nest(leading::PREFIX, bounded(for_followers(rest), &places))
 }
 
 async fn serve(connections: Connections, router: Router, stopped: CancellationToken) -> io::Result<()> {
@@ -45,15 +48,9 @@ async fn serve(connections: Connections, router: Router, stopped: CancellationTo
     }
 }
 
-/// All routes, and behind them what no route matches.
-pub(super) fn router(rest: &Rest) -> Router {
-    let both = |router: Router<Rest>, route: routes::Route| {
-        let versioned = format!("/v1{}", route.path);
-        router.route(route.path, route.handler.clone()).route(&versioned, route.handler)
-    };
-    routes::all()
-        .into_iter()
-        .fold(Router::new(), both)
+/// All routes, then the pages, and behind them what no route matches.
+fn router(rest: &Rest) -> Router {
+    api()
         .route_layer(from_fn_with_state(rest.clone(), leading::guard))
         .layer(DefaultBodyLimit::max(REST_MAX_BODY_BYTES))
         .merge(dashboard::pages())
@@ -61,9 +58,26 @@ pub(super) fn router(rest: &Rest) -> Router {
         .with_state(rest.clone())
 }
 
-/// Refuses what comes while `most` requests are under way, so that those end in time.
-fn bounded(router: Router, most: usize) -> Router {
-    router.layer(from_fn_with_state(Arc::new(Semaphore::new(most)), unless_full))
+/// What job managers that do not lead ask this one for.
+fn for_followers(rest: &Rest) -> Router {
+    api()
+        .route_layer(from_fn_with_state(rest.clone(), leading::passed_on))
+        .layer(DefaultBodyLimit::max(REST_MAX_BODY_BYTES))
+        .fallback(unknown)
+        .with_state(rest.clone())
+}
+
+fn api() -> Router<Rest> {
+    let both = |router: Router<Rest>, route: routes::Route| {
+        let versioned = format!("/v1{}", route.path);
+        router.route(route.path, route.handler.clone()).route(&versioned, route.handler)
+    };
+    routes::all().into_iter().fold(Router::new(), both)
+}
+
+/// Refuses what comes while all places are taken by requests under way, so that those end in time.
+fn bounded(router: Router, places: &Arc<Semaphore>) -> Router {
+    router.layer(from_fn_with_state(Arc::clone(places), unless_full))
 }
 
 async fn unless_full(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
@@ -103,7 +117,8 @@ mod tests {
             left.clone().wait_for(|left| *left).await.map(drop).unwrap();
             "done"
         });
-        let router = bounded(Router::new().route("/slow", slow).route("/quick", get(async || "quick")), 1);
+        let router = Router::new().route("/slow", slow).route("/quick", get(async || "quick"));
+        let router = bounded(router, &Arc::new(Semaphore::new(1)));
         let stopped = CancellationToken::new();
         let serving = serve(Connections::new(listener.listener, None), router, stopped.clone());
         let asking = async {

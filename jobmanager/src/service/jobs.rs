@@ -23,7 +23,8 @@ use super::watch::JobWatch;
 use super::{checkpoints, describe, news, propose_status, rescale, savepoints, time};
 use crate::cluster::{JobRecord, Refusal};
 use crate::consensus::{Consensus, Node, NodeId};
-use crate::leader::{Leader, Mail, NotLeading};
+use crate::job::CheckpointNews;
+use crate::leader::{Leader, Mail, NotLeading, last};
 
 /// How long a cancellation may take to get into the log.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,19 +40,17 @@ pub(super) struct Inner {
     pub(super) leader: Leader,
     pub(super) submitter: Arc<Submitter>,
     scope: TaskScope,
-    rest_url: String,
 }
 
 impl JobServer {
-    /// Requests that outlast their call run in `scope`. `rest_url` is where this job manager serves REST, empty if it does not.
+    /// Requests that outlast their call run in `scope`.
     pub(crate) fn new(
         consensus: Arc<dyn Consensus>,
         leader: Leader,
         submitter: Arc<Submitter>,
         scope: TaskScope,
-        rest_url: String,
     ) -> Self {
-        Self { inner: Arc::new(Inner { consensus, leader, submitter, scope, rest_url }) }
+        Self { inner: Arc::new(Inner { consensus, leader, submitter, scope }) }
     }
 
     pub(super) fn check_leading(&self) -> Result<(), Status> {
@@ -202,6 +201,21 @@ impl JobService for JobServer {
         Ok(Response::new(checkpoints::answer(&self.record(job_id)?, &history)))
     }
 
+    async fn trigger_checkpoint(
+        &self,
+        request: Request<v1::TriggerCheckpointRequest>,
+    ) -> Result<Response<v1::TriggerCheckpointResponse>, Status> {
+        let job_id = JobId::from_wire("job_id", &request.into_inner().job_id)?;
+        match last(self.take_checkpoint(job_id).await?).await {
+            Some(CheckpointNews::Completed(checkpoint_id)) => {
+                Ok(Response::new(v1::TriggerCheckpointResponse { checkpoint_id }))
+            }
+            Some(CheckpointNews::Failed(reason)) => Err(Status::aborted(reason)),
+            // Whoever leads now takes one when it is asked.
+            Some(CheckpointNews::Progress) | None => Err(self.inner.leader.not_leading().into_status()),
+        }
+    }
+
     async fn trigger_savepoint(
         &self,
         request: Request<v1::TriggerSavepointRequest>,
@@ -312,7 +326,6 @@ impl JobService for JobServer {
         Ok(Response::new(v1::ListJobManagersResponse {
             job_managers: job_managers.collect(),
             term: leadership.term,
-            rest_url: self.inner.rest_url.clone(),
         }))
     }
 

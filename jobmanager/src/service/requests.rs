@@ -17,7 +17,7 @@ use super::{propose_status, rescale, savepoints};
 use crate::checkpoint::Statistics;
 use crate::cluster::{Command, JobRecord};
 use crate::consensus::SharedState;
-use crate::job::{RescaleNews, SavepointNews};
+use crate::job::{CheckpointNews, RescaleNews, SavepointNews};
 use crate::leader::{LiveJob, LogPiece, Mail, NotLeading, TaskManagerView};
 
 /// How long task managers may take to send their logs.
@@ -61,6 +61,17 @@ impl JobServer {
         let Submitter { configuration, storages, .. } = &*self.inner.submitter;
         let directory = savepoints::directory(directory, &self.record(job_id)?, configuration, storages)?;
         let asked = self.inner.leader.ask(|reply| Mail::Savepoint { job_id, directory, mode, reply }).await;
+        asked.map_err(NotLeading::into_status)
+    }
+
+    /// Begins to take a checkpoint now. The answer tells what becomes of it.
+    pub(crate) async fn take_checkpoint(
+        &self,
+        job_id: JobId,
+    ) -> Result<watch::Receiver<CheckpointNews>, Status> {
+        self.check_leading()?;
+        self.record(job_id)?;
+        let asked = self.inner.leader.ask(|reply| Mail::Checkpoint { job_id, reply }).await;
         asked.map_err(NotLeading::into_status)
     }
 

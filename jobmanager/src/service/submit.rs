@@ -124,21 +124,21 @@ impl Submitter {
         if let Some(accepted) = self.known(submission_id) {
             return Ok(accepted.into());
         }
-        let binary = check_header(&header)?;
+        let (binary, properties) = (check_header(&header)?, self.properties(&header)?);
         let _permit = self.permit().await?;
         if !self.blobs.contains(binary.sha256).await {
             self.upload(binary, &mut requests, responses).await?;
         }
-        self.check_and_accept(submission_id, binary, header, Some(responses)).await
+        self.check_and_accept(submission_id, (binary, properties), header, Some(responses)).await
     }
 
     /// The same for a binary that is here already.
     #[cfg(feature = "rest")]
     pub(crate) async fn submit_uploaded(&self, header: v1::SubmitHeader) -> Result<v1::SubmitResult, Status> {
         let submission_id = SubmissionId::from_wire("header.submission_id", &header.submission_id)?;
-        let binary = check_header(&header)?;
+        let checked = (check_header(&header)?, self.properties(&header)?);
         let _permit = self.permit().await?;
-        self.check_and_accept(submission_id, binary, header, None).await
+        self.check_and_accept(submission_id, checked, header, None).await
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, Status> {
@@ -149,11 +149,10 @@ impl Submitter {
     async fn check_and_accept(
         &self,
         submission_id: SubmissionId,
-        binary: Binary,
+        (binary, properties): (Binary, RuntimeProperties),
         header: v1::SubmitHeader,
         responses: Option<&Responses>,
     ) -> Result<v1::SubmitResult, Status> {
-        let properties = self.properties(header.properties, &header.properties_of)?;
         let Some(runner) = &self.runner else {
             return Err(Status::failed_precondition(
                 "this job manager is part of a job in local mode and takes no binaries; start the jobmanager program",
@@ -224,11 +223,12 @@ impl Submitter {
     }
 
     /// The runtime properties of a submission: its own, or those of a job that is known.
-    fn properties(&self, given: Vec<v1::PropertyGroup>, of_job: &[u8]) -> Result<RuntimeProperties, Status> {
-        if of_job.is_empty() {
-            return properties_from_wire(given).map_err(|error| Status::invalid_argument(error.to_string()));
+    fn properties(&self, header: &v1::SubmitHeader) -> Result<RuntimeProperties, Status> {
+        if header.properties_of.is_empty() {
+            let given = properties_from_wire(header.properties.clone());
+            return given.map_err(|error| Status::invalid_argument(error.to_string()));
         }
-        let job_id = JobId::from_wire("header.properties_of", of_job)?;
+        let job_id = JobId::from_wire("header.properties_of", &header.properties_of)?;
         let state = self.consensus.state().read();
         let job = state.job(job_id);
         let unknown = || Status::not_found(Refusal::UnknownJob { job_id }.to_string());

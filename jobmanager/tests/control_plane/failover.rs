@@ -186,30 +186,93 @@ async fn a_cancellation_survives_the_leader() {
     a2.until(stop_worker).await;
 }
 
+/// A leader and the other two, which know it.
+#[cfg(feature = "rest")]
+async fn followers(trio: &Trio) -> (&Member, Vec<&Member>) {
+    let leader = trio.leader().await;
+    let others = trio.members.iter().filter(|(id, _)| **id != leader).map(|(_, member)| member);
+    let others: Vec<_> = others.collect();
+    for member in &others {
+        let mut leadership = member.log.leadership();
+        soon("a known leader", leadership.wait_for(|leadership| leadership.leader.is_some())).await.unwrap();
+    }
+    (&trio.members[&leader], others)
+}
+
 #[cfg(feature = "rest")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn followers_send_whoever_asks_by_rest_to_the_leader() {
+async fn followers_answer_by_rest_what_the_leader_answers() {
     use crate::rest::{get, refusal, request};
     let trio = Trio::start().await;
-    let leader = trio.leader().await;
-    let url = &trio.members[&leader].manager.rest_url;
-    let knows = |member: &Member| member.log.leadership().borrow().leader.is_some();
-    for (_, member) in trio.members.iter().filter(|(id, _)| **id != leader) {
-        soon("a known leader", async {
-            while !knows(member) {
-                tokio::time::sleep(Duration::from_millis(10)).await; // not a wait: the pause between two looks
-            }
-        })
-        .await;
-        // The page of the dashboard too.
-        for path in ["/v1/jobs/overview?a=b", "/"] {
-            let answer = request(&member.manager.rest_url, "GET", path, "").await;
-            assert_eq!(answer.status, 307, "{}", answer.head);
-            assert_eq!(answer.header("location"), Some(format!("{url}{path}").as_str()));
-            assert!(refusal(&answer).contains(url), "{}", refusal(&answer));
+    let (leader, followers) = followers(&trio).await;
+    let url = &leader.manager.rest_url;
+    let job = trio.submit().await;
+    for follower in followers {
+        let follower_url = &follower.manager.rest_url;
+        for path in
+            ["/v1/jobs/overview?a=b", "/openapi.json", &format!("/jobs/{job}/plan"), "/thalweg/cluster"]
+        {
+            let answer = request(follower_url, "GET", path, "").await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.head);
+            assert_eq!(
+                crate::rest::names(&answer.json().unwrap()),
+                crate::rest::names(&get(url, path).await)
+            );
+            assert!(answer.header("connection").is_none_or(|value| value == "close"), "{}", answer.head);
         }
-        let unknown = request(&member.manager.rest_url, "GET", "/nowhere", "").await;
-        assert_eq!(unknown.status, 404, "what is no API needs no leader");
+        // Refusals too, of what is asked and how.
+        for (method, path) in [("GET", "/jobs/1"), ("PATCH", "/jobs/1?mode=cancel"), ("PUT", "/jobs")] {
+            let (asked, here) =
+                (request(url, method, path, "").await, request(follower_url, method, path, "").await);
+            assert_eq!((asked.status, asked.body), (here.status, here.body), "{method} {path}");
+        }
+        let unknown = request(follower_url, "GET", "/nowhere", "").await;
+        assert!(unknown.status == 404 && refusal(&unknown).contains("`/nowhere`"), "{}", refusal(&unknown));
+        let page = request(follower_url, "GET", "/", "").await;
+        assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     }
-    assert_eq!(get(url, "/v1/jobs/overview").await["jobs"], serde_json::json!([]));
+}
+
+#[cfg(feature = "rest")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_passed_on_once_is_not_passed_on_again() {
+    use thalweg_proto::transport::{Dialer, endpoint};
+    use tonic::codegen::{Service, http};
+    let trio = Trio::start().await;
+    let (leader, followers) = followers(&trio).await;
+    let ask = async |member: &Member, path: &str| {
+        let mut port = Dialer::default().connect(&endpoint(&member.manager.address).unwrap()).await.unwrap();
+        std::future::poll_fn(|context| port.poll_ready(context)).await.unwrap();
+        let request = http::Request::get(path).version(http::Version::HTTP_2);
+        port.call(request.body(tonic::body::Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(leader, "/thalweg.rest/v1/jobs").await, 200);
+    assert_eq!(ask(leader, "/thalweg.rest/nowhere").await, 404);
+    assert_eq!(ask(followers[0], "/thalweg.rest/v1/jobs").await, 503);
+}
+
+#[cfg(feature = "rest")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_binary_is_uploaded_through_a_follower() {
+    use crate::rest::{get, refusal, request};
+    let trio = Trio::start().await;
+    let (leader, followers) = followers(&trio).await;
+    // More than is under way at any time.
+    let binary: Vec<u8> =
+        (0..5_000_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let head = "--x\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"job\"\r\n\r\n";
+    let body = [head.as_bytes(), &binary, b"\r\n--x--\r\n"].concat();
+    let url = &followers[0].manager.rest_url;
+    let form = "multipart/form-data; boundary=x";
+    let uploaded =
+        thalweg_test_support::http::request_of(url, "POST", "/jars/upload", form, &body).await.unwrap();
+    assert_eq!(uploaded.status, 200, "{}", refusal(&uploaded));
+    let hash = thalweg_proto::blob::BlobHash::of(&binary).to_string();
+    let id =
+        get(&followers[1].manager.rest_url, "/jars").await["files"][0]["id"].as_str().unwrap().to_string();
+    assert!(id.starts_with(&hash), "{id} of {hash}");
+    assert_eq!(get(&leader.manager.rest_url, "/jars").await["files"][0]["id"], id.as_str());
+    let deleted = request(url, "DELETE", &format!("/jars/{id}"), "").await;
+    assert_eq!(deleted.status, 200, "{}", refusal(&deleted));
+    assert_eq!(get(url, "/jars").await["files"], serde_json::json!([]));
 }

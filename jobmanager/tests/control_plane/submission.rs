@@ -149,8 +149,13 @@ async fn runtime_properties_reach_the_program_and_are_told_to_nobody_else() {
     let second = submit(GivenProperties::Of(first)).await.unwrap().job_id;
     assert_ne!(second, first);
     assert_eq!(properties_from_wire(a.until(start_worker).await.properties).unwrap(), properties);
-    let unknown = submit(GivenProperties::Of(JobId(7))).await.unwrap_err().to_string();
+    // What is wrong with them is said before the binary is sent.
+    let other = cluster.file("other", b"#!/bin/sh\n");
+    let options = SubmitOptions { binary: other.clone(), ..options(GivenProperties::Of(JobId(7))) };
+    let unknown = cluster.client.submit(options, |_| ()).await.unwrap_err().to_string();
     assert!(unknown.contains("there is no job") || unknown.contains("unknown"), "{unknown}");
+    let hash = BlobHash::of(&std::fs::read(other).unwrap()).to_string();
+    assert!(!cluster.directory.path().join("data/blobs").join(hash).exists(), "it was sent");
 }
 
 #[tokio::test]

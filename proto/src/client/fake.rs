@@ -162,6 +162,14 @@ impl JobService for JobManager {
         Err(Status::invalid_argument("there are files but no savepoint; check the path"))
     }
 
+    async fn trigger_checkpoint(
+        &self,
+        _: Request<v1::TriggerCheckpointRequest>,
+    ) -> Result<Response<v1::TriggerCheckpointResponse>, Status> {
+        self.check_leads()?;
+        Ok(Response::new(v1::TriggerCheckpointResponse { checkpoint_id: 12 }))
+    }
+
     async fn cancel_job(
         &self,
         _: Request<v1::CancelJobRequest>,

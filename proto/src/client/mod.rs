@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thalweg_common::clock::{Deadline, SharedClock, SystemClock, deadline_in};
-use thalweg_common::id::JobId;
+use thalweg_common::id::{CheckpointId, JobId};
 use thalweg_common::limits::MAX_LEADER_REDIRECTS;
 use thalweg_common::task_scope::with_causes;
 use tonic::{Code, Status};
@@ -197,6 +197,23 @@ impl JobClient {
         };
         self.request(ask).await?;
         Ok(())
+    }
+
+    /// Takes a checkpoint of a running job now, and returns its number when it is complete. If the leader changes meanwhile the next one is
+    /// asked for another.
+    ///
+    /// # Errors
+    /// When there is no such job, it takes no checkpoints, this one fails, or nobody leads.
+    pub async fn checkpoint(&self, job_id: JobId) -> Result<CheckpointId, ClientError> {
+        self.learn_members().await?;
+        let mut search = Search::start(self);
+        loop {
+            let request = v1::TriggerCheckpointRequest { job_id: job_id.to_wire() };
+            let answer = search.service().await?.trigger_checkpoint(request).await;
+            if let Some(response) = search.settle(Attempt::from(answer))? {
+                return Ok(response.into_inner().checkpoint_id);
+            }
+        }
     }
 
     /// The last `tail_bytes` of each log of the job's workers; 0 for the cluster's default.

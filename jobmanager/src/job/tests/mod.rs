@@ -11,6 +11,7 @@ mod life;
 mod region_leaders;
 mod region_model;
 mod regions;
+mod requested;
 mod rescale;
 mod savepoints;
 mod simulation;

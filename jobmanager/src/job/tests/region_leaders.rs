@@ -1,5 +1,6 @@
 //! A new leader of two pipelines that have nothing to do with each other: what goes on is adopted, and only what does not is restarted.
 
+use super::regions::{Reached, two_pipelines};
 use super::*;
 use JobStatus::{Restarting, Running};
 
@@ -24,59 +25,31 @@ impl Bench {
 
 #[test]
 fn a_leader_that_dies_amid_the_restart_of_a_region_does_not_disturb_the_others() {
-    type Before = fn(&mut Bench);
-    let table: [(&str, Before, Attempt); 5] = [
-        ("stopping", |_| {}, 2),
-        ("delayed", |bench| bench.stop_tasks_on("a"), 2),
-        (
-            "waiting for workers",
-            |bench| {
-                bench.stop_tasks_on("a");
-                bench.advance(100);
-            },
-            3,
-        ),
-        (
-            "deployed",
-            |bench| {
-                bench.stop_tasks_on("a");
-                bench.advance(100);
-                bench.workers_ready();
-            },
-            3,
-        ),
-        (
-            "running, and the log does not know",
-            |bench| {
-                bench.stop_tasks_on("a");
-                bench.advance(100);
-                bench.workers_ready();
-                bench.hold_log = true;
-                bench.all_tasks(TaskStatus::Running);
-            },
-            3,
-        ),
-    ];
-    for (name, before, attempt) in table {
-        let mut bench = Bench::two_regions();
-        bench.complete_checkpoint();
-        bench.fail_on("a");
-        before(&mut bench);
-        assert_eq!(bench.record().going_on, [1].into(), "{name}");
+    use Reached::{Delayed, Deployed, Starting, Stopping, WaitingForSlots, WaitingForWorkers};
+    for reached in
+        [Stopping, Delayed, WaitingForSlots, Starting, WaitingForWorkers, Deployed, Reached::Running]
+    {
+        let mut bench = Bench::restarting(two_pipelines(), reached);
+        assert_eq!(bench.record().going_on, [1].into(), "{reached:?}");
         bench.sent.clear();
         let mut bench = bench.regions_of_new_leader();
         let present = bench.attempt();
         bench.register_with("a", present, TaskStatus::Running);
-        assert_eq!(bench.take_cancelled(), [("a".into(), [0].into())].into(), "{name}");
+        assert_eq!(bench.take_cancelled(), [("a".into(), [0].into())].into(), "{reached:?}");
         bench.register_with("b", 1, TaskStatus::Running);
-        assert_eq!(bench.take_kinds(), ["b:CheckpointCompleted"], "{name}: the old one may not have told it");
-        assert_eq!(bench.status(), Restarting, "{name}");
+        assert_eq!(
+            bench.take_kinds(),
+            ["b:CheckpointCompleted"],
+            "{reached:?}: the old one may not have told it"
+        );
+        assert_eq!(bench.status(), Restarting, "{reached:?}");
         bench.advance(1_000);
         bench.recover();
-        assert_eq!(bench.attempts(), (attempt, 1), "{name}");
-        assert_eq!((bench.record().restored, bench.record().failures.len()), (Some(1), 1), "{name}");
-        assert!(bench.record().going_on.is_empty(), "{name}");
-        assert_eq!(bench.complete_checkpoint(), 2, "{name}: one of both");
+        let attempt = if reached < WaitingForWorkers { 2 } else { 3 };
+        assert_eq!(bench.attempts(), (attempt, 1), "{reached:?}");
+        assert_eq!((bench.record().restored, bench.record().failures.len()), (Some(1), 1), "{reached:?}");
+        assert!(bench.record().going_on.is_empty(), "{reached:?}");
+        assert_eq!(bench.complete_checkpoint(), 2, "{reached:?}: one of both");
     }
 }
 

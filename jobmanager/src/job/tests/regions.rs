@@ -22,7 +22,57 @@ pub(super) fn two_pipelines() -> JobGraph {
 const ONE: [u32; 2] = [0, 1];
 const OTHER: [u32; 2] = [2, 3];
 
+/// How far the restart of a region is.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) enum Reached {
+    Stopping,
+    Delayed,
+    WaitingForSlots,
+    Starting,
+    WaitingForWorkers,
+    Deployed,
+    /// And the log does not know.
+    Running,
+}
+
 impl Bench {
+    /// Behind a checkpoint the first pipeline has failed, and its restart has come so far.
+    pub(super) fn restarting(graph: JobGraph, reached: Reached) -> Self {
+        let mut bench = Self::running_with(graph, PATIENCE);
+        bench.complete_checkpoint();
+        bench.fail_on("a");
+        if reached == Reached::WaitingForSlots {
+            bench.registered.clear();
+        }
+        if reached >= Reached::Delayed {
+            bench.stop_tasks_on("a");
+        }
+        bench.hold_log = reached == Reached::Starting;
+        if reached >= Reached::WaitingForSlots {
+            bench.advance(100);
+        }
+        if reached >= Reached::Deployed {
+            bench.workers_ready();
+        }
+        if reached == Reached::Running {
+            bench.hold_log = true;
+            bench.all_tasks(TaskStatus::Running);
+        }
+        bench.registered = BTreeSet::from([tm("a"), tm("b")]);
+        let is_there = match &bench.core.phase {
+            Phase::Stopping { .. } => reached == Reached::Stopping,
+            Phase::Delayed { .. } => reached == Reached::Delayed,
+            Phase::Waiting { .. } => reached == Reached::WaitingForSlots && bench.core.slots().count() == 2,
+            Phase::Starting => reached == Reached::Starting,
+            Phase::Deploying { deployed: false, .. } => reached == Reached::WaitingForWorkers,
+            Phase::Deploying { deployed: true, .. } => reached == Reached::Deployed,
+            Phase::Running => reached == Reached::Running,
+            Phase::Adopting { .. } | Phase::Ending | Phase::Ended => false,
+        };
+        assert!(is_there, "{reached:?}: {:?}", bench.core.phase);
+        bench
+    }
+
     /// Both run, the first one on `a`, the other one on `b`.
     pub(super) fn two_regions() -> Self {
         Self::running_with(two_pipelines(), PATIENCE)
@@ -154,72 +204,25 @@ fn a_checkpoint_that_the_log_decides_meanwhile_is_told_to_those_that_go_on() {
 
 #[test]
 fn a_failure_elsewhere_widens_the_restart_whatever_it_is_at() {
-    // How far the restart of the first region is when the other one fails.
-    type Before = fn(&mut Bench);
-    let table: [(&str, Before, Attempt); 6] = [
-        ("stopping", |_| {}, 2),
-        ("delayed", |bench| bench.stop_tasks_on("a"), 2),
-        (
-            "waiting for slots",
-            |bench| {
-                bench.registered.clear();
-                bench.stop_tasks_on("a");
-                bench.advance(100);
-                assert!(matches!(bench.core.phase, Phase::Waiting { .. }));
-                assert_eq!(bench.core.slots().count(), 2, "of those that run");
-                bench.registered = BTreeSet::from([tm("a"), tm("b")]);
-            },
-            2,
-        ),
-        (
-            "starting",
-            |bench| {
-                bench.stop_tasks_on("a");
-                bench.hold_log = true;
-                bench.advance(100);
-                assert_eq!(bench.core.phase, Phase::Starting);
-            },
-            3,
-        ),
-        (
-            "waiting for workers",
-            |bench| {
-                bench.stop_tasks_on("a");
-                bench.advance(100);
-            },
-            3,
-        ),
-        (
-            "deployed",
-            |bench| {
-                bench.stop_tasks_on("a");
-                bench.advance(100);
-                bench.workers_ready();
-                assert!(matches!(bench.core.phase, Phase::Deploying { deployed: true, .. }));
-            },
-            3,
-        ),
-    ];
-    for (name, before, attempt) in table {
+    use Reached::{Delayed, Deployed, Starting, Stopping, WaitingForSlots, WaitingForWorkers};
+    for reached in [Stopping, Delayed, WaitingForSlots, Starting, WaitingForWorkers, Deployed] {
         let mut graph = two_pipelines();
         graph.restart_strategy = RestartStrategy::FixedDelay { attempts: 3, delay_ms: 100 };
-        let mut bench = Bench::running_with(graph, PATIENCE);
-        bench.complete_checkpoint();
-        bench.fail_on("a");
-        before(&mut bench);
+        let mut bench = Bench::restarting(graph, reached);
         bench.take_kinds();
         bench.fail_on("b");
-        assert_eq!(bench.status(), Restarting, "{name}");
+        assert_eq!(bench.status(), Restarting, "{reached:?}");
         let kinds = bench.take_kinds();
-        assert!(kinds.contains(&"b:CancelTasks".to_string()), "{name}: {kinds:?}");
+        assert!(kinds.contains(&"b:CancelTasks".to_string()), "{reached:?}: {kinds:?}");
         // The first one is not told twice, and told again if it had been started.
-        let was_started = name.starts_with("waiting for w") || name == "deployed";
-        assert_eq!(kinds.contains(&"a:CancelTasks".to_string()), was_started, "{name}");
+        let was_started = reached >= WaitingForWorkers;
+        assert_eq!(kinds.contains(&"a:CancelTasks".to_string()), was_started, "{reached:?}");
         bench.fail_on("b");
         bench.recover();
-        assert_eq!(bench.attempts(), (attempt, attempt), "{name}");
-        assert_eq!(bench.record().failures.len(), 2, "{name}: the second failure of a region is noise");
-        assert_eq!(bench.record().restored, Some(1), "{name}");
+        let attempt = if reached < Starting { 2 } else { 3 };
+        assert_eq!(bench.attempts(), (attempt, attempt), "{reached:?}");
+        assert_eq!(bench.record().failures.len(), 2, "{reached:?}: the second failure of a region is noise");
+        assert_eq!(bench.record().restored, Some(1), "{reached:?}");
     }
 }
 

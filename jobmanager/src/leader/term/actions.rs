@@ -46,6 +46,7 @@ impl Term {
                 }
                 Action::DeleteForeign(base) => self.work.push(work::delete_foreign(files, base)),
                 Action::Savepoint { request, news } => self.savepoints.tell(request, news),
+                Action::Requested { request, news } => self.requested.tell(request, news),
                 Action::Rescaled { request, news } => self.rescalings.tell(request, news),
                 Action::Plan { parallelism } => {
                     self.work.push(work::plan(Arc::clone(&self.context), spec, parallelism));

@@ -1,4 +1,4 @@
-//! What users ask of a job: its end, a savepoint, another parallelism. Answered by its core.
+//! What users ask of a job: its end, a savepoint, a checkpoint, another parallelism. Answered by its core.
 
 use thalweg_common::id::JobId;
 use thalweg_proto::model::SavepointMode;
@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::Term;
 use crate::cluster::Layout;
-use crate::job::{Input, RescaleNews, SavepointNews};
+use crate::job::{CheckpointNews, Input, RescaleNews, SavepointNews};
 
 impl Term {
     pub(in crate::leader) fn cancel(&mut self, job_id: JobId) {
@@ -28,6 +28,19 @@ impl Term {
         } else {
             let reason = "the job has ended; a savepoint can be taken while it runs".to_string();
             self.savepoints.tell(request, SavepointNews::Failed(reason));
+        }
+        news
+    }
+
+    /// Asks for a checkpoint, in the same way.
+    pub(in crate::leader) fn checkpoint(&mut self, job_id: JobId) -> watch::Receiver<CheckpointNews> {
+        self.take_new_jobs();
+        let (request, news) = self.requested.begin();
+        if self.jobs.contains_key(&job_id) {
+            self.feed(job_id, Input::Checkpoint { request });
+        } else {
+            let reason = "the job has ended; a checkpoint can be taken while it runs".to_string();
+            self.requested.tell(request, CheckpointNews::Failed(reason));
         }
         news
     }

@@ -46,7 +46,6 @@ struct Live {
 pub(in crate::rest) async fn overview(State(rest): State<Rest>) -> Answer {
     let managers =
         rest.jobs.list_job_managers(Request::new(v1::ListJobManagersRequest {})).await?.into_inner();
-    let dashboard = Some(managers.rest_url.clone()).filter(|url| !url.is_empty());
     let JobManagers { term, job_managers } = managers.into();
     let job_managers: Vec<Value> = job_managers
         .into_iter()
@@ -56,7 +55,6 @@ pub(in crate::rest) async fn overview(State(rest): State<Rest>) -> Answer {
                 "address": manager.address,
                 "leader": manager.leader,
                 "voter": manager.voter,
-                "dashboard": dashboard.as_ref().filter(|_| manager.leader),
             })
         })
         .collect();

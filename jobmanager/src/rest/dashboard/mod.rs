@@ -17,28 +17,14 @@ mod cluster;
 mod job;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::Uri;
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::{Rest, leading};
+use super::Rest;
 
 pub(super) use cluster::{configuration, overview};
 pub(super) use job::{charts, checkpoints, describe, logs, why};
 
-/// What is no API: the page and what it is made of.
+/// What is no API: the page and what it is made of. Every job manager serves it, also while nobody leads: then the page waits for one.
 pub(super) fn pages() -> Router<Rest> {
-    Router::new().route("/", get(page)).route("/dashboard/{file}", get(assets::file))
-}
-
-/// `GET /`. A follower sends the browser to the leader; while nobody leads it serves the page, which waits for one.
-async fn page(State(rest): State<Rest>, uri: Uri) -> Response {
-    if rest.leader.check_leading().is_err() {
-        let elsewhere = leading::to_leader(&rest, &uri).await;
-        if elsewhere.status().is_redirection() {
-            return elsewhere;
-        }
-    }
-    assets::page().into_response()
+    Router::new().route("/", get(async || assets::page())).route("/dashboard/{file}", get(assets::file))
 }

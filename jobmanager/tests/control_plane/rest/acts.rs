@@ -75,6 +75,44 @@ async fn a_savepoint_that_fails_says_why_to_people_and_to_flinks_client() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_is_asked_for_has_flinks_shape() {
+    let cluster = Cluster::start().await;
+    let url = &cluster.manager.rest_url;
+    let mut manager = cluster.task_manager("a", 2).await;
+    let mut graph = graph(1, Some(&cluster.directory.path().join("checkpoints")));
+    graph.checkpointing.interval_ms = Some(3_600_000);
+    let job = cluster.submit(graph).await;
+    manager.deployed().await;
+    manager.status(job, 1, Reported::Running).await;
+    let client = cluster.client().await;
+    job_is(&client, job, "running", |job| job.tasks_running == 2).await;
+    let path = format!("/v1/jobs/{job}/checkpoints");
+    let body = json!({ "checkpointType": "CONFIGURED", "triggerId": TRIGGER }).to_string();
+    // Twice the same is one checkpoint.
+    for _ in 0..2 {
+        let answer = request(url, "POST", &path, &body).await;
+        assert_eq!((answer.status, answer.json().unwrap()), (202, json!({ "request-id": TRIGGER })));
+    }
+    let checkpoint = manager.until(trigger_checkpoint).await.checkpoint_id;
+    manager.acknowledge(job, 1, checkpoint).await;
+    let status = format!("{path}/{TRIGGER}");
+    assert_eq!(ended(url, &status).await, json!({ "checkpointId": checkpoint }));
+    assert_eq!(get(url, &path).await["latest"]["completed"]["id"], checkpoint);
+
+    // Without a body, and it fails.
+    let answer = request(url, "POST", &path, "").await;
+    let trigger = answer.json().unwrap()["request-id"].as_str().unwrap().to_string();
+    manager.until(trigger_checkpoint).await;
+    manager.task(job, 1, (0, 0), Reported::Failed).await;
+    let operation = ended(url, &format!("{path}/{trigger}")).await;
+    assert_eq!(names(&operation), ["failureCause"]);
+    let cause = operation["failureCause"]["stack-trace"].as_str().unwrap();
+    assert!(cause.contains("the job has failed"), "{cause}");
+    let unknown = request(url, "GET", &format!("{path}/{}", TRIGGER.replace('c', "d")), "").await;
+    assert!(unknown.status == 404 && refusal(&unknown).contains("no checkpoint with trigger id"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused_before_it_begins() {
     let cluster = Cluster::start().await;
     let url = &cluster.manager.rest_url;
@@ -86,6 +124,17 @@ async fn what_cannot_be_done_is_refused_before_it_begins() {
         ("POST", format!("/jobs/{job}/stop"), "{\"drian\":true}", 400, "drain"),
         ("POST", format!("/jobs/{job}/stop"), "{", 400, "the body cannot be read"),
         ("POST", format!("/jobs/{unknown}/stop"), "{}", 404, unknown),
+        ("POST", format!("/jobs/{unknown}/checkpoints"), "{}", 404, unknown),
+        (
+            "POST",
+            format!("/jobs/{job}/checkpoints"),
+            "{\"checkpointType\":\"FULL\"}",
+            400,
+            "checkpointing.incremental",
+        ),
+        ("POST", format!("/jobs/{job}/checkpoints"), "{\"checkpointType\":\"full\"}", 400, "`CONFIGURED`"),
+        ("POST", format!("/jobs/{job}/checkpoints"), "{\"triggerId\":\"1\"}", 400, "32 hexadecimal digits"),
+        ("GET", format!("/jobs/{job}/checkpoints/{unknown}"), "", 404, "no checkpoint"),
         ("PATCH", format!("/jobs/{unknown}"), "{}", 404, unknown),
         ("PATCH", format!("/jobs/{job}/rescaling?parallelism=0"), "{}", 400, "from 1 to"),
         ("PATCH", format!("/jobs/{job}/rescaling?parallelism=2"), "{}", 409, "process of its author"),

@@ -22,7 +22,6 @@ pub struct RestBindError {
 /// The socket at which REST is served, bound already, so that its port is known.
 #[derive(Debug)]
 pub struct RestListener {
-    #[cfg_attr(not(feature = "rest"), expect(dead_code, reason = "nobody serves REST without that feature"))]
     pub(crate) listener: TcpListener,
     #[cfg_attr(not(feature = "rest"), expect(dead_code, reason = "nobody serves REST without that feature"))]
     pub(crate) tls: Option<Arc<Tls>>,
