@@ -17,6 +17,7 @@ use thalweg_benches::nexmark::text::splitmix;
 use thalweg_benches::progress::CountingSink;
 use thalweg_benches::submitted::{self, Submitted};
 use thalweg_chaos_tests::cluster::ClusterOptions;
+use thalweg_common::clock::{Stopwatch, SystemClock};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,8 +90,8 @@ async fn run(options: &Options) -> Result<(f64, f64)> {
     none.sample(PROGRESS).await?;
     tokio::time::sleep(WARM_UP).await;
     let before = (full.sample(PROGRESS).await?, none.sample(PROGRESS).await?);
-    let end = tokio::time::Instant::now() + Duration::from_secs_f64(options.seconds);
-    while tokio::time::Instant::now() < end {
+    let watch = Stopwatch::start(&SystemClock::shared());
+    while watch.elapsed().as_secs_f64() < options.seconds {
         for port in ports {
             let metrics = scrape(port)?;
             ensure!(metrics.contains("# TYPE"), "port {port} answers {metrics:?} in place of metrics");
