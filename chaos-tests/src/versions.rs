@@ -135,6 +135,23 @@ impl Bench {
         Ok(())
     }
 
+    /// The counts of every key are there from one on, each once: what a job that was stopped has written. Answers how many there are.
+    ///
+    /// # Errors
+    /// What is lost or doubled.
+    pub fn assert_without_gaps(&self) -> Result<u64> {
+        let lines = oracle::committed_lines(&self.output)?;
+        for key in 0..KEYS {
+            let mut counts: Vec<u64> =
+                lines.keys().filter_map(|line| line.strip_prefix(&format!("{key} "))?.parse().ok()).collect();
+            counts.sort_unstable();
+            ensure!(counts.iter().copied().eq(1..=counts.len() as u64), "key {key}: {counts:?}");
+        }
+        let written: u64 = lines.values().sum();
+        ensure!(written == lines.len() as u64, "{written} lines, {} different ones", lines.len());
+        Ok(written)
+    }
+
     /// What is in the output directory.
     ///
     /// # Errors
