@@ -10,15 +10,18 @@ use thalweg::testing::LocalCluster;
 /// How far ahead a source may be, in milliseconds of event time.
 const DRIFT_MS: u64 = 2_000;
 
-/// How far it may be ahead beyond that: what it reads until it has heard of the other one. Generous, for machines with much to do; without
-/// alignment it would be ahead by nearly all of its records.
-const SLACK_MS: i64 = 30_000;
+/// How far it may be ahead beyond that: what it reads until it has heard of the other one, for which it has more than a second. Without
+/// alignment it would be ahead by 36 seconds of event time at the end of the slow one.
+const SLACK_MS: i64 = 28_000;
 
 /// Records of the slow source, 100 ms apart; it makes 20 in a second.
 const SLOW: u64 = 40;
 
-/// Records of the fast source, 1 ms apart; it makes as many in a second.
-const FAST: u64 = 100_000;
+/// Records of the fast source, 1 ms apart.
+const FAST: u64 = 50_000;
+
+/// How many it makes in a second.
+const FAST_RATE: f64 = 20_000.0;
 
 /// What was read, by event time.
 #[derive(Clone, Default)]
@@ -73,7 +76,7 @@ fn run(fails: bool) -> Seen {
             slow_seen.slow(time);
             time
         });
-        let fast = env.generate(Some(FAST as f64), Some(FAST), |number| number);
+        let fast = env.generate(Some(FAST_RATE), Some(FAST), |number| number);
         let fast = fast.watermarks(aligned()).map(move |time: u64| {
             fast_seen.fast(time);
             time
