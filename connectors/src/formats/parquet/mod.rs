@@ -17,6 +17,7 @@
 //! 128-bit integers, enums with fields and types that only serde knows have no column type; the error names them.
 
 mod columns;
+mod dictionaries;
 mod layout;
 #[cfg(feature = "files")]
 mod piece;
@@ -27,10 +28,12 @@ mod tests;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::errors::ParquetError;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use thalweg_common::record::Record;
 
 use self::columns::Columns;
@@ -124,16 +127,16 @@ impl<T: Record> BulkFormat<T> for Parquet<T> {
 
     fn begin(&self) -> Result<ParquetWriter, Malformed> {
         let layout = Layout::of(&T::schema())?;
-        let schema = Arc::new(layout.arrow_schema());
         let properties = WriterProperties::builder()
             .set_compression(self.compression)
             .set_max_row_group_row_count(None)
             .set_created_by(concat!("thalweg ", env!("CARGO_PKG_VERSION")).to_owned());
-        let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties.build()));
         Ok(ParquetWriter {
-            writer: writer.map_err(Malformed::new)?,
             columns: Columns::new(&layout),
-            schema,
+            schema: Arc::new(layout.arrow_schema()),
+            properties,
+            writer: None,
+            in_progress_bytes: 0,
             scratch: Vec::new(),
             row_group_bytes: self.row_group_bytes,
         })
@@ -142,10 +145,14 @@ impl<T: Record> BulkFormat<T> for Parquet<T> {
 
 /// A Parquet file that is being written.
 pub struct ParquetWriter {
-    writer: ArrowWriter<Vec<u8>>,
     /// Records that are not with the writer yet.
     columns: Columns,
     schema: SchemaRef,
+    properties: WriterPropertiesBuilder,
+    /// Begins with the first columns, which decide about dictionaries.
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    /// What the writer holds of the row group.
+    in_progress_bytes: usize,
     scratch: Vec<u8>,
     row_group_bytes: usize,
 }
@@ -158,18 +165,51 @@ impl std::fmt::Debug for ParquetWriter {
 
 impl ParquetWriter {
     /// Gives the writer what became columns, and `out` what has become bytes.
-    fn hand_on(&mut self, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        if self.columns.records() > 0 {
-            let batch = self.columns.take(&self.schema)?;
-            self.writer.write(&batch).map_err(Malformed::new)?;
-            if self.writer.in_progress_size() >= self.row_group_bytes {
-                self.writer.flush().map_err(Malformed::new)?;
+    fn hand_on(&mut self, out: &mut Vec<u8>) -> Result<&mut ArrowWriter<Vec<u8>>, Malformed> {
+        let records = self.columns.take(&self.schema)?;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                none.insert(begin(&self.schema, self.properties.clone(), &records).map_err(Malformed::new)?)
             }
+        };
+        writer.write(&records).map_err(Malformed::new)?;
+        self.in_progress_bytes = writer.in_progress_size();
+        if self.in_progress_bytes >= self.row_group_bytes {
+            write_to(out, writer, ArrowWriter::flush).map_err(Malformed::new)?;
+            self.in_progress_bytes = 0;
         }
-        self.writer.sync().map_err(Malformed::new)?;
-        out.append(self.writer.inner_mut());
-        Ok(())
+        Ok(writer)
     }
+}
+
+/// Lets the writer end its row group, or the file, and append the bytes to `out`: a row group is large, and copied once only.
+fn write_to<T>(
+    out: &mut Vec<u8>,
+    writer: &mut ArrowWriter<Vec<u8>>,
+    write: impl FnOnce(&mut ArrowWriter<Vec<u8>>) -> Result<T, ParquetError>,
+) -> Result<T, ParquetError> {
+    out.reserve(writer.in_progress_size());
+    std::mem::swap(writer.inner_mut(), out);
+    let written = write(writer).and_then(|written| {
+        writer.sync()?;
+        Ok(written)
+    });
+    std::mem::swap(writer.inner_mut(), out);
+    written
+}
+
+/// Begins a file whose first records are these.
+fn begin(
+    schema: &SchemaRef,
+    mut properties: WriterPropertiesBuilder,
+    first: &RecordBatch,
+) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
+    let columns = ArrowSchemaConverter::new().convert(schema)?;
+    for (column, pays) in columns.columns().iter().zip(dictionaries::pay(first)) {
+        properties = properties.set_column_dictionary_enabled(column.path().clone(), pays);
+    }
+    ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties.build()))
 }
 
 impl<T: Record> BulkWriter<T> for ParquetWriter {
@@ -184,12 +224,12 @@ impl<T: Record> BulkWriter<T> for ParquetWriter {
     }
 
     fn buffered_bytes(&self) -> u64 {
-        (self.columns.bytes() + self.writer.in_progress_size()) as u64
+        (self.columns.bytes() + self.in_progress_bytes) as u64
     }
 
     fn finish(mut self, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        self.hand_on(out)?;
-        out.append(&mut self.writer.into_inner().map_err(Malformed::new)?);
+        let writer = self.hand_on(out)?;
+        write_to(out, writer, ArrowWriter::finish).map_err(Malformed::new)?;
         Ok(())
     }
 }
