@@ -69,15 +69,29 @@ impl<D: Decoder> Lines<D> {
         })
     }
 
-    /// Takes the next line, whose bytes begin at `self.at`, out of what has come. Nothing if it has not come as a whole.
-    fn line(&mut self) -> Option<Line> {
-        let length = memchr::memchr(b'\n', &self.chunk)? + 1;
-        let piece = self.chunk.split_to(length);
-        if self.head.is_empty() {
-            return Some(Line::Piece(piece));
+    /// Decodes the lines of the chunk, as long as `more` of them are wanted.
+    fn take_lines(
+        &mut self,
+        out: &mut Batch<D::Out>,
+        more: impl Fn(&Self, &Batch<D::Out>) -> bool,
+        bad: &mut Bad<'_>,
+    ) -> Result<(), Failure> {
+        let chunk = std::mem::take(&mut self.chunk);
+        let mut rest = &chunk[..];
+        while more(self, out) && !self.is_behind() {
+            let Some(length) = memchr::memchr(b'\n', rest) else { break };
+            let (line, behind) = rest.split_at(length + 1);
+            rest = behind;
+            if self.head.is_empty() {
+                self.meet(line, out, bad)?;
+            } else {
+                let mut whole = std::mem::take(&mut self.head);
+                whole.extend_from_slice(line);
+                self.meet(&whole, out, bad)?;
+            }
         }
-        self.head.extend_from_slice(&piece);
-        Some(Line::Joined(std::mem::take(&mut self.head)))
+        self.chunk = chunk.slice_ref(rest);
+        Ok(())
     }
 
     fn meet(&mut self, line: &[u8], out: &mut Batch<D::Out>, bad: &mut Bad<'_>) -> Result<(), Failure> {
@@ -120,31 +134,19 @@ impl<D: Decoder> Lines<D> {
     }
 }
 
-enum Line {
-    Piece(Bytes),
-    Joined(Vec<u8>),
-}
-
-impl Line {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Piece(bytes) => bytes,
-            Self::Joined(bytes) => bytes,
-        }
-    }
-}
-
 impl<D: Decoder> RangeReader<D::Out> for Lines<D> {
     fn poll(&mut self, out: &mut Batch<D::Out>, max: usize, bad: &mut Bad<'_>) -> Result<Progress, Failure> {
         let begin = self.at;
-        while out.len() < max && self.at - begin < POLL_BYTES {
+        let more = |lines: &Self, out: &Batch<D::Out>| out.len() < max && lines.at - begin < POLL_BYTES;
+        while more(self, out) {
+            self.take_lines(out, more, bad)?;
+            if !more(self, out) {
+                break;
+            }
             if self.is_behind() {
                 return Ok(Progress::End);
             }
-            if let Some(line) = self.line() {
-                self.meet(line.bytes(), out, bad)?;
-                continue;
-            }
+            // What is left of the chunk is the beginning of a line.
             self.head.extend_from_slice(&self.chunk);
             self.chunk.clear();
             if self.head.len() > MAX_TEXT_LINE_BYTES {
