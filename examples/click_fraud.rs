@@ -8,7 +8,7 @@
 //! ```
 //!
 //! ```text
-//! cargo run --release --example click_fraud -- --input actions.csv
+//! cargo run --release -p thalweg-examples --example click_fraud -- --input actions.csv
 //! ```
 
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Tells which page sold what: each purchase with the clicks of the same user in the half hour before it, by an interval join.
 //!
 //! ```text
-//! cargo run --release --example click_purchase
-//! cargo run --release --example click_purchase -- --jobmanager 127.0.0.1:6123 --output /sales
+//! cargo run --release -p thalweg-examples --example click_purchase
+//! cargo run --release -p thalweg-examples --example click_purchase -- --jobmanager 127.0.0.1:6123 --output /sales
 //! ```
 
 use std::fmt;

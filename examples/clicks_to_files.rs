@@ -1,7 +1,7 @@
 //! Clicks into files: one finished file for each checkpoint and subtask.
 //!
 //! ```text
-//! cargo run --release --example clicks_to_files -- --output /data-lake --parallelism 2
+//! cargo run --release -p thalweg-examples --example clicks_to_files -- --output /data-lake --parallelism 2
 //! ```
 
 use std::fmt;

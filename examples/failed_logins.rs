@@ -1,7 +1,7 @@
 //! Who has failed to log in five times in ten minutes: counted every minute.
 //!
 //! ```text
-//! cargo run --release --example failed_logins -- --limit 5000
+//! cargo run --release -p thalweg-examples --example failed_logins -- --limit 5000
 //! ```
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Who spends more than a thousand in five minutes: summed up every minute.
 //!
 //! ```text
-//! cargo run --release --example high_spend -- --limit 5000
+//! cargo run --release -p thalweg-examples --example high_spend -- --limit 5000
 //! ```
 
 use std::fmt;

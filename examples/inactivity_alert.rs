@@ -1,8 +1,8 @@
 //! Says which users have done nothing for five minutes, by a timer of each user that every event puts off.
 //!
 //! ```text
-//! cargo run --release --example inactivity_alert -- --after-seconds 5
-//! cargo run --release --example inactivity_alert -- --jobmanager 127.0.0.1:6123 --output /alerts
+//! cargo run --release -p thalweg-examples --example inactivity_alert -- --after-seconds 5
+//! cargo run --release -p thalweg-examples --example inactivity_alert -- --jobmanager 127.0.0.1:6123 --output /alerts
 //! ```
 
 use std::fmt;

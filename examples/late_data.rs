@@ -1,7 +1,7 @@
 //! What users spend in each minute, with time for late events: results are corrected for half a minute, what comes later still is told.
 //!
 //! ```text
-//! cargo run --release --example late_data -- --limit 2000
+//! cargo run --release -p thalweg-examples --example late_data -- --limit 2000
 //! ```
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Popular places: where in New York taxi rides begin and end, in the last fifteen minutes, every five minutes.
 //!
 //! ```text
-//! cargo run --release --example popular_places -- --input /rides --threshold 20
+//! cargo run --release -p thalweg-examples --example popular_places -- --input /rides --threshold 20
 //! ```
 //!
 //! Each file has a ride event per line: `7377,START,2013-01-01 00:20:00,1970-01-01 00:00:00,-73.98866,40.722633,...`.

@@ -1,7 +1,7 @@
 //! Counts the words of the last fifteen seconds, every five seconds.
 //!
 //! ```text
-//! cargo run --release --example sliding_word_count
+//! cargo run --release -p thalweg-examples --example sliding_word_count
 //! ```
 
 use clap::Parser;

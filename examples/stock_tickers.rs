@@ -1,7 +1,7 @@
 //! Stock tickers: how many trades in ten seconds, the lowest price of the last ten, and what was paid in five, by the clock.
 //!
 //! ```text
-//! cargo run --release --example stock_tickers
+//! cargo run --release -p thalweg-examples --example stock_tickers
 //! ```
 
 use std::fmt;

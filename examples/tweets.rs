@@ -1,7 +1,7 @@
 //! Keeps what is written in Korean: a filter over lines of JSON.
 //!
 //! ```text
-//! cargo run --release --example tweets -- --input /tweets
+//! cargo run --release -p thalweg-examples --example tweets -- --input /tweets
 //! ```
 
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! Counts numbers that never end, at a steady rate: a job to watch, to kill and to measure.
 //!
 //! ```text
-//! cargo run --release --example unbounded_counter -- --rate 5 --keys 3
-//! cargo run --release --example unbounded_counter -- --jobmanager 127.0.0.1:6123 --rate 100000 --output /counts
+//! cargo run --release -p thalweg-examples --example unbounded_counter -- --rate 5 --keys 3
+//! cargo run --release -p thalweg-examples --example unbounded_counter -- --jobmanager 127.0.0.1:6123 --rate 100000 --output /counts
 //! ```
 
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Sessions of users, where each click says how long it keeps its session open: a page to read longer than a page to leave.
 //!
 //! ```text
-//! cargo run --release --example user_sessions -- --limit 2000
+//! cargo run --release -p thalweg-examples --example user_sessions -- --limit 2000
 //! ```
 
 use std::fmt;

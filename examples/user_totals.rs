@@ -1,7 +1,7 @@
 //! What each user has spent so far; who does nothing for seven days begins anew.
 //!
 //! ```text
-//! cargo run --release --example user_totals
+//! cargo run --release -p thalweg-examples --example user_totals
 //! ```
 
 use clap::Parser;

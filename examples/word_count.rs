@@ -1,8 +1,8 @@
 //! Counts the words of text files.
 //!
 //! ```text
-//! cargo run --release --example word_count -- --input README.md
-//! cargo run --release --example word_count -- --jobmanager 127.0.0.1:6123 --parallelism 4 --input /data --output /counts
+//! cargo run --release -p thalweg-examples --example word_count -- --input README.md
+//! cargo run --release -p thalweg-examples --example word_count -- --jobmanager 127.0.0.1:6123 --parallelism 4 --input /data --output /counts
 //! ```
 
 use std::fmt;

@@ -14,8 +14,9 @@ use crate::arguments::Arguments;
 /// What `thalweg::run` takes of every job's executable, in front of its own options.
 const OF_EVERY_JOB: [&str; 5] = ["detach", "jobmanager", "name", "parallelism", "properties"];
 
-/// Where example jobs are.
-const EXAMPLES: [&str; 2] = ["examples", "examples/aws"];
+/// Where example jobs are, and the package of those.
+const EXAMPLES: [(&str, &str); 2] =
+    [("examples", "thalweg-examples"), ("examples/aws", "thalweg-examples-aws")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -139,23 +140,31 @@ fn wrong_cargo(words: &[&str]) -> Option<String> {
         let is_known = help.contains(&format!("Some(\"{command}\")"));
         return (!is_known).then(|| format!("there is no `cargo xtask {command}`"));
     }
-    let example = words.windows(2).find(|pair| pair[0] == "--example")?[1];
-    if source_of(example).is_none() {
+    let value = |flag: &str| Some(words.windows(2).find(|pair| pair[0] == flag)?[1]);
+    let example = value("--example")?;
+    let Some((_, package)) = source_of(example) else {
         return Some(format!("there is no example `{example}`"));
+    };
+    // Without its package cargo compiles the features that any other package needs.
+    if value("-p") != Some(package) {
+        return Some(format!("`{example}` is to be built with `-p {package}`"));
     }
     let own = words.iter().position(|word| *word == "--").map_or(&[][..], |at| &words[at + 1..]);
     wrong_option(example, own)
 }
 
-/// The program of an example.
-fn source_of(example: &str) -> Option<PathBuf> {
-    let places = EXAMPLES.map(|folder| root().join(folder).join(format!("{example}.rs")));
-    places.into_iter().find(|place| place.is_file())
+/// The program of an example, and its package.
+fn source_of(example: &str) -> Option<(PathBuf, &'static str)> {
+    let places =
+        EXAMPLES.map(|(folder, package)| (root().join(folder).join(format!("{example}.rs")), package));
+    places.into_iter().find(|(place, _)| place.is_file())
 }
 
 /// What is wrong with what an example is given.
 fn wrong_option(example: &str, given: &[&str]) -> Option<String> {
-    let Some(source) = source_of(example) else { return Some(format!("there is no example `{example}`")) };
+    let Some((source, _)) = source_of(example) else {
+        return Some(format!("there is no example `{example}`"));
+    };
     let source = read(&source);
     let is_known = |flag: &&str| {
         OF_EVERY_JOB.contains(flag) || source.contains(&format!("\n    {}: ", flag.replace('-', "_")))
@@ -188,7 +197,7 @@ fn wrong_setting(text: &str) -> Option<String> {
 /// Whether the example that is told of at this place reads a runtime property of this name.
 fn is_property(place: &str, name: &str) -> bool {
     let example = Path::new(place).file_stem().and_then(|stem| stem.to_str());
-    example.and_then(source_of).is_some_and(|source| read(&source).contains(&format!("\"{name}\"")))
+    example.and_then(source_of).is_some_and(|(source, _)| read(&source).contains(&format!("\"{name}\"")))
 }
 
 #[test]
@@ -235,7 +244,7 @@ fn every_example_has_a_page_and_every_page_an_example() {
         of.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
     };
     let pages = stems("docs/examples", "md");
-    for example in stems(EXAMPLES[0], "rs") {
+    for example in stems(EXAMPLES[0].0, "rs") {
         assert!(pages.contains(&example), "docs/examples/{example}.md is missing");
     }
     let index = read(&root().join("docs/README.md"));

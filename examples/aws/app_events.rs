@@ -2,7 +2,7 @@
 //! and again.
 //!
 //! ```text
-//! cargo run --release --example app_events -- --properties application_properties.json
+//! cargo run --release -p thalweg-examples-aws --example app_events -- --properties application_properties.json
 //! ```
 //!
 //! The file has the groups `ConsumerConfigProperties`, `Counts` and `Alerts`, each with `stream.name` and keys of Flink's Kinesis connectors.

@@ -1,7 +1,7 @@
 //! Clicks from Kinesis into files of a data lake on S3: as lines of text, a file for each checkpoint, and as JSON, in larger files.
 //!
 //! ```text
-//! cargo run --release --example clicks_to_lake -- --properties application_properties.json
+//! cargo run --release -p thalweg-examples-aws --example clicks_to_lake -- --properties application_properties.json
 //! ```
 //!
 //! The file has the group `ConsumerConfigProperties` with `stream.name` and keys of Flink's Kinesis connectors, and `Lake` with `text.path` and

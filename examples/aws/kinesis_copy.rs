@@ -1,7 +1,7 @@
 //! Copies a stream of Kinesis, record by record, to another one, or to a delivery stream of Firehose.
 //!
 //! ```text
-//! cargo run --release --example kinesis_copy -- --properties application_properties.json
+//! cargo run --release -p thalweg-examples-aws --example kinesis_copy -- --properties application_properties.json
 //! ```
 //!
 //! The file has the groups `ConsumerConfigProperties` and `ProducerConfigProperties`, with keys of Flink's Kinesis connectors such as

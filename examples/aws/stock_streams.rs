@@ -2,7 +2,7 @@
 //! Firehose or files on S3.
 //!
 //! ```text
-//! cargo run --release --example stock_streams -- --properties application_properties.json
+//! cargo run --release -p thalweg-examples-aws --example stock_streams -- --properties application_properties.json
 //! ```
 //!
 //! A result is computed if the file has a group for it, `Names`, `Sums`, `Counts` or `LowestPrices`, with `stream.name` (Kinesis),

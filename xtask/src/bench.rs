@@ -88,7 +88,7 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
     }
     let program = name.replace('-', "_");
     let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
-    let built = Built::release(&cargo)?;
+    let built = Built::benches(&cargo)?;
     eprintln!("==> bench {name}");
     let stopwatch = Stopwatch::start();
     let status = Command::new(built.find(&program)?)

@@ -11,11 +11,24 @@ use serde_json::Value;
 use crate::cargo::{Cargo, display};
 use crate::clock::{Stopwatch, seconds};
 
-/// Everything but the job manager, as plain cargo commands build it; so `cargo run --release --example word_count` has
-/// nothing left to do.
-const MOST: [&str; 5] = ["build", "--release", "--bins", "--examples", MESSAGES];
-/// The job manager apart from the rest: what it needs (RocksDB) is not to end up in job binaries.
-const JOB_MANAGER: [&str; 5] = ["build", "--release", "--package=thalweg-jobmanager", "--bins", MESSAGES];
+/// What is installed on machines of a cluster. Everything that needs a cluster takes it from this one build, because other selections
+/// of packages have other features of what they share, and compile all of it again. Job binaries are apart: RocksDB, which the job
+/// manager needs, is not to end up in them.
+const CLUSTER: [&str; 8] = [
+    "build",
+    "--release",
+    "--package=thalweg-jobmanager",
+    "--package=thalweg-taskmanager",
+    "--package=thalweg-cli",
+    "--features=thalweg-cli/rocksdb",
+    "--bins",
+    MESSAGES,
+];
+/// Jobs that need no service, as the pages about them build them.
+const EXAMPLES: [&str; 5] = ["build", "--release", "--package=thalweg-examples", "--examples", MESSAGES];
+/// The measurements, and their jobs.
+const BENCHES: [&str; 6] =
+    ["build", "--release", "--package=thalweg-benches", "--bins", "--examples", MESSAGES];
 /// What a run under kills starts, and itself.
 const CHAOS: [&str; 7] = [
     "build",
@@ -26,20 +39,6 @@ const CHAOS: [&str; 7] = [
     "--bins",
     MESSAGES,
 ];
-/// What is installed on machines of a cluster.
-const PACKAGE: [&str; 8] = [
-    "build",
-    "--release",
-    "--package=thalweg-jobmanager",
-    "--package=thalweg-taskmanager",
-    "--package=thalweg-cli",
-    "--features=thalweg-cli/rocksdb",
-    "--bins",
-    MESSAGES,
-];
-/// The job with which an installed cluster shows that it works.
-const JOB_TO_VERIFY_WITH: [&str; 5] =
-    ["build", "--release", "--package=thalweg-examples", "--example=unbounded_counter", MESSAGES];
 /// The programs of the step of the same name in `cargo xtask test`.
 const DEVELOPMENT: [&str; 5] = ["build", "--workspace", "--bins", "--examples", MESSAGES];
 const MESSAGES: &str = "--message-format=json-render-diagnostics";
@@ -59,16 +58,20 @@ pub struct Programs {
 pub struct Built(Vec<(String, PathBuf)>);
 
 impl Built {
-    /// Builds all programs and examples in release.
+    /// Builds, in release, the programs of a cluster and jobs for it.
     ///
     /// # Errors
     /// When a build fails.
-    pub fn release(cargo: &Cargo) -> Result<Self> {
-        let stopwatch = Stopwatch::start();
-        let mut built = build(cargo, &MOST)?;
-        built.extend(build(cargo, &JOB_MANAGER)?);
-        eprintln!("    built in {}", seconds(stopwatch.elapsed()));
-        Ok(Self(built))
+    pub fn cluster_and_examples(cargo: &Cargo) -> Result<Self> {
+        Self::all(cargo, &[&CLUSTER, &EXAMPLES])
+    }
+
+    /// Builds the measurements in release, and what they start.
+    ///
+    /// # Errors
+    /// When a build fails.
+    pub fn benches(cargo: &Cargo) -> Result<Self> {
+        Self::all(cargo, &[&CLUSTER, &EXAMPLES, &BENCHES])
     }
 
     /// Builds, in release, what a run under kills needs. All of it is in one directory, where the run looks for it.
@@ -76,7 +79,7 @@ impl Built {
     /// # Errors
     /// When a build fails.
     pub fn chaos(cargo: &Cargo) -> Result<Self> {
-        Ok(Self(build(cargo, &CHAOS)?))
+        Self::all(cargo, &[&CHAOS])
     }
 
     /// Builds, in release, what a package holds.
@@ -84,7 +87,7 @@ impl Built {
     /// # Errors
     /// When a build fails.
     pub fn package(cargo: &Cargo) -> Result<Self> {
-        Ok(Self(build(cargo, &PACKAGE)?))
+        Self::all(cargo, &[&CLUSTER])
     }
 
     /// What the tests have built, with everything that they need.
@@ -92,15 +95,17 @@ impl Built {
     /// # Errors
     /// When a build fails.
     pub fn development(cargo: &Cargo) -> Result<Self> {
-        Ok(Self(build(cargo, &DEVELOPMENT)?))
+        Self::all(cargo, &[&DEVELOPMENT])
     }
 
-    /// Builds, in release, the job that is run on an installed package.
-    ///
-    /// # Errors
-    /// When the build fails.
-    pub fn job_to_verify_with(cargo: &Cargo) -> Result<Self> {
-        Ok(Self(build(cargo, &JOB_TO_VERIFY_WITH)?))
+    fn all(cargo: &Cargo, selections: &[&[&str]]) -> Result<Self> {
+        let stopwatch = Stopwatch::start();
+        let mut built = Vec::new();
+        for arguments in selections {
+            built.extend(build(cargo, arguments)?);
+        }
+        eprintln!("    built in {}", seconds(stopwatch.elapsed()));
+        Ok(Self(built))
     }
 
     /// Programs that somebody has built already, by the names of their files.

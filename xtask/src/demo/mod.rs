@@ -56,7 +56,7 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
     let Some(options) = read_arguments(arguments)? else { return Ok(()) };
     let workspace = Workspace::find()?;
     let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
-    let programs = Built::release(&cargo)?.cluster()?;
+    let programs = Built::cluster_and_examples(&cargo)?.cluster()?;
 
     // Until here a signal may end us at once; from here on there is something to stop.
     let interrupt = Interrupt::install().context("cannot handle signals")?;

@@ -77,13 +77,13 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
             (Built::in_directory(directory, &tree::PROGRAMS.map(|(name, _)| name)), job)
         }
         None => {
-            let built = Built::package(&cargo)?;
-            let job = if options.verify {
-                Built::job_to_verify_with(&cargo)?.find(JOB)?.to_owned()
+            if options.verify {
+                let built = Built::cluster_and_examples(&cargo)?;
+                let job = built.find(JOB)?.to_owned();
+                (built, job)
             } else {
-                PathBuf::new()
-            };
-            (built, job)
+                (Built::package(&cargo)?, PathBuf::new())
+            }
         }
     };
     let file = build(&package, &workspace, &cargo, &built, options.verify.then_some(&job))?;
