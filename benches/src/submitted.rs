@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail};
+use clap::Parser;
 use thalweg::Environment;
 use thalweg::operator::OpenContext;
 use thalweg::prelude::Failure;
@@ -38,6 +39,29 @@ pub fn is_job() -> bool {
 /// A mistake in the topology, or what a worker cannot recover from.
 pub fn run_job(topology: impl FnOnce(&mut Environment) -> thalweg::Result<()>) -> Result<()> {
     thalweg::run(topology).map_err(|error| Error::from_boxed(error.into()))
+}
+
+/// The whole of such a program: a process that a cluster has started plans or runs the job, any other one measures.
+///
+/// # Errors
+/// Those of either.
+pub fn main<O: Parser>(
+    topology: impl FnOnce(&mut Environment) -> thalweg::Result<()>,
+    measure: impl AsyncFnOnce(&O) -> Result<()>,
+) -> Result<()> {
+    if is_job() {
+        return run_job(topology);
+    }
+    let options = O::parse();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&options))
+}
+
+/// How long something is measured, as it is given to a measurement.
+///
+/// # Errors
+/// When it is no number above 0.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|seconds| *seconds > 0.0).ok_or_else(|| "give a number above 0".to_owned())
 }
 
 /// Fails a source or sink of a job that was restarted: counts that start over would be taken for slow ones.

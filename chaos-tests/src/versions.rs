@@ -162,10 +162,7 @@ impl Bench {
 }
 
 /// The path that a savepoint's success tells.
-///
-/// # Errors
-/// When it tells none.
-pub fn path_in(ended: &Ended) -> Result<String> {
+fn path_in(ended: &Ended) -> Result<String> {
     let words: Vec<_> = ended.stdout.split_whitespace().collect();
     let path = words.windows(2).find(|pair| pair[0] == "Savepoint").map(|pair| pair[1].to_string());
     path.with_context(|| format!("no savepoint in {ended:?}"))

@@ -95,8 +95,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use thalweg_test_support::http;
     use tokio::sync::oneshot;
 
     fn samples() -> Vec<Sample> {
@@ -136,18 +135,16 @@ mod tests {
         let stopped = async { drop(stopped.await) };
         let serving = serve(listener, stopped, || async { samples() });
         let asking = async {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            stream.write_all(request).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
+            let base = format!("http://{address}");
+            let answer = http::request(&base, "GET", "/metrics", &[]).await.unwrap();
             stop.send(()).unwrap();
             answer
         };
         let (served, answer) = tokio::join!(serving, asking);
         served.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        assert!(answer.contains("text/plain; version=0.0.4") && answer.contains("numRestarts"), "{answer}");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        assert!(String::from_utf8(answer.body).unwrap().contains("numRestarts"));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use thalweg_common::id::TaskManagerId;
 use thalweg_common::task_scope::TaskScope;
 use thalweg_proto::v1::task_manager_message::Message as News;
 use thalweg_taskmanager::{TaskManager, TaskManagerOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use thalweg_test_support::http;
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
@@ -34,10 +34,9 @@ async fn a_task_manager_tells_what_it_takes_of_its_machine() {
     };
     assert!(process.threads >= 1 && process.heap_total_bytes > 0, "{process:?}");
 
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let base = format!("http://127.0.0.1:{port}");
+    let answer = soon(http::request(&base, "GET", "/metrics", &[])).await.unwrap();
+    let answer = String::from_utf8(answer.body).unwrap();
     for name in ["flink_taskmanager_cpuUtilization", "flink_taskmanager_threadCount"] {
         let line = format!("{name}{{host=\"127.0.0.1\",tm_id=\"tm-1\"}} ");
         assert!(answer.contains(&line), "{line} is not in\n{answer}");

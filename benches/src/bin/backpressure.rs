@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// For how long each run is measured.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = submitted::seconds)]
     seconds: f64,
     /// In how many workers, with commas between them: 1, 2.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=2), default_values_t = [1, 2])]
@@ -75,12 +75,7 @@ struct Outcome {
 }
 
 fn main() -> Result<()> {
-    if submitted::is_job() {
-        return submitted::run_job(topology);
-    }
-    let options = Options::parse();
-    ensure!(options.seconds > 0.0, "--seconds is how long each run is measured; give a number above 0");
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&options))
+    submitted::main(topology, measure)
 }
 
 fn topology(env: &mut Environment) -> thalweg::Result<()> {

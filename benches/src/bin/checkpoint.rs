@@ -117,15 +117,7 @@ struct JobOptions {
 }
 
 fn main() -> Result<()> {
-    if submitted::is_job() {
-        return submitted::run_job(topology);
-    }
-    let options = Options::parse();
-    ensure!(
-        options.state_mb >= 1 && options.checkpoints >= 1,
-        "give at least 1 MB of state and 1 checkpoint"
-    );
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&options))
+    submitted::main(topology, measure)
 }
 
 /// Keeps a payload for each key, and changes a letter of it with every record.
@@ -190,6 +182,10 @@ struct Run {
 }
 
 async fn measure(options: &Options) -> Result<()> {
+    ensure!(
+        options.state_mb >= 1 && options.checkpoints >= 1,
+        "give at least 1 MB of state and 1 checkpoint"
+    );
     for (prefix, rate) in [("", Some(options.rate)), ("full_rate_", None)] {
         let mut runs = Vec::new();
         for _ in 0..options.runs.max(1) {

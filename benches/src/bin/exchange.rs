@@ -47,7 +47,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// For how long each run is measured.
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 4.0, value_parser = submitted::seconds)]
     seconds: f64,
     /// The cases, with commas between them; bare tonic and raw TCP are always measured.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Payload::value_variants().to_vec())]
@@ -91,7 +91,6 @@ fn main() -> Result<()> {
     if options.end.run()? {
         return Ok(());
     }
-    ensure!(options.seconds > 0.0, "--seconds is how long each run is measured; give a number above 0");
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&options))
 }
 

@@ -44,7 +44,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// For how long each run is measured.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = submitted::seconds)]
     seconds: f64,
     /// For how long each run is not measured before that.
     #[arg(long, default_value_t = 2.0)]
@@ -111,13 +111,7 @@ struct Outcome {
 }
 
 fn main() -> Result<()> {
-    if submitted::is_job() {
-        return submitted::run_job(topology);
-    }
-    let options = Options::parse();
-    ensure!(options.seconds > 0.0, "--seconds is how long each run is measured; give a number above 0");
-    ensure!(options.warm_up_seconds >= 0.0, "--warm-up-seconds cannot be negative");
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&options))
+    submitted::main(topology, measure)
 }
 
 /// Hands every event on: what is measured is the way, not the work.
@@ -154,6 +148,7 @@ fn end(events: &DataStream<Event>, options: &JobOptions) {
 }
 
 async fn measure(options: &Options) -> Result<()> {
+    ensure!(options.warm_up_seconds >= 0.0, "--warm-up-seconds cannot be negative");
     for load in LOADS {
         if !options.loads.is_empty() && !options.loads.iter().any(|name| name == load.name) {
             continue;

@@ -5,8 +5,7 @@
 //! Prometheus of job manager and task manager read once a second, which is fifteen times as often as Prometheus reads by itself. CPU
 //! seconds are those of all processes, per record.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +17,7 @@ use thalweg_benches::progress::CountingSink;
 use thalweg_benches::submitted::{self, Submitted};
 use thalweg_chaos_tests::cluster::ClusterOptions;
 use thalweg_common::clock::{Stopwatch, SystemClock};
+use thalweg_test_support::http;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,17 +46,12 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// For how long each run is measured. Metrics are written four times a minute, so less than that is too little.
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 30.0, value_parser = submitted::seconds)]
     seconds: f64,
 }
 
 fn main() -> Result<()> {
-    if submitted::is_job() {
-        return submitted::run_job(topology);
-    }
-    let options = Options::parse();
-    ensure!(options.seconds > 0.0, "--seconds is how long each run is measured; give a number above 0");
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&options))
+    submitted::main(topology, measure)
 }
 
 fn topology(env: &mut Environment) -> thalweg::Result<()> {
@@ -93,7 +88,7 @@ async fn run(options: &Options) -> Result<(f64, f64)> {
     let watch = Stopwatch::start(&SystemClock::shared());
     while watch.elapsed().as_secs_f64() < options.seconds {
         for port in ports {
-            let metrics = scrape(port)?;
+            let metrics = scrape(port).await?;
             ensure!(metrics.contains("# TYPE"), "port {port} answers {metrics:?} in place of metrics");
         }
         tokio::time::sleep(SCRAPE_INTERVAL).await;
@@ -128,11 +123,8 @@ fn two_free_ports() -> Result<u16> {
 }
 
 /// What Prometheus would read.
-fn scrape(port: u16) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))
-        .with_context(|| format!("nobody answers Prometheus at port {port}"))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+async fn scrape(port: u16) -> Result<String> {
+    let answer = http::request(&format!("http://127.0.0.1:{port}"), "GET", "/metrics", &[]).await;
+    let answer = answer.with_context(|| format!("nobody answers Prometheus at port {port}"))?;
+    Ok(String::from_utf8(answer.body)?)
 }

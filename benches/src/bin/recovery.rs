@@ -116,11 +116,7 @@ struct JobOptions {
 }
 
 fn main() -> Result<()> {
-    if submitted::is_job() {
-        return submitted::run_job(topology);
-    }
-    let options = Options::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&options))
+    submitted::main(topology, measure)
 }
 
 /// Keeps the last payload of each key.

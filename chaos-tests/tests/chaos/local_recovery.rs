@@ -7,16 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use thalweg_chaos_tests::cluster::{Cluster, ClusterOptions};
-use thalweg_chaos_tests::oracle::{self, Difference};
 use thalweg_chaos_tests::wait;
-use thalweg_common::status::JobStatus;
+
+use crate::counting::Counting;
 
 const KEYS: u64 = 60_000;
 const NUMBERS: u64 = 200_000;
-
-fn job() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_chaos_job"))
-}
 
 /// All files below a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -58,37 +54,22 @@ async fn returns_to_its_copies(backend: &str) -> Result<()> {
     let roots = machine.path().display().to_string();
     let options = ClusterOptions { task_managers: 1, ..ClusterOptions::default() };
     let mut cluster = Cluster::start(options.set("taskmanager.state.local.root-dirs", &roots)).await?;
-    let (output, checkpoints) = (cluster.folder().join("output"), cluster.folder().join("checkpoints"));
-    let (output_text, checkpoints_text) = (output.display().to_string(), checkpoints.display().to_string());
-    let (numbers, keys) = (NUMBERS.to_string(), KEYS.to_string());
-    let arguments = ["--count", &numbers, "--rate", "12000", "--keys", &keys, "--output", &output_text];
-    let configuration = [
-        ("state.backend.type", backend),
-        ("execution.checkpointing.interval", "300 ms"),
-        ("execution.checkpointing.dir", checkpoints_text.as_str()),
-        ("execution.checkpointing.tolerable-failed-checkpoints", "100"),
-        ("restart-strategy.type", "fixed-delay"),
-        ("restart-strategy.fixed-delay.attempts", "100"),
-        ("restart-strategy.fixed-delay.delay", "10 ms"),
-        ("parallelism.default", "2"),
-    ];
-    let job = cluster.submit(job(), &arguments, &configuration).await?;
-    let progress = || oracle::committed_lines(&output).map_or(0, |lines| lines.values().sum::<u64>());
+    let counting = Counting::submit(&cluster, backend, NUMBERS, KEYS).await?;
     // All keys have state by now, which is more than what is part of the metadata.
-    wait::until_true("a third of the output", || progress() >= NUMBERS / 3).await?;
+    wait::until_true("a third of the output", || counting.progress() >= NUMBERS / 3).await?;
 
     kill(&mut cluster).await?;
-    let copies = files(&machine.path().join(job.to_string()));
+    let copies = files(&machine.path().join(counting.job.to_string()));
     ensure!(!copies.is_empty(), "there are no copies");
     let second = cluster.start_task_manager().await?;
     let logs = cluster.task_manager_folder(second);
     let told = wait::until("both tasks to restore", async || Ok(restored(&worker_logs(&logs)))).await?;
     ensure!(told.0 > 500_000 && told.1 == 0, "restored from copies and the storage: {told:?}");
 
-    let before = progress();
-    wait::until_true("output of the second attempt", || progress() > before + NUMBERS / 10).await?;
+    let before = counting.progress();
+    wait::until_true("output of the second attempt", || counting.progress() > before + NUMBERS / 10).await?;
     kill(&mut cluster).await?;
-    for copy in files(&machine.path().join(job.to_string())) {
+    for copy in files(&machine.path().join(counting.job.to_string())) {
         // A new file: the old one may be the storage's, too, which is on the same disk.
         fs::remove_file(&copy)?;
         fs::write(&copy, "damaged")?;
@@ -99,10 +80,7 @@ async fn returns_to_its_copies(backend: &str) -> Result<()> {
     ensure!(told.0 == 0 && told.1 > 500_000, "restored from copies and the storage: {told:?}");
     ensure!(worker_logs(&logs).contains("is of no use"), "nothing is said about the damaged copies");
 
-    cluster.reaches(job, JobStatus::Finished).await?;
-    let keys: Vec<String> = (0..NUMBERS).map(|number| (number % KEYS).to_string()).collect();
-    let expected = oracle::running_counts(keys.iter().map(String::as_str));
-    assert_eq!(oracle::compare(&expected, &oracle::committed_lines(&output)?), Difference::default());
+    counting.finishes_with_every_count(&cluster).await?;
     wait::until_true("the copies of the job to be gone", || files(machine.path()).is_empty()).await
 }
 

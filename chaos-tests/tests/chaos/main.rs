@@ -3,6 +3,7 @@
 mod binaries;
 mod checkpoint_restores;
 mod checkpoints;
+mod counting;
 mod damaged_files;
 mod dashboard;
 mod disk_faults;

@@ -3,23 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use thalweg_chaos_tests::cluster::{Cluster, ClusterOptions};
-use thalweg_chaos_tests::oracle::{self, Difference};
 use thalweg_chaos_tests::wait;
-use thalweg_common::status::JobStatus;
 use thalweg_proto::model::{CheckpointStatistics, CheckpointStatus};
+
+use crate::counting::Counting;
 
 const KEYS: u64 = 100_000;
 const NUMBERS: u64 = 300_000;
 /// The cache of each subtask has room for about a quarter of its keys.
 const MEMORY: &str = "3 mb";
-
-fn job() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_chaos_job"))
-}
 
 /// The shared files below the folder of a job's checkpoints.
 fn shared_files(folder: &Path) -> BTreeSet<String> {
@@ -32,27 +28,12 @@ fn shared_files(folder: &Path) -> BTreeSet<String> {
 async fn state_larger_than_memory_survives_kills_of_workers_and_task_managers() -> Result<()> {
     let options = ClusterOptions { task_managers: 2, ..ClusterOptions::default() };
     let mut cluster = Cluster::start(options.set("taskmanager.memory.managed.size", MEMORY)).await?;
-    let (output, checkpoints) = (cluster.folder().join("output"), cluster.folder().join("checkpoints"));
-    let (output_text, checkpoints_text) = (output.display().to_string(), checkpoints.display().to_string());
-    let (numbers, keys) = (NUMBERS.to_string(), KEYS.to_string());
-    let arguments = ["--count", &numbers, "--rate", "12000", "--keys", &keys, "--output", &output_text];
-    let configuration = [
-        ("state.backend.type", "rocksdb"),
-        ("execution.checkpointing.interval", "300 ms"),
-        ("execution.checkpointing.dir", checkpoints_text.as_str()),
-        ("execution.checkpointing.tolerable-failed-checkpoints", "100"),
-        ("restart-strategy.type", "fixed-delay"),
-        ("restart-strategy.fixed-delay.attempts", "100"),
-        ("restart-strategy.fixed-delay.delay", "10 ms"),
-        ("parallelism.default", "2"),
-    ];
-    let job = cluster.submit(job(), &arguments, &configuration).await?;
-    let folder = checkpoints.join(job.to_string());
-    let progress = || oracle::committed_lines(&output).map_or(0, |lines| lines.values().sum::<u64>());
+    let counting = Counting::submit(&cluster, "rocksdb", NUMBERS, KEYS).await?;
+    let folder = counting.checkpoints.join(counting.job.to_string());
 
     // One kill in every sixth of the run: a worker, then a task manager with all it has, and so on.
     for sixth in 1..5 {
-        wait::until_true("a sixth of the output", || progress() >= NUMBERS * sixth / 6).await?;
+        wait::until_true("a sixth of the output", || counting.progress() >= NUMBERS * sixth / 6).await?;
         let victim = *cluster.task_managers().first().context("no task manager")?;
         let worker = cluster.task_manager(victim)?.id().children()?.into_iter().next();
         match worker.filter(|_| sixth % 2 == 1) {
@@ -67,7 +48,7 @@ async fn state_larger_than_memory_survives_kills_of_workers_and_task_managers() 
     // All keys have state by now. What a checkpoint uploads is a small part of what it consists of.
     let client = cluster.client().await?;
     wait::until("a checkpoint that is much smaller than the state", async || {
-        let history = client.checkpoints(job).await?.history;
+        let history = client.checkpoints(counting.job).await?.history;
         let mut completed = history.iter().filter(|one| one.status == CheckpointStatus::Completed);
         let is_small = |one: &CheckpointStatistics| {
             let uploaded: u64 = one.subtasks.iter().map(|part| part.phases.incremental_bytes).sum();
@@ -83,10 +64,7 @@ async fn state_larger_than_memory_survives_kills_of_workers_and_task_managers() 
     })
     .await?;
 
-    cluster.reaches(job, JobStatus::Finished).await?;
-    let keys: Vec<String> = (0..NUMBERS).map(|number| (number % KEYS).to_string()).collect();
-    let expected = oracle::running_counts(keys.iter().map(String::as_str));
-    assert_eq!(oracle::compare(&expected, &oracle::committed_lines(&output)?), Difference::default());
+    counting.finishes_with_every_count(&cluster).await?;
     wait::until_true("the shared files to be gone", || shared_files(&folder).is_empty()).await?;
     for number in cluster.task_managers() {
         let state = cluster.task_manager_folder(number).join("state");

@@ -4,18 +4,15 @@
 use thalweg_proto::v1::TaskStatus as Reported;
 use thalweg_proto::v1::task_manager_message::Message as Says;
 use thalweg_proto::{v1, v1::job_manager_message::Message as Told};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use thalweg_test_support::http;
+use tokio::net::TcpListener;
 
 use crate::fake::*;
 
 /// What the endpoint answers.
 async fn read(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let answer = http::request(&format!("http://127.0.0.1:{port}"), "GET", "/metrics", &[]).await.unwrap();
+    String::from_utf8(answer.body).unwrap()
 }
 
 /// The value of a metric without labels of its own.
