@@ -58,19 +58,7 @@ impl Flink {
     /// # Errors
     /// [`Lacking`] when the scripts or a program are not there; or a folder that cannot be written.
     pub fn prepare(peers: &Path, cases: &[Case]) -> Result<Self> {
-        let scripts = peers.join("flink");
-        if !scripts.join("run.sh").is_file() {
-            let message = format!(
-                "{} is not there; name the directory of the peers with --peers or THALWEG_PEERS",
-                scripts.join("run.sh").display()
-            );
-            return Err(Lacking(message).into());
-        }
-        if let Some(program) = PROGRAMS.into_iter().find(|program| !is_on_path(program)) {
-            let message =
-                format!("there is no `{program}` on the path; Flink needs a JDK (17), python3 and bash");
-            return Err(Lacking(message).into());
-        }
+        let scripts = scripts_in(peers)?;
         let folder = TempDir::new()?;
         for entry in fs::read_dir(fs::canonicalize(&scripts)?)? {
             let entry = entry?;
@@ -108,17 +96,48 @@ impl Flink {
     }
 
     fn run(&self, what: &str, environment: &[(&str, &str)]) -> Result<Vec<Figure>> {
-        let output = Command::new("bash")
-            .arg(self.folder.path().join("run.sh"))
-            .arg(what)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot start Flink's script")?;
-        ensure!(output.status.success(), "Flink's script failed for `{what}` ({})", output.status);
-        Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(figure).collect())
+        let mut command = Command::new("bash");
+        command.arg(self.folder.path().join("run.sh")).arg(what).envs(environment.iter().copied());
+        figures(&mut command)
     }
+}
+
+/// Measures how Flink makes Parquet of the JSON lines in the files of `input`: bytes in place of events, after a run that warms its virtual
+/// machine up. `how` is `rows` or `objects`; `benches/flink` says what that means.
+///
+/// # Errors
+/// [`Lacking`] when the scripts or a program are not there; or when the script fails.
+pub fn json_to_parquet(peers: &Path, input: &Path, output: &Path, how: &str) -> Result<Figure> {
+    scripts_in(peers)?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("flink/json_to_parquet.sh");
+    let mut command = Command::new("bash");
+    command.args([&script, peers, input, output]).args(["2", how]);
+    figures(&mut command)?.into_iter().next().with_context(|| format!("Flink gave no figure for `{how}`"))
+}
+
+/// The directory of Flink's scripts, if all that they need is there.
+fn scripts_in(peers: &Path) -> Result<PathBuf, Lacking> {
+    let scripts = peers.join("flink");
+    if !scripts.join("run.sh").is_file() {
+        return Err(Lacking(format!(
+            "{} is not there; name the directory of the peers with --peers or THALWEG_PEERS",
+            scripts.join("run.sh").display()
+        )));
+    }
+    match PROGRAMS.into_iter().find(|program| !is_on_path(program)) {
+        Some(program) => Err(Lacking(format!(
+            "there is no `{program}` on the path; Flink needs a JDK (17), python3 and bash"
+        ))),
+        None => Ok(scripts),
+    }
+}
+
+/// What a script prints.
+fn figures(script: &mut Command) -> Result<Vec<Figure>> {
+    let output = script.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot start {script:?}"))?;
+    ensure!(output.status.success(), "{script:?} failed ({})", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(figure).collect())
 }
 
 fn is_on_path(program: &str) -> bool {

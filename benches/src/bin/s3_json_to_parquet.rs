@@ -3,7 +3,10 @@
 //! The store is a process of its own, whose CPU time does not count. The job, `lines -> parse -> Parquet`, runs in a child of this program, which
 //! finds the store and its credentials in its environment and settings, as jobs of users do; exactly once, with checkpoints. Beside it a loop
 //! parses the same lines and writes the same Parquet in memory: what the job costs more is fetching, handing on, sending and checkpoints.
+//! With `--flink` Apache Flink does the same, in files of this machine in place of S3, which its packages here cannot reach.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
@@ -12,6 +15,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 use thalweg::prelude::Record;
 use thalweg::testing::LocalCluster;
+use thalweg_benches::flink;
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::nexmark::text::splitmix;
 use thalweg_benches::usage::own_cpu_seconds;
@@ -27,6 +31,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BENCH: &str = "s3_json_to_parquet";
 
 const BUCKET: &str = "thalweg-bench";
+
+/// How Flink reads the lines: by its own JSON format, and into objects by Jackson.
+const FLINK: [&str; 2] = ["rows", "objects"];
 
 /// Bytes of a file of the input.
 const FILE_BYTES: usize = 64 << 20;
@@ -49,6 +56,12 @@ struct Options {
     /// How often a checkpoint is taken.
     #[arg(long, default_value_t = 10_000)]
     interval_ms: u64,
+    /// Measures Apache Flink as well, each run after one that warms it up.
+    #[arg(long)]
+    flink: bool,
+    /// The directory of the peers, with Flink's scripts in `flink`.
+    #[arg(long, env = "THALWEG_PEERS", default_value = "../shared/peers")]
+    peers: PathBuf,
     /// What a child of this program is told: where the store is, and where the output goes.
     #[arg(long, hide = true, num_args = 2)]
     work: Option<Vec<String>>,
@@ -96,6 +109,9 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let peer = runtime.block_on(S3Peer::start())?;
     runtime.block_on(peer.create_bucket(BUCKET))?;
+    let folder = tempfile::tempdir()?;
+    let files = folder.path().join("input");
+    fs::create_dir(&files)?;
     let storage = StorageFactory::new(peer.settings()).open(&format!("s3://{BUCKET}/input"))?;
     let (mut number, mut input_bytes, mut first) = (0, 0, Bytes::new());
     while input_bytes < options.megabytes << 20 {
@@ -106,22 +122,38 @@ fn main() -> Result<()> {
             number += 1;
         }
         input_bytes += file.len();
+        if options.flink {
+            fs::write(files.join(format!("{input_bytes:015}.json")), &file)?;
+        }
         let file = Bytes::from(file);
         runtime.block_on(storage.put(&format!("{input_bytes:015}.json"), file.clone()))?;
         first = if first.is_empty() { file } else { first };
     }
 
     let (mut jobs, mut loops) = (Vec::new(), Vec::new());
+    let mut flinks = FLINK.map(|how| (how, Vec::new()));
     for run in 0..options.runs {
         jobs.push(megabytes(input_bytes) / child(&options, &peer, &format!("s3://{BUCKET}/output-{run}"))?);
         let begin = own_cpu_seconds();
         plain(&first)?;
         loops.push(megabytes(first.len()) / (own_cpu_seconds() - begin));
+        for (how, rates) in flinks.iter_mut().filter(|_| options.flink) {
+            let output = folder.path().join("output");
+            let figure = flink::json_to_parquet(&options.peers, &files, &output, how)?;
+            ensure!(figure.events == input_bytes as u64, "Flink has read {} bytes", figure.events);
+            rates.push(figure.events_per_cpu_second / 1e6);
+            fs::remove_dir_all(output)?;
+        }
     }
     let baseline = Measurement::median(BENCH, "plain_loop", "MB/CPU s", &loops);
     baseline.print(options.json)?;
-    let job = Measurement::median(BENCH, "job", "MB/CPU s", &jobs);
-    job.against(baseline.value).print(options.json)
+    let job = |case: &str| Measurement::median(BENCH, case, "MB/CPU s", &jobs);
+    job("job").against(baseline.value).print(options.json)?;
+    for (how, rates) in flinks.iter().filter(|_| options.flink) {
+        let theirs = Measurement::median(BENCH, "", "", rates).value;
+        job(&format!("job_beside_flink_{how}")).against(theirs).print(options.json)?;
+    }
+    Ok(())
 }
 
 fn megabytes(bytes: usize) -> f64 {
