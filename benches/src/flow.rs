@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 use thalweg::batch::Batch;
 use thalweg::operator::{OrFailure, Sink, SinkContext};
 use thalweg::prelude::Failure;
@@ -89,6 +90,16 @@ impl<T> Sink<T> for FlowSink {
         }
         self.note(records).or_failure(format_args!("cannot write {}", self.path.display()))
     }
+}
+
+/// A folder for the files of sinks: in memory, if the system has one there. A write to a disk waits while the checkpoints of the job fill
+/// its queue, and with it the thread whose silences are measured.
+///
+/// # Errors
+/// When there is no room.
+pub fn folder() -> Result<TempDir> {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    folder.context("cannot make a folder for what the sinks note down")
 }
 
 /// Where a subtask of a sink notes down.

@@ -2,7 +2,8 @@
 //!
 //! The job, `numbers -> key_by -> payload by key -> sink`, keeps its state in RocksDB. First each key gets a payload that cannot
 //! be compressed; then the job changes payloads, of keys among which it moves on so that about one per cent of them changes from
-//! one checkpoint to the next. The sink notes down when records come and for how long none do; the rest is what the API tells of each
+//! one checkpoint to the next: with the records where their rate is limited, so that a pause brings no more new keys than there are records
+//! in it, and with the clock where it is not. The sink notes down when records come and for how long none do; the rest is what the API tells of each
 //! checkpoint. Throughput during checkpoints is compared with that of the same job between them.
 //!
 //! It runs at a limited rate and then (`full_rate`) as fast as it can, which keeps a CPU busy. There the baseline of the throughput
@@ -19,7 +20,7 @@ use clap::Parser;
 use thalweg::State;
 use thalweg::operator::{Context, KeyedProcess};
 use thalweg::prelude::{Environment, Failure, ValueState};
-use thalweg_benches::flow::{Flow, FlowSink};
+use thalweg_benches::flow::{self, Flow, FlowSink};
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::monotonic::now_ns;
 use thalweg_benches::nexmark::text::splitmix;
@@ -59,7 +60,7 @@ const SPINNING: usize = 6;
 /// How many numbers share a look at the clock: no multiple of any parallelism.
 const CLOCK_STEP: u64 = 61;
 
-/// The file of the sink.
+/// The file of the sink, in a folder of its own.
 const FLOW: &str = "flow";
 
 /// The pause between two looks at the checkpoints: much shorter than the time in which the leader forgets one.
@@ -108,7 +109,7 @@ struct JobOptions {
     /// How many keys there are.
     #[arg(long)]
     keys: u64,
-    /// Nanoseconds in which the job moves on by a key.
+    /// Nanoseconds in which the job moves on by a key, by the clock or by the records of that time.
     #[arg(long)]
     key_ns: u64,
     /// Records a second, if that is limited.
@@ -145,14 +146,21 @@ fn topology(env: &mut Environment) -> thalweg::Result<()> {
     let options = JobOptions::parse_from(env.args());
     let position = Arc::new(AtomicU64::new(0));
     let JobOptions { keys, key_ns, .. } = options;
+    let records_per_key = options.rate.map(|rate| (rate * key_ns / 1_000_000_000).max(1));
     let record = move |number: u64| {
         if number < keys {
             return (number, number);
         }
-        if number.is_multiple_of(CLOCK_STEP) {
-            position.store(now_ns() / key_ns, Ordering::Relaxed);
-        }
-        ((position.load(Ordering::Relaxed) + splitmix(number) % WINDOW) % keys, number)
+        let position = match records_per_key {
+            Some(records) => number / records,
+            None => {
+                if number.is_multiple_of(CLOCK_STEP) {
+                    position.store(now_ns() / key_ns, Ordering::Relaxed);
+                }
+                position.load(Ordering::Relaxed)
+            }
+        };
+        ((position + splitmix(number) % WINDOW) % keys, number)
     };
     let numbers = env.generate(options.rate.map(|rate| rate as f64), None, record).uid("numbers");
     let kept = numbers.key_by(|record| record.0).process(Keep::default());
@@ -235,15 +243,17 @@ async fn run(options: &Options, rate: Option<u64>) -> Result<Run> {
         ("execution.checkpointing.dir", directory.as_str()),
     ];
     configuration.extend(options.set.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    let arguments = |folder: &str| {
-        let mut arguments =
-            vec![format!("--flow={folder}/{FLOW}"), format!("--keys={keys}"), format!("--key-ns={key_ns}")];
+    let notes = flow::folder()?;
+    let path = notes.path().join(FLOW);
+    let arguments = |_: &str| {
+        let flow = format!("--flow={}", path.display());
+        let mut arguments = vec![flow, format!("--keys={keys}"), format!("--key-ns={key_ns}")];
         arguments.extend(rate.map(|rate| format!("--rate={rate}")));
         arguments
     };
     let job = Submitted::start(cluster, arguments, &configuration).await?;
     let flows = || {
-        let read = |subtask| Flow::read(&job.folder().join(FLOW), subtask);
+        let read = |subtask| Flow::read(&path, subtask);
         (0..options.parallelism).map(read).collect::<Result<Vec<_>>>()
     };
     let is_full = async || {

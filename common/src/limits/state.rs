@@ -104,8 +104,11 @@ pub const SNAPSHOTS_UNDER_WAY: usize = 2;
 /// Entries, by their bytes, that go into one file when state is restored with other key groups.
 pub const MAX_RESTORED_FILE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Keys that leave a full cache at once.
+/// Keys that leave a full cache at once, at most.
 pub const EVICTED_ROWS: usize = 16 * 1024;
+
+/// Their memory, at most: its task stands still meanwhile, for about a millisecond a megabyte.
+pub const EVICTED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Timers of a key group that are read from disk at once, if there is memory for four times as many.
 pub const TIMERS_READ: usize = 256;

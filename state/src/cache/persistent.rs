@@ -6,7 +6,7 @@ use std::time::Duration;
 use thalweg_common::graph::{StateDescriptor, StateKind};
 use thalweg_common::id::CheckpointId;
 use thalweg_common::key_group::{KeyGroup, encoded_key_hash, key_group};
-use thalweg_common::limits::{EPOCH_BATCH_BYTES, EPOCH_WAIT_MS, EVICTED_ROWS};
+use thalweg_common::limits::{EPOCH_BATCH_BYTES, EPOCH_WAIT_MS, EVICTED_BYTES, EVICTED_ROWS};
 
 use super::batch::{EntryBatch, put_key, split_key};
 use crate::backend::{SharedBackend, StoreDescription};
@@ -212,7 +212,8 @@ impl Persistent {
         if bytes > budget {
             keep = keep.min((rows as u128 * budget as u128 * 15 / (bytes as u128 * 16)) as usize);
         }
-        (keep < rows).then(|| keep.max(rows.saturating_sub(EVICTED_ROWS)))
+        let at_once = EVICTED_ROWS.min(EVICTED_BYTES / (bytes / rows).max(1)).max(1);
+        (keep < rows).then(|| keep.max(rows.saturating_sub(at_once)))
     }
 
     /// Takes note of epochs that are behind the cache by now.
