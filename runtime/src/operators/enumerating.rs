@@ -189,7 +189,8 @@ impl<E: SplitEnumerator> Reading for Enumerating<E> {
         if self.dealer.is_at_end() {
             return Ok(SourceStatus::Finished);
         }
-        let has_to_wait = self.is_calling || self.dealer.waiting() >= MAX_WAITING_SPLITS;
+        let has_to_wait =
+            self.is_calling || self.dealer.is_complete() || self.dealer.waiting() >= MAX_WAITING_SPLITS;
         let retry_after = match has_to_wait {
             true => LONGEST_SLEEP,
             false => self.due.saturating_sub(self.clock.monotonic()).min(LONGEST_SLEEP),

@@ -97,6 +97,20 @@ fn splits_that_nobody_has_are_counted() {
 }
 
 #[test]
+fn an_enumerator_that_has_found_all_sleeps_until_a_reader_says_something() {
+    let mut context = context();
+    context.wires.calls = Calls::InTurn;
+    let mut enumerating =
+        Enumerating::<crate::split::fixtures::Enumerator>::open(&splits(1), &context).expect("opens");
+    let mut out = Batch::default();
+    while !enumerating.dealer.is_complete() {
+        enumerating.poll(&mut out, 10).expect("finds one at a time");
+    }
+    let polled = enumerating.poll(&mut out, 10);
+    assert_eq!(polled, Ok(SourceStatus::Idle { retry_after: LONGEST_SLEEP }), "the readers have its splits");
+}
+
+#[test]
 fn a_call_that_waits_holds_up_neither_polls_nor_snapshots_and_its_end_wakes_the_task() {
     let (let_look, may_look) = sync_channel(1);
     let source = slow(may_look);
