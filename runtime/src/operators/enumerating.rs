@@ -58,7 +58,7 @@ struct Enumerating<E> {
     /// What readers say.
     notes: Vec<Note>,
     finder: Finder,
-    /// When the next look is due, by the monotonic clock.
+    /// When the next look is due, if there is one, by the monotonic clock.
     due: Duration,
     /// Whether a call is under way.
     is_calling: bool,
@@ -155,16 +155,23 @@ impl<E: SplitEnumerator> Enumerating<E> {
         Ok(())
     }
 
+    /// When to look again. Never while a call is under way, while too many splits wait, or when all are found.
+    fn next_look(&self) -> Option<Duration> {
+        let has_to_wait =
+            self.is_calling || self.dealer.is_complete() || self.dealer.waiting() >= MAX_WAITING_SPLITS;
+        (!has_to_wait).then_some(self.due)
+    }
+
     /// Begins the call that is due, if one is.
     fn call(&mut self) -> Result<(), Failure> {
         if self.is_calling || self.dealer.is_complete() {
             return Ok(());
         }
         let untold = self.dealer.take_untold();
-        let is_due = self.due <= self.clock.monotonic();
+        let is_due = self.next_look().is_some_and(|look| look <= self.clock.monotonic());
         let call = match untold.is_empty() {
             false => Call::Finished(untold),
-            true if is_due && self.dealer.waiting() < MAX_WAITING_SPLITS => Call::Discover,
+            true if is_due => Call::Discover,
             true => return Ok(()),
         };
         self.is_calling = true;
@@ -189,12 +196,8 @@ impl<E: SplitEnumerator> Reading for Enumerating<E> {
         if self.dealer.is_at_end() {
             return Ok(SourceStatus::Finished);
         }
-        let has_to_wait =
-            self.is_calling || self.dealer.is_complete() || self.dealer.waiting() >= MAX_WAITING_SPLITS;
-        let retry_after = match has_to_wait {
-            true => LONGEST_SLEEP,
-            false => self.due.saturating_sub(self.clock.monotonic()).min(LONGEST_SLEEP),
-        };
+        let until = |look: Duration| look.saturating_sub(self.clock.monotonic()).min(LONGEST_SLEEP);
+        let retry_after = self.next_look().map_or(LONGEST_SLEEP, until);
         Ok(if out.is_empty() { SourceStatus::Idle { retry_after } } else { SourceStatus::Ready })
     }
 

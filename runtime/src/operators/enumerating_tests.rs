@@ -77,12 +77,17 @@ fn splits(count: u64) -> Ranges {
     Ranges { count: count * SPLIT_RECORDS, in_turn: false }
 }
 
-#[test]
-fn splits_that_nobody_has_are_counted() {
+/// Of so many splits, which it finds at once, one with every poll.
+fn called_in_turn(count: u64) -> (OperatorContext, Enumerating<crate::split::fixtures::Enumerator>) {
     let mut context = context();
     context.wires.calls = Calls::InTurn;
-    let mut enumerating =
-        Enumerating::<crate::split::fixtures::Enumerator>::open(&splits(3), &context).expect("opens");
+    let enumerating = Enumerating::open(&splits(count), &context).expect("opens");
+    (context, enumerating)
+}
+
+#[test]
+fn splits_that_nobody_has_are_counted() {
+    let (context, mut enumerating) = called_in_turn(3);
     let mut out = Batch::default();
     let unassigned = || context.counters.read().unassigned_splits;
     assert_eq!(unassigned(), Some(0));
@@ -98,10 +103,7 @@ fn splits_that_nobody_has_are_counted() {
 
 #[test]
 fn an_enumerator_that_has_found_all_sleeps_until_a_reader_says_something() {
-    let mut context = context();
-    context.wires.calls = Calls::InTurn;
-    let mut enumerating =
-        Enumerating::<crate::split::fixtures::Enumerator>::open(&splits(1), &context).expect("opens");
+    let (_context, mut enumerating) = called_in_turn(1);
     let mut out = Batch::default();
     while !enumerating.dealer.is_complete() {
         enumerating.poll(&mut out, 10).expect("finds one at a time");
