@@ -18,8 +18,9 @@ const OF_EVERY_JOB: [&str; 5] = ["detach", "jobmanager", "name", "parallelism", 
 const EXAMPLES: [(&str, &str); 2] =
     [("examples", "thalweg-examples"), ("examples/aws", "thalweg-examples-aws")];
 
+/// The workspace. Tests run in the directory of their package; where they were compiled may be another checkout.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    "..".into()
 }
 
 fn read(path: &Path) -> String {

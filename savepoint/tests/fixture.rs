@@ -17,7 +17,7 @@ use support::*;
 const KEYS: u32 = 40;
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/savepoint-v1")
+    PathBuf::from("tests/fixtures/savepoint-v1")
 }
 
 fn open(path: &Path) -> Arc<dyn Storage> {

@@ -145,7 +145,7 @@ mod tests {
             assert!(!addresses.contains("http://") && !addresses.contains("https://"), "{name}");
             assert!(!content.contains("innerHTML"), "{name}: what is told is text and never markup");
         }
-        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/dashboard")).expect("the files");
+        let files = std::fs::read_dir("dashboard").expect("the files");
         assert_eq!(files.count(), FILES.len() + 1, "every file is embedded");
     }
 }
