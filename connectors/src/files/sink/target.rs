@@ -49,6 +49,9 @@ impl Target {
 
     /// Takes the bytes of a part out of `buffer` if they are enough, and says how many it took.
     pub(super) fn take(&mut self, id: PartId, buffer: &mut Vec<u8>) -> Result<u64, Failure> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         let enough = match self {
             Self::Directory { .. } => FILE_BUFFER_BYTES as u64,
             Self::Objects(objects) => objects.piece_bytes(),

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    BinaryBuilder, BooleanBuilder, NullBufferBuilder, PrimitiveBuilder, StringBuilder,
+    ArrayBuilder as _, BinaryBuilder, BooleanBuilder, NullBufferBuilder, PrimitiveBuilder, StringBuilder,
 };
 use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
-use arrow_array::{ArrayRef, ListArray, MapArray, RecordBatch, StringArray, StructArray};
+use arrow_array::{ArrayRef, BinaryArray, ListArray, MapArray, RecordBatch, StringArray, StructArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{FieldRef, Fields, SchemaRef};
 
@@ -259,7 +259,6 @@ impl Values {
     }
 
     fn len(&self) -> usize {
-        use arrow_array::builder::ArrayBuilder as _;
         numbers!(self, builder => builder.len(),
             Self::Bool(builder) => builder.len(),
             Self::Char(builder) | Self::Names(_, builder) => builder.len(),
@@ -269,14 +268,18 @@ impl Values {
         )
     }
 
+    /// Gives the column, and begins the next one. That is about as long: it need not grow step by step.
     fn finish(&mut self) -> Result<ArrayRef, Malformed> {
-        Ok(numbers!(self, builder => Arc::new(builder.finish()) as ArrayRef,
+        Ok(numbers!(self, builder => {
+                let next = PrimitiveBuilder::with_capacity(builder.len());
+                Arc::new(std::mem::replace(builder, next).finish()) as ArrayRef
+            },
             Self::Bool(builder) => Arc::new(builder.finish()),
             Self::Text(builder) => {
-                Arc::new(StringArray::try_from_binary(builder.finish()).map_err(|_| damaged())?)
+                Arc::new(StringArray::try_from_binary(finish_bytes(builder)).map_err(|_| damaged())?)
             },
             Self::Char(builder) | Self::Names(_, builder) => Arc::new(builder.finish()),
-            Self::Bytes(builder) => Arc::new(builder.finish()),
+            Self::Bytes(builder) => Arc::new(finish_bytes(builder)),
             Self::Group { fields, columns, validity } => {
                 let arrays: Result<Vec<_>, _> = columns.iter_mut().map(Builder::finish).collect();
                 let array = StructArray::try_new(fields.clone(), arrays?, validity.finish());
@@ -296,6 +299,12 @@ impl Values {
             },
         ))
     }
+}
+
+fn finish_bytes(builder: &mut BinaryBuilder) -> BinaryArray {
+    let (values, bytes) = (builder.len(), builder.values_slice().len());
+    let next = BinaryBuilder::with_capacity(values, bytes + bytes / 8);
+    std::mem::replace(builder, next).finish()
 }
 
 impl Builder {

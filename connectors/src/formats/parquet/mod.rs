@@ -44,8 +44,11 @@ use super::{BulkFormat, BulkWriter, Malformed};
 pub(crate) use self::piece::Piece;
 pub(crate) use self::rows::{RowGroup, RowGroups, Rows};
 
-/// Records that become columns at once.
-const RECORDS_AT_ONCE: usize = 8_192;
+/// Records that become columns at once: few enough for a core's own cache.
+const RECORDS_AT_ONCE: usize = 2_048;
+
+/// Values of a page, before compression: what is encoded is still in a core's own cache when it is compressed.
+const PAGE_BYTES: usize = 128 * 1024;
 
 /// Encoded bytes of a row group, about.
 const ROW_GROUP_BYTES: usize = 128 * 1024 * 1024;
@@ -130,6 +133,7 @@ impl<T: Record> BulkFormat<T> for Parquet<T> {
         let properties = WriterProperties::builder()
             .set_compression(self.compression)
             .set_max_row_group_row_count(None)
+            .set_data_page_size_limit(PAGE_BYTES)
             .set_created_by(concat!("thalweg ", env!("CARGO_PKG_VERSION")).to_owned());
         Ok(ParquetWriter {
             columns: Columns::new(&layout),
