@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds everything in release and runs one of the measurements in `benches/src/bin`.
+//! `cargo xtask bench`: builds what is measured, in release, and runs one of the measurements in `benches/src/bin`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 const HELP: &str = "\
-Builds everything in release and measures. Close other programs: the figures are this machine's.
+Builds what is measured, in release, and measures. Close other programs: the figures are this machine's.
 
 Usage: cargo xtask bench <NAME> [OPTIONS]
 
@@ -66,6 +66,9 @@ Examples:
 Exit codes: 0 measured, 1 failed, 2 bad arguments, 3 the machine lacks something.
 ";
 
+/// Measurements of jobs in one process whose work is done in libraries: what they cost depends on what is inlined from there.
+const PRODUCTION: [&str; 1] = ["s3_json_to_parquet"];
+
 /// The exit code of a measurement that the machine lacks something for.
 const LACKING: i32 = 3;
 
@@ -88,7 +91,11 @@ pub fn run(arguments: &mut lexopt::Parser) -> Result<()> {
     }
     let program = name.replace('-', "_");
     let cargo = Cargo::new(&workspace, setup::prepare(&workspace, &[])?);
-    let built = Built::benches(&cargo)?;
+    let built = if PRODUCTION.contains(&program.as_str()) {
+        Built::production_bench(&cargo, &program)?
+    } else {
+        Built::benches(&cargo)?
+    };
     eprintln!("==> bench {name}");
     let stopwatch = Stopwatch::start();
     let status = Command::new(built.find(&program)?)
@@ -131,6 +138,7 @@ mod tests {
         let workspace = Workspace::find().expect("the tests run inside the workspace");
         let names = measurements(&workspace.root.join("benches/src/bin")).expect("readable");
         assert!(names.contains(&"smoke".to_owned()), "{names:?}");
+        assert!(PRODUCTION.iter().all(|name| names.contains(&name.replace('_', "-"))), "{names:?}");
         for name in names {
             let described = [format!("\n  {name} "), format!("\n  {name}\n")];
             assert!(described.iter().any(|line| HELP.contains(line)), "{name} is not described");

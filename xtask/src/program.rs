@@ -29,6 +29,9 @@ const EXAMPLES: [&str; 5] = ["build", "--release", "--package=thalweg-examples",
 /// The measurements, and their jobs.
 const BENCHES: [&str; 6] =
     ["build", "--release", "--package=thalweg-benches", "--bins", "--examples", MESSAGES];
+/// A measurement of a job that is built as for production.
+const PRODUCTION: [&str; 5] =
+    ["build", "--profile=production", "--package=thalweg-benches", MESSAGES, "--bin"];
 /// What a run under kills starts, and itself.
 const CHAOS: [&str; 7] = [
     "build",
@@ -72,6 +75,14 @@ impl Built {
     /// When a build fails.
     pub fn benches(cargo: &Cargo) -> Result<Self> {
         Self::all(cargo, &[&CLUSTER, &EXAMPLES, &BENCHES])
+    }
+
+    /// Builds a measurement that starts no program but itself, as jobs are built for production.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub fn production_bench(cargo: &Cargo, name: &str) -> Result<Self> {
+        Self::all(cargo, &[&[&PRODUCTION[..], &[name]].concat()])
     }
 
     /// Builds, in release, what a run under kills needs. All of it is in one directory, where the run looks for it.

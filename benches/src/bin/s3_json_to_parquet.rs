@@ -62,9 +62,12 @@ struct Options {
     /// The directory of the peers, with Flink's scripts in `flink`.
     #[arg(long, env = "THALWEG_PEERS", default_value = "../shared/peers")]
     peers: PathBuf,
-    /// What a child of this program is told: where the store is, and where the output goes.
+    /// Runs the job in this process: where the store is, and where the output goes.
     #[arg(long, hide = true, num_args = 2)]
-    work: Option<Vec<String>>,
+    job: Option<Vec<String>>,
+    /// Runs the loop over the lines of this file in this process.
+    #[arg(long, hide = true)]
+    plain: Option<PathBuf>,
 }
 
 /// An event as many applications have it.
@@ -102,9 +105,12 @@ fn click(number: u64) -> Click {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(work) = &options.work {
-        let [endpoint, output] = &work[..] else { bail!("--work has two values") };
+    if let Some(job) = &options.job {
+        let [endpoint, output] = &job[..] else { bail!("--job has two values") };
         return run_job(&options, endpoint, output);
+    }
+    if let Some(lines) = &options.plain {
+        return plain(&fs::read(lines)?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let peer = runtime.block_on(S3Peer::start())?;
@@ -113,7 +119,7 @@ fn main() -> Result<()> {
     let files = folder.path().join("input");
     fs::create_dir(&files)?;
     let storage = StorageFactory::new(peer.settings()).open(&format!("s3://{BUCKET}/input"))?;
-    let (mut number, mut input_bytes, mut first) = (0, 0, Bytes::new());
+    let (mut number, mut input_bytes, first) = (0, 0, folder.path().join("first.json"));
     while input_bytes < options.megabytes << 20 {
         let mut file = Vec::with_capacity(FILE_BYTES + 1_024);
         while file.len() < FILE_BYTES.min((options.megabytes << 20) - input_bytes) {
@@ -125,18 +131,18 @@ fn main() -> Result<()> {
         if options.flink {
             fs::write(files.join(format!("{input_bytes:015}.json")), &file)?;
         }
-        let file = Bytes::from(file);
-        runtime.block_on(storage.put(&format!("{input_bytes:015}.json"), file.clone()))?;
-        first = if first.is_empty() { file } else { first };
+        if !first.is_file() {
+            fs::write(&first, &file)?;
+        }
+        runtime.block_on(storage.put(&format!("{input_bytes:015}.json"), Bytes::from(file)))?;
     }
 
     let (mut jobs, mut loops) = (Vec::new(), Vec::new());
     let mut flinks = FLINK.map(|how| (how, Vec::new()));
     for run in 0..options.runs {
-        jobs.push(megabytes(input_bytes) / child(&options, &peer, &format!("s3://{BUCKET}/output-{run}"))?);
-        let begin = own_cpu_seconds();
-        plain(&first)?;
-        loops.push(megabytes(first.len()) / (own_cpu_seconds() - begin));
+        jobs.push(megabytes(input_bytes) / job(&options, &peer, &format!("s3://{BUCKET}/output-{run}"))?);
+        let first_bytes = usize::try_from(fs::metadata(&first)?.len())?;
+        loops.push(megabytes(first_bytes) / child(this_program()?.arg("--plain").arg(&first))?);
         for (how, rates) in flinks.iter_mut().filter(|_| options.flink) {
             let output = folder.path().join("output");
             let figure = flink::json_to_parquet(&options.peers, &files, &output, how)?;
@@ -147,11 +153,11 @@ fn main() -> Result<()> {
     }
     let baseline = Measurement::median(BENCH, "plain_loop", "MB/CPU s", &loops);
     baseline.print(options.json)?;
-    let job = |case: &str| Measurement::median(BENCH, case, "MB/CPU s", &jobs);
-    job("job").against(baseline.value).print(options.json)?;
+    let of_job = |case: &str| Measurement::median(BENCH, case, "MB/CPU s", &jobs);
+    of_job("job").against(baseline.value).print(options.json)?;
     for (how, rates) in flinks.iter().filter(|_| options.flink) {
         let theirs = Measurement::median(BENCH, "", "", rates).value;
-        job(&format!("job_beside_flink_{how}")).against(theirs).print(options.json)?;
+        of_job(&format!("job_beside_flink_{how}")).against(theirs).print(options.json)?;
     }
     Ok(())
 }
@@ -160,21 +166,34 @@ fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// Runs the job in a process of its own, and gives its CPU seconds.
-fn child(options: &Options, peer: &S3Peer, output: &str) -> Result<f64> {
-    let child = Command::new(std::env::current_exe()?)
+/// This program as a process of its own. Huge pages are off, as they are in a JVM unless it is told otherwise: where free memory goes back to the host
+/// of a virtual machine, the first touch of a huge page fetches and clears all of it, which was a fifth of the time of the job.
+fn this_program() -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env("MIMALLOC_ALLOW_THP", "0").stderr(Stdio::inherit());
+    Ok(command)
+}
+
+/// The job in a process of its own, and the CPU seconds that it says.
+fn job(options: &Options, peer: &S3Peer, output: &str) -> Result<f64> {
+    let mut command = this_program()?;
+    command
         .env("AWS_SHARED_CREDENTIALS_FILE", peer.credentials_file())
         .env_remove("AWS_ACCESS_KEY_ID")
         .env_remove("AWS_PROFILE")
         .args(["--parallelism", &options.parallelism.to_string()])
         .args(["--interval-ms", &options.interval_ms.to_string()])
-        .args(["--work", &format!("http://{}", peer.address()), output])
-        .stderr(Stdio::inherit())
-        .output()?;
-    ensure!(child.status.success(), "the job ended with {}", child.status);
+        .args(["--job", &format!("http://{}", peer.address()), output]);
+    child(&mut command)
+}
+
+/// Waits for a child of this program, which says its CPU seconds at the end.
+fn child(command: &mut Command) -> Result<f64> {
+    let child = command.output()?;
+    ensure!(child.status.success(), "the child ended with {}", child.status);
     let text = String::from_utf8(child.stdout)?;
-    let seconds = text.lines().last().context("the job has said nothing")?;
-    seconds.parse().with_context(|| format!("the job has said `{seconds}`"))
+    let seconds = text.lines().last().context("the child has said nothing")?;
+    seconds.parse().with_context(|| format!("the child has said `{seconds}`"))
 }
 
 fn run_job(options: &Options, endpoint: &str, output: &str) -> Result<()> {
@@ -197,15 +216,17 @@ fn run_job(options: &Options, endpoint: &str, output: &str) -> Result<()> {
 
 /// The same without a job: lines in memory become Parquet in memory.
 fn plain(lines: &[u8]) -> Result<()> {
+    let begin = own_cpu_seconds();
     let (mut json, mut batch) = (Json::<Click>::new(), thalweg_runtime::batch::Batch::default());
     let (mut writer, mut file) = (Parquet::<Click>::new().begin()?, Vec::new());
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        json.decode(line, &mut batch)?;
+    for line in std::str::from_utf8(lines)?.lines() {
+        json.decode(line.as_bytes(), &mut batch)?;
         for click in batch.drain() {
             writer.write(&click, &mut file)?;
         }
     }
     BulkWriter::<Click>::finish(writer, &mut file)?;
     ensure!(file.ends_with(b"PAR1"), "the loop has written no Parquet");
+    println!("{}", own_cpu_seconds() - begin);
     Ok(())
 }
