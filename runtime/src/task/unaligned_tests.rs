@@ -79,12 +79,16 @@ async fn stuck(end: &Stuck, aligned_timeout_ms: Option<u64>) -> Running {
     end.is_stuck.store(true, Ordering::SeqCst);
     let mut running = Running::all(&job(end, 2, aligned_timeout_ms), 1, &NOTHING);
     running.all_are(TaskStatus::Running).await;
+    let goes_on = || {
+        running.counted(SOURCES).any(|counted| counted.output_queue_length == 0)
+            || running.counted(SUMS).any(|counted| counted.back_pressured_ns == 0)
+    };
     let stuck = async {
-        while running.counted(SOURCES).any(|counted| counted.output_queue_length == 0) {
+        while goes_on() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(DEADLINE, stuck).await.expect("the channels are full");
+    tokio::time::timeout(DEADLINE, stuck).await.expect("the channels are full, and nobody reads");
     running
 }
 
