@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    ArrayBuilder as _, BinaryBuilder, BooleanBuilder, NullBufferBuilder, PrimitiveBuilder, StringBuilder,
-};
 use arrow_array::types::{
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{ArrayRef, BinaryArray, ListArray, MapArray, RecordBatch, StringArray, StructArray};
-use arrow_buffer::{OffsetBuffer, ScalarBuffer};
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, StringArray,
+    StructArray,
+};
+use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{FieldRef, Fields, SchemaRef};
 
 use super::super::Malformed;
@@ -28,51 +28,54 @@ pub(super) struct Columns {
 
 /// A column that grows.
 struct Builder {
-    is_nullable: bool,
+    /// Which of its values are null, if any may be.
+    validity: Option<NullBufferBuilder>,
     values: Values,
 }
 
 enum Values {
-    U8(PrimitiveBuilder<UInt8Type>),
-    U16(PrimitiveBuilder<UInt16Type>),
-    U32(PrimitiveBuilder<UInt32Type>),
-    U64(PrimitiveBuilder<UInt64Type>),
-    I8(PrimitiveBuilder<Int8Type>),
-    I16(PrimitiveBuilder<Int16Type>),
-    I32(PrimitiveBuilder<Int32Type>),
-    I64(PrimitiveBuilder<Int64Type>),
-    F32(PrimitiveBuilder<Float32Type>),
-    F64(PrimitiveBuilder<Float64Type>),
-    Bool(BooleanBuilder),
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    U32(Vec<u32>),
+    U64(Vec<u64>),
+    I8(Vec<i8>),
+    I16(Vec<i16>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    Bool(BooleanBufferBuilder),
     /// Whether it is UTF-8 is checked for all of them at once, when the column is finished.
-    Text(BinaryBuilder),
-    Char(StringBuilder),
-    Names(Vec<String>, StringBuilder),
-    Bytes(BinaryBuilder),
+    Text(ByteArrays),
+    Char(ByteArrays),
+    Names(Vec<String>, ByteArrays),
+    Bytes(ByteArrays),
     Group {
         fields: Fields,
         columns: Vec<Builder>,
-        validity: NullBufferBuilder,
     },
     List {
         field: FieldRef,
         items: Box<Builder>,
-        lengths: Lengths,
+        ends: Ends,
     },
     Map {
         field: FieldRef,
         fields: Fields,
         keys: Box<Builder>,
         values: Box<Builder>,
-        lengths: Lengths,
+        ends: Ends,
     },
 }
 
-/// Where the lists of a column end, and which of them are null.
-struct Lengths {
-    offsets: Vec<i32>,
-    validity: NullBufferBuilder,
+/// Bytes of values, one behind the other.
+struct ByteArrays {
+    bytes: Vec<u8>,
+    ends: Ends,
 }
+
+/// Where each value of a column ends in what is below it: Arrow's offsets, which begin with 0.
+struct Ends(Vec<i32>);
 
 impl Columns {
     pub(super) fn new(layout: &Layout) -> Self {
@@ -113,235 +116,254 @@ impl Builder {
     fn new(layout: &Layout) -> Self {
         let values = match &layout.kind {
             Kind::Number(number) => match number {
-                Number::U8 => Values::U8(PrimitiveBuilder::new()),
-                Number::U16 => Values::U16(PrimitiveBuilder::new()),
-                Number::U32 => Values::U32(PrimitiveBuilder::new()),
-                Number::U64 => Values::U64(PrimitiveBuilder::new()),
-                Number::I8 => Values::I8(PrimitiveBuilder::new()),
-                Number::I16 => Values::I16(PrimitiveBuilder::new()),
-                Number::I32 => Values::I32(PrimitiveBuilder::new()),
-                Number::I64 => Values::I64(PrimitiveBuilder::new()),
-                Number::F32 => Values::F32(PrimitiveBuilder::new()),
-                Number::F64 => Values::F64(PrimitiveBuilder::new()),
+                Number::U8 => Values::U8(Vec::new()),
+                Number::U16 => Values::U16(Vec::new()),
+                Number::U32 => Values::U32(Vec::new()),
+                Number::U64 => Values::U64(Vec::new()),
+                Number::I8 => Values::I8(Vec::new()),
+                Number::I16 => Values::I16(Vec::new()),
+                Number::I32 => Values::I32(Vec::new()),
+                Number::I64 => Values::I64(Vec::new()),
+                Number::F32 => Values::F32(Vec::new()),
+                Number::F64 => Values::F64(Vec::new()),
             },
-            Kind::Bool => Values::Bool(BooleanBuilder::new()),
-            Kind::Text => Values::Text(BinaryBuilder::new()),
-            Kind::Char => Values::Char(StringBuilder::new()),
-            Kind::Names(names) => Values::Names(names.clone(), StringBuilder::new()),
-            Kind::Bytes => Values::Bytes(BinaryBuilder::new()),
+            Kind::Bool => Values::Bool(BooleanBufferBuilder::new(0)),
+            Kind::Text => Values::Text(ByteArrays::new()),
+            Kind::Char => Values::Char(ByteArrays::new()),
+            Kind::Names(names) => Values::Names(names.clone(), ByteArrays::new()),
+            Kind::Bytes => Values::Bytes(ByteArrays::new()),
             Kind::Group(columns) => Values::Group {
                 fields: layout::fields(columns),
                 columns: columns.iter().map(|column| Self::new(&column.layout)).collect(),
-                validity: NullBufferBuilder::new(0),
             },
             Kind::List(item) => Values::List {
                 field: item.field("element"),
                 items: Box::new(Self::new(item)),
-                lengths: Lengths::new(),
+                ends: Ends::new(),
             },
             Kind::Map(key, value) => Values::Map {
                 field: layout::entries(key, value),
                 fields: Fields::from(vec![key.field("key"), value.field("value")]),
                 keys: Box::new(Self::new(key)),
                 values: Box::new(Self::new(value)),
-                lengths: Lengths::new(),
+                ends: Ends::new(),
             },
         };
-        Self { is_nullable: layout.is_nullable, values }
+        Self { validity: layout.is_nullable.then(|| NullBufferBuilder::new(0)), values }
     }
 
     /// Takes a value from the front of `rest`.
+    #[inline]
     fn append(&mut self, rest: &mut &[u8]) -> Result<(), Malformed> {
-        if self.is_nullable && take::<1>(rest)? == [0] {
-            self.values.append_null();
-            return Ok(());
+        if let Some(validity) = &mut self.validity {
+            if take::<1>(rest)? == [0] {
+                self.append_hidden();
+                return Ok(());
+            }
+            validity.append_non_null();
         }
         self.values.append(rest)
     }
 
-    fn len(&self) -> usize {
-        self.values.len()
+    /// A value that nobody sees: it is null, or something around it is.
+    fn append_hidden(&mut self) {
+        if let Some(validity) = &mut self.validity {
+            validity.append_null();
+        }
+        self.values.append_zero();
     }
 
     fn finish(&mut self) -> Result<ArrayRef, Malformed> {
-        self.values.finish()
+        let nulls = self.validity.as_mut().and_then(NullBufferBuilder::finish);
+        self.values.finish(nulls)
     }
 }
 
-/// The same for the builder of every kind of number.
+/// The same for every kind of number.
 macro_rules! numbers {
-    ($values:expr, $builder:ident => $number:expr, $($pattern:pat => $other:expr),+ $(,)?) => {
+    ($values:expr, $numbers:ident => $number:expr, $($pattern:pat => $other:expr),+ $(,)?) => {
         match $values {
-            Values::U8($builder) => $number,
-            Values::U16($builder) => $number,
-            Values::U32($builder) => $number,
-            Values::U64($builder) => $number,
-            Values::I8($builder) => $number,
-            Values::I16($builder) => $number,
-            Values::I32($builder) => $number,
-            Values::I64($builder) => $number,
-            Values::F32($builder) => $number,
-            Values::F64($builder) => $number,
+            Values::U8($numbers) => $number,
+            Values::U16($numbers) => $number,
+            Values::U32($numbers) => $number,
+            Values::U64($numbers) => $number,
+            Values::I8($numbers) => $number,
+            Values::I16($numbers) => $number,
+            Values::I32($numbers) => $number,
+            Values::I64($numbers) => $number,
+            Values::F32($numbers) => $number,
+            Values::F64($numbers) => $number,
             $($pattern => $other),+
         }
     };
 }
 
 impl Values {
+    #[inline]
     fn append(&mut self, rest: &mut &[u8]) -> Result<(), Malformed> {
         match self {
-            Self::U8(builder) => builder.append_value(u8::from_le_bytes(take(rest)?)),
-            Self::U16(builder) => builder.append_value(u16::from_le_bytes(take(rest)?)),
-            Self::U32(builder) => builder.append_value(u32::from_le_bytes(take(rest)?)),
-            Self::U64(builder) => builder.append_value(u64::from_le_bytes(take(rest)?)),
-            Self::I8(builder) => builder.append_value(i8::from_le_bytes(take(rest)?)),
-            Self::I16(builder) => builder.append_value(i16::from_le_bytes(take(rest)?)),
-            Self::I32(builder) => builder.append_value(i32::from_le_bytes(take(rest)?)),
-            Self::I64(builder) => builder.append_value(i64::from_le_bytes(take(rest)?)),
-            Self::F32(builder) => builder.append_value(f32::from_le_bytes(take(rest)?)),
-            Self::F64(builder) => builder.append_value(f64::from_le_bytes(take(rest)?)),
-            Self::Bool(builder) => builder.append_value(take::<1>(rest)? != [0]),
-            Self::Char(builder) => {
+            Self::U8(numbers) => numbers.push(u8::from_le_bytes(take(rest)?)),
+            Self::U16(numbers) => numbers.push(u16::from_le_bytes(take(rest)?)),
+            Self::U32(numbers) => numbers.push(u32::from_le_bytes(take(rest)?)),
+            Self::U64(numbers) => numbers.push(u64::from_le_bytes(take(rest)?)),
+            Self::I8(numbers) => numbers.push(i8::from_le_bytes(take(rest)?)),
+            Self::I16(numbers) => numbers.push(i16::from_le_bytes(take(rest)?)),
+            Self::I32(numbers) => numbers.push(i32::from_le_bytes(take(rest)?)),
+            Self::I64(numbers) => numbers.push(i64::from_le_bytes(take(rest)?)),
+            Self::F32(numbers) => numbers.push(f32::from_le_bytes(take(rest)?)),
+            Self::F64(numbers) => numbers.push(f64::from_le_bytes(take(rest)?)),
+            Self::Bool(bits) => bits.append(take::<1>(rest)? != [0]),
+            Self::Char(byte_arrays) => {
                 let character = char::from_u32(u32::from_le_bytes(take(rest)?)).ok_or_else(damaged)?;
-                builder.append_value(character.encode_utf8(&mut [0; 4]));
+                byte_arrays.push(character.encode_utf8(&mut [0; 4]).as_bytes())?;
             }
-            Self::Names(names, builder) => {
+            Self::Names(names, byte_arrays) => {
                 let name = names.get(u32::from_le_bytes(take(rest)?) as usize).ok_or_else(damaged)?;
-                builder.append_value(name);
+                byte_arrays.push(name.as_bytes())?;
             }
-            Self::Text(builder) | Self::Bytes(builder) => builder.append_value(take_bytes(rest)?),
-            Self::Group { columns, validity, .. } => {
-                columns.iter_mut().try_for_each(|column| column.append(rest))?;
-                validity.append_non_null();
-            }
-            Self::List { items, lengths, .. } => {
+            Self::Text(byte_arrays) | Self::Bytes(byte_arrays) => byte_arrays.push(take_bytes(rest)?)?,
+            Self::Group { columns, .. } => columns.iter_mut().try_for_each(|column| column.append(rest))?,
+            Self::List { items, ends, .. } => {
                 for _ in 0..take_length(rest)? {
                     items.append(rest)?;
                 }
-                lengths.end(items.len(), true)?;
+                ends.push(items.values.len())?;
             }
-            Self::Map { keys, values, lengths, .. } => {
+            Self::Map { keys, values, ends, .. } => {
                 for _ in 0..take_length(rest)? {
                     keys.append(rest)?;
                     values.append(rest)?;
                 }
-                lengths.end(keys.len(), true)?;
+                ends.push(keys.values.len())?;
             }
         }
         Ok(())
     }
 
-    fn append_null(&mut self) {
-        numbers!(self, builder => builder.append_null(),
-            Self::Bool(builder) => builder.append_null(),
-            Self::Char(builder) | Self::Names(_, builder) => builder.append_null(),
-            Self::Text(builder) | Self::Bytes(builder) => builder.append_null(),
-            Self::Group { columns, validity, .. } => {
-                columns.iter_mut().for_each(Builder::fill);
-                validity.append_null();
-            },
-            Self::List { lengths, .. } | Self::Map { lengths, .. } => lengths.null(),
-        );
-    }
-
-    /// A value that nobody sees, because a group around it is null.
     fn append_zero(&mut self) {
-        numbers!(self, builder => builder.append_value(Default::default()),
-            Self::Bool(builder) => builder.append_value(false),
-            Self::Char(builder) | Self::Names(_, builder) => builder.append_value(""),
-            Self::Text(builder) | Self::Bytes(builder) => builder.append_value(b""),
-            Self::Group { columns, validity, .. } => {
-                columns.iter_mut().for_each(Builder::fill);
-                validity.append_non_null();
+        numbers!(self, numbers => numbers.push(Default::default()),
+            Self::Bool(bits) => bits.append(false),
+            Self::Text(byte_arrays) | Self::Char(byte_arrays) | Self::Names(_, byte_arrays) | Self::Bytes(byte_arrays) => {
+                byte_arrays.ends.push_empty();
             },
-            Self::List { lengths, .. } | Self::Map { lengths, .. } => lengths.empty(),
+            Self::Group { columns, .. } => columns.iter_mut().for_each(Builder::append_hidden),
+            Self::List { ends, .. } | Self::Map { ends, .. } => ends.push_empty(),
         );
     }
 
     fn len(&self) -> usize {
-        numbers!(self, builder => builder.len(),
-            Self::Bool(builder) => builder.len(),
-            Self::Char(builder) | Self::Names(_, builder) => builder.len(),
-            Self::Text(builder) | Self::Bytes(builder) => builder.len(),
-            Self::Group { validity, .. } => validity.len(),
-            Self::List { lengths, .. } | Self::Map { lengths, .. } => lengths.offsets.len() - 1,
+        numbers!(self, numbers => numbers.len(),
+            Self::Bool(bits) => bits.len(),
+            Self::Text(byte_arrays) | Self::Char(byte_arrays) | Self::Names(_, byte_arrays) | Self::Bytes(byte_arrays) => {
+                byte_arrays.ends.len()
+            },
+            // All are as long, and there is no group without any.
+            Self::Group { columns, .. } => columns.first().map_or(0, |column| column.values.len()),
+            Self::List { ends, .. } | Self::Map { ends, .. } => ends.len(),
         )
     }
 
     /// Gives the column, and begins the next one. That is about as long: it need not grow step by step.
-    fn finish(&mut self) -> Result<ArrayRef, Malformed> {
-        Ok(numbers!(self, builder => {
-                let next = PrimitiveBuilder::with_capacity(builder.len());
-                Arc::new(std::mem::replace(builder, next).finish()) as ArrayRef
-            },
-            Self::Bool(builder) => Arc::new(builder.finish()),
-            Self::Text(builder) => {
-                Arc::new(StringArray::try_from_binary(finish_bytes(builder)).map_err(|_| damaged())?)
-            },
-            Self::Char(builder) | Self::Names(_, builder) => Arc::new(builder.finish()),
-            Self::Bytes(builder) => Arc::new(finish_bytes(builder)),
-            Self::Group { fields, columns, validity } => {
+    fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef, Malformed> {
+        match self {
+            Self::U8(numbers) => finish_numbers::<UInt8Type>(numbers, nulls),
+            Self::U16(numbers) => finish_numbers::<UInt16Type>(numbers, nulls),
+            Self::U32(numbers) => finish_numbers::<UInt32Type>(numbers, nulls),
+            Self::U64(numbers) => finish_numbers::<UInt64Type>(numbers, nulls),
+            Self::I8(numbers) => finish_numbers::<Int8Type>(numbers, nulls),
+            Self::I16(numbers) => finish_numbers::<Int16Type>(numbers, nulls),
+            Self::I32(numbers) => finish_numbers::<Int32Type>(numbers, nulls),
+            Self::I64(numbers) => finish_numbers::<Int64Type>(numbers, nulls),
+            Self::F32(numbers) => finish_numbers::<Float32Type>(numbers, nulls),
+            Self::F64(numbers) => finish_numbers::<Float64Type>(numbers, nulls),
+            Self::Bool(bits) => Ok(Arc::new(BooleanArray::new(bits.finish(), nulls))),
+            Self::Text(byte_arrays) | Self::Char(byte_arrays) | Self::Names(_, byte_arrays) => {
+                let (ends, bytes) = byte_arrays.finish();
+                Ok(Arc::new(StringArray::try_new(ends, bytes, nulls).map_err(|_| damaged())?))
+            }
+            Self::Bytes(byte_arrays) => {
+                let (ends, bytes) = byte_arrays.finish();
+                Ok(Arc::new(BinaryArray::try_new(ends, bytes, nulls).map_err(Malformed::new)?))
+            }
+            Self::Group { fields, columns } => {
                 let arrays: Result<Vec<_>, _> = columns.iter_mut().map(Builder::finish).collect();
-                let array = StructArray::try_new(fields.clone(), arrays?, validity.finish());
-                Arc::new(array.map_err(Malformed::new)?)
-            },
-            Self::List { field, items, lengths } => {
-                let (offsets, nulls) = lengths.finish();
-                let array = ListArray::try_new(Arc::clone(field), offsets, items.finish()?, nulls);
-                Arc::new(array.map_err(Malformed::new)?)
-            },
-            Self::Map { field, fields, keys, values, lengths } => {
-                let (offsets, nulls) = lengths.finish();
-                let entries = StructArray::try_new(fields.clone(), vec![keys.finish()?, values.finish()?], None);
+                let array = StructArray::try_new(fields.clone(), arrays?, nulls);
+                Ok(Arc::new(array.map_err(Malformed::new)?))
+            }
+            Self::List { field, items, ends } => {
+                let array = ListArray::try_new(Arc::clone(field), ends.finish(), items.finish()?, nulls);
+                Ok(Arc::new(array.map_err(Malformed::new)?))
+            }
+            Self::Map { field, fields, keys, values, ends } => {
+                let entries =
+                    StructArray::try_new(fields.clone(), vec![keys.finish()?, values.finish()?], None);
                 let entries = entries.map_err(Malformed::new)?;
-                let array = MapArray::try_new(Arc::clone(field), offsets, entries, nulls, false);
-                Arc::new(array.map_err(Malformed::new)?)
-            },
-        ))
+                let array = MapArray::try_new(Arc::clone(field), ends.finish(), entries, nulls, false);
+                Ok(Arc::new(array.map_err(Malformed::new)?))
+            }
+        }
     }
 }
 
-fn finish_bytes(builder: &mut BinaryBuilder) -> BinaryArray {
-    let (values, bytes) = (builder.len(), builder.values_slice().len());
-    let next = BinaryBuilder::with_capacity(values, bytes + bytes / 8);
-    std::mem::replace(builder, next).finish()
+fn finish_numbers<T: ArrowPrimitiveType>(
+    numbers: &mut Vec<T::Native>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef, Malformed> {
+    let next = Vec::with_capacity(numbers.len());
+    let numbers = ScalarBuffer::from(std::mem::replace(numbers, next));
+    Ok(Arc::new(PrimitiveArray::<T>::try_new(numbers, nulls).map_err(Malformed::new)?))
 }
 
-impl Builder {
-    fn fill(&mut self) {
-        if self.is_nullable { self.values.append_null() } else { self.values.append_zero() }
-    }
-}
-
-impl Lengths {
+impl ByteArrays {
     fn new() -> Self {
-        Self { offsets: vec![0], validity: NullBufferBuilder::new(0) }
+        Self { bytes: Vec::new(), ends: Ends::new() }
     }
 
-    fn end(&mut self, at: usize, is_valid: bool) -> Result<(), Malformed> {
-        let end = i32::try_from(at)
-            .map_err(|_| Malformed::new("the lists of one batch have more than 2^31 elements"))?;
-        self.offsets.push(end);
-        self.validity.append(is_valid);
+    #[inline]
+    fn push(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        self.bytes.extend_from_slice(value);
+        self.ends.push(self.bytes.len())
+    }
+
+    fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
+        let next = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8);
+        (self.ends.finish(), Buffer::from(std::mem::replace(&mut self.bytes, next)))
+    }
+}
+
+impl Ends {
+    fn new() -> Self {
+        Self(vec![0])
+    }
+
+    /// How many values there are.
+    fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    #[inline]
+    fn push(&mut self, end: usize) -> Result<(), Malformed> {
+        self.0.push(i32::try_from(end).map_err(|_| too_large())?);
         Ok(())
     }
 
-    fn null(&mut self) {
-        self.offsets.push(self.offsets.last().copied().unwrap_or_default());
-        self.validity.append_null();
+    fn push_empty(&mut self) {
+        self.0.push(self.0.last().copied().unwrap_or_default());
     }
 
-    fn empty(&mut self) {
-        self.offsets.push(self.offsets.last().copied().unwrap_or_default());
-        self.validity.append_non_null();
-    }
-
-    fn finish(&mut self) -> (OffsetBuffer<i32>, Option<arrow_buffer::NullBuffer>) {
-        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
-        (OffsetBuffer::new(ScalarBuffer::from(offsets)), self.validity.finish())
+    fn finish(&mut self) -> OffsetBuffer<i32> {
+        let mut next = Vec::with_capacity(self.0.len());
+        next.push(0);
+        OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(&mut self.0, next)))
     }
 }
 
+#[cold]
+fn too_large() -> Malformed {
+    Malformed::new("a column of one batch takes more than 2 GiB; let records be smaller")
+}
+
+#[cold]
 fn damaged() -> Malformed {
     Malformed::new("its encoding does not follow its schema")
 }
