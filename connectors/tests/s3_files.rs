@@ -220,6 +220,34 @@ fn json_lines_become_parquet_and_both_are_read_again() {
     assert!(store.read(none, 1).is_empty());
 }
 
+/// A row group is as long as many pieces: one that is lost is to be sent again alone, and several travel at the same time.
+#[test]
+fn a_file_that_comes_all_at_once_travels_in_pieces() {
+    const PIECE_BYTES: u64 = 4_096;
+    let store = Store::with_parts_of(PIECE_BYTES);
+    let proxy = store.runtime.block_on(FaultProxy::start(store.peer.address(), 1)).unwrap();
+    let mut settings = store.peer.settings_at(proxy.address());
+    settings.s3.part_bytes = PIECE_BYTES;
+    let setup = Setup { storages: StorageFactory::new(settings), ..store.setup() };
+    let place = place("at-once");
+    let sink = FileSink::<Click, _>::bulk(&place, Parquet::<Click>::new().uncompressed());
+    let mut sink = OperatorHarness::<Click>::open_sink(operators::sink(sink).as_ref(), setup).unwrap();
+    let before = proxy.requests();
+    sink.push((0..5_000).map(click).collect()).unwrap();
+    sink.end().unwrap();
+    sink.barrier(1).unwrap();
+    let requests = proxy.requests() - before;
+    sink.completed(1).unwrap();
+
+    let storage = store.storages.open(&place).unwrap();
+    let bytes: u64 = store.runtime.block_on(storage.list("")).unwrap().iter().map(|file| file.size).sum();
+    assert!(requests as u64 >= bytes / (2 * PIECE_BYTES), "{requests} requests for {bytes} bytes");
+    assert!(bytes > 10 * PIECE_BYTES, "{bytes}");
+    let mut read: Vec<Click> = store.read(FileSource::parquet(&place, Parquet::new()), 1);
+    read.sort_by_key(|click| click.number);
+    assert!(read.into_iter().eq((0..5_000).map(click)));
+}
+
 #[test]
 fn a_source_of_files_says_why_s3_refuses_and_does_not_ask_again_and_again() {
     let store = Store::with_parts_of(64);

@@ -77,8 +77,17 @@ impl Objects {
         self.uploads.insert(id, upload);
     }
 
-    /// Sends a piece.
-    pub(super) fn add(&mut self, id: PartId, bytes: Bytes) {
+    /// Sends bytes of a part. What is much longer than a piece, as a row group is, travels as several at the same time.
+    pub(super) fn add(&mut self, id: PartId, mut bytes: Bytes) {
+        let piece_bytes = usize::try_from(self.piece_bytes()).unwrap_or(usize::MAX);
+        while bytes.len() / 2 >= piece_bytes {
+            let piece = bytes.split_to(piece_bytes);
+            self.add_piece(id, piece);
+        }
+        self.add_piece(id, bytes);
+    }
+
+    fn add_piece(&mut self, id: PartId, bytes: Bytes) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         self.under_way += bytes.len() as u64;
         let is_first = upload.next_number == 1;
