@@ -28,6 +28,10 @@ use crate::logs;
 /// Launches that wait for the thread.
 const LAUNCHES_AHEAD: usize = 16;
 
+/// How long a worker that allocates by mimalloc keeps memory that it has freed, in milliseconds: the next window, checkpoint or file takes it again,
+/// which costs less than to give it back and to fetch it anew. Whoever sets it for the task manager sets it for the workers.
+const KEEP_FREED_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10000");
+
 /// What this program is called by its children, whatever became of its file.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -107,6 +111,10 @@ impl ProcessLauncher {
             .kill_on_drop(true);
         if self.logs_json {
             command.env(telemetry::FORMAT_VARIABLE, "json");
+        }
+        let (variable, milliseconds) = KEEP_FREED_MEMORY;
+        if std::env::var_os(variable).is_none() {
+            command.env(variable, milliseconds);
         }
         Ok(command)
     }

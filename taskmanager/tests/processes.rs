@@ -103,6 +103,7 @@ async fn a_worker_knows_what_it_has_to_know() {
         format!("THALWEG_WORKER_TOKEN={}", spec.token.to_hex()),
         "THALWEG_PLAN_FINGERPRINT=18446744073709551615".to_string(),
         "THALWEG_DATA_HOST=127.0.0.1".to_string(),
+        "MIMALLOC_PURGE_DELAY=10000".to_string(),
     ] {
         assert!(output.lines().any(|found| found == line), "{line} is not in\n{output}");
     }
