@@ -29,9 +29,15 @@ const EXAMPLES: [&str; 5] = ["build", "--release", "--package=thalweg-examples",
 /// The measurements, and their jobs.
 const BENCHES: [&str; 6] =
     ["build", "--release", "--package=thalweg-benches", "--bins", "--examples", MESSAGES];
-/// A measurement of a job that is built as for production.
-const PRODUCTION: [&str; 5] =
-    ["build", "--profile=production", "--package=thalweg-benches", MESSAGES, "--bin"];
+/// A measurement of a job that is built as for production, with the instructions that this machine has.
+const PRODUCTION: [&str; 6] = [
+    "build",
+    "--profile=production",
+    "--config=build.rustflags=['-Ctarget-cpu=native']",
+    "--package=thalweg-benches",
+    MESSAGES,
+    "--bin",
+];
 /// What a run under kills starts, and itself.
 const CHAOS: [&str; 7] = [
     "build",
