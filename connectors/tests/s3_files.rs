@@ -241,7 +241,7 @@ fn a_file_that_comes_all_at_once_travels_in_pieces() {
 
     let storage = store.storages.open(&place).unwrap();
     let bytes: u64 = store.runtime.block_on(storage.list("")).unwrap().iter().map(|file| file.size).sum();
-    assert!(requests as u64 >= bytes / (2 * PIECE_BYTES), "{requests} requests for {bytes} bytes");
+    assert!(requests >= bytes / (2 * PIECE_BYTES), "{requests} requests for {bytes} bytes");
     assert!(bytes > 10 * PIECE_BYTES, "{bytes}");
     let mut read: Vec<Click> = store.read(FileSource::parquet(&place, Parquet::new()), 1);
     read.sort_by_key(|click| click.number);

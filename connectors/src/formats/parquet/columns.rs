@@ -1,4 +1,4 @@
-//! From encoded records to columns.
+//! From encoded records to columns: some thousand records are encoded, and then one column after the other takes its values from all of them.
 //!
 //! Invariant: after each whole record all columns have the same length; a record that cannot be taken apart is one that its own type
 //! has not written, and ends the file.
@@ -15,6 +15,7 @@ use arrow_array::{
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{FieldRef, Fields, SchemaRef};
+use thalweg_common::record::Record;
 
 use super::super::Malformed;
 use super::layout::{self, Kind, Layout, Number};
@@ -22,8 +23,9 @@ use super::layout::{self, Kind, Layout, Number};
 /// The columns of records that come one by one.
 pub(super) struct Columns {
     columns: Vec<Builder>,
-    records: usize,
-    bytes: usize,
+    /// Records that are not in the columns yet, one behind the other, and where each ends.
+    encoded: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 /// A column that grows.
@@ -83,33 +85,57 @@ impl Columns {
             Kind::Group(columns) => columns.iter().map(|column| Builder::new(&column.layout)).collect(),
             _ => Vec::new(),
         };
-        Self { columns, records: 0, bytes: 0 }
+        Self { columns, encoded: Vec::new(), ends: Vec::new() }
     }
 
     pub(super) fn records(&self) -> usize {
-        self.records
+        self.ends.len()
     }
 
     /// Bytes of the records' encodings, which is about what the columns take.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.encoded.len()
     }
 
-    /// Adds a record by its encoding.
-    pub(super) fn append(&mut self, record: &[u8]) -> Result<(), Malformed> {
-        let mut rest = record;
-        self.columns.iter_mut().try_for_each(|column| column.append(&mut rest))?;
-        self.records += 1;
-        self.bytes += record.len();
-        if rest.is_empty() { Ok(()) } else { Err(damaged()) }
+    /// Adds a record.
+    pub(super) fn append(&mut self, record: &impl Record) {
+        record.encode(&mut self.encoded);
+        self.ends.push(self.encoded.len());
     }
 
     /// Takes out the columns so far.
     pub(super) fn take(&mut self, schema: &SchemaRef) -> Result<RecordBatch, Malformed> {
-        (self.records, self.bytes) = (0, 0);
+        let begins = std::iter::once(&0).chain(&self.ends);
+        let records = begins.zip(&self.ends).map(|(begin, end)| self.encoded.get(*begin..*end));
+        let mut rests: Vec<&[u8]> = records.map(Option::unwrap_or_default).collect();
+        self.columns.iter_mut().try_for_each(|column| column.append_all(&mut rests))?;
+        if rests.iter().any(|rest| !rest.is_empty()) {
+            return Err(damaged());
+        }
+        self.encoded.clear();
+        self.ends.clear();
         let arrays: Result<Vec<_>, _> = self.columns.iter_mut().map(Builder::finish).collect();
         RecordBatch::try_new(Arc::clone(schema), arrays?).map_err(Malformed::new)
     }
+}
+
+/// The same for every kind of number.
+macro_rules! numbers {
+    ($values:expr, $numbers:ident => $number:expr, $($pattern:pat => $other:expr),+ $(,)?) => {
+        match $values {
+            Values::U8($numbers) => $number,
+            Values::U16($numbers) => $number,
+            Values::U32($numbers) => $number,
+            Values::U64($numbers) => $number,
+            Values::I8($numbers) => $number,
+            Values::I16($numbers) => $number,
+            Values::I32($numbers) => $number,
+            Values::I64($numbers) => $number,
+            Values::F32($numbers) => $number,
+            Values::F64($numbers) => $number,
+            $($pattern => $other),+
+        }
+    };
 }
 
 impl Builder {
@@ -152,17 +178,28 @@ impl Builder {
         Self { validity: layout.is_nullable.then(|| NullBufferBuilder::new(0)), values }
     }
 
+    /// Takes a value from the front of each of `rests`.
+    fn append_all(&mut self, rests: &mut [&[u8]]) -> Result<(), Malformed> {
+        let Self { validity, values } = self;
+        numbers!(values, numbers => {
+                each(validity, rests, numbers, |numbers, rest| {
+                    numbers.push(take_number(rest)?);
+                    Ok(())
+                }, |numbers| numbers.push(Default::default()))
+            },
+            Values::Text(byte_arrays) | Values::Bytes(byte_arrays) => {
+                each(validity, rests, byte_arrays, |byte_arrays, rest| {
+                    byte_arrays.push(take_bytes(rest)?)
+                }, |byte_arrays| byte_arrays.ends.push_empty())
+            },
+            others => each(validity, rests, others, Values::append, Values::append_zero),
+        )
+    }
+
     /// Takes a value from the front of `rest`.
-    #[inline]
     fn append(&mut self, rest: &mut &[u8]) -> Result<(), Malformed> {
-        if let Some(validity) = &mut self.validity {
-            if take::<1>(rest)? == [0] {
-                self.append_hidden();
-                return Ok(());
-            }
-            validity.append_non_null();
-        }
-        self.values.append(rest)
+        let rests = std::slice::from_mut(rest);
+        each(&mut self.validity, rests, &mut self.values, Values::append, Values::append_zero)
     }
 
     /// A value that nobody sees: it is null, or something around it is.
@@ -179,48 +216,18 @@ impl Builder {
     }
 }
 
-/// The same for every kind of number.
-macro_rules! numbers {
-    ($values:expr, $numbers:ident => $number:expr, $($pattern:pat => $other:expr),+ $(,)?) => {
-        match $values {
-            Values::U8($numbers) => $number,
-            Values::U16($numbers) => $number,
-            Values::U32($numbers) => $number,
-            Values::U64($numbers) => $number,
-            Values::I8($numbers) => $number,
-            Values::I16($numbers) => $number,
-            Values::I32($numbers) => $number,
-            Values::I64($numbers) => $number,
-            Values::F32($numbers) => $number,
-            Values::F64($numbers) => $number,
-            $($pattern => $other),+
-        }
-    };
-}
-
 impl Values {
-    #[inline]
     fn append(&mut self, rest: &mut &[u8]) -> Result<(), Malformed> {
-        match self {
-            Self::U8(numbers) => numbers.push(u8::from_le_bytes(take(rest)?)),
-            Self::U16(numbers) => numbers.push(u16::from_le_bytes(take(rest)?)),
-            Self::U32(numbers) => numbers.push(u32::from_le_bytes(take(rest)?)),
-            Self::U64(numbers) => numbers.push(u64::from_le_bytes(take(rest)?)),
-            Self::I8(numbers) => numbers.push(i8::from_le_bytes(take(rest)?)),
-            Self::I16(numbers) => numbers.push(i16::from_le_bytes(take(rest)?)),
-            Self::I32(numbers) => numbers.push(i32::from_le_bytes(take(rest)?)),
-            Self::I64(numbers) => numbers.push(i64::from_le_bytes(take(rest)?)),
-            Self::F32(numbers) => numbers.push(f32::from_le_bytes(take(rest)?)),
-            Self::F64(numbers) => numbers.push(f64::from_le_bytes(take(rest)?)),
+        numbers!(self, numbers => numbers.push(take_number(rest)?),
             Self::Bool(bits) => bits.append(take::<1>(rest)? != [0]),
             Self::Char(byte_arrays) => {
                 let character = char::from_u32(u32::from_le_bytes(take(rest)?)).ok_or_else(damaged)?;
                 byte_arrays.push(character.encode_utf8(&mut [0; 4]).as_bytes())?;
-            }
+            },
             Self::Names(names, byte_arrays) => {
                 let name = names.get(u32::from_le_bytes(take(rest)?) as usize).ok_or_else(damaged)?;
                 byte_arrays.push(name.as_bytes())?;
-            }
+            },
             Self::Text(byte_arrays) | Self::Bytes(byte_arrays) => byte_arrays.push(take_bytes(rest)?)?,
             Self::Group { columns, .. } => columns.iter_mut().try_for_each(|column| column.append(rest))?,
             Self::List { items, ends, .. } => {
@@ -228,15 +235,15 @@ impl Values {
                     items.append(rest)?;
                 }
                 ends.push(items.values.len())?;
-            }
+            },
             Self::Map { keys, values, ends, .. } => {
                 for _ in 0..take_length(rest)? {
                     keys.append(rest)?;
                     values.append(rest)?;
                 }
                 ends.push(keys.values.len())?;
-            }
-        }
+            },
+        );
         Ok(())
     }
 
@@ -303,6 +310,29 @@ impl Values {
             }
         }
     }
+}
+
+/// Takes a value from the front of each of `rests` that has one, and a zero for what is null.
+fn each<V>(
+    validity: &mut Option<NullBufferBuilder>,
+    rests: &mut [&[u8]],
+    values: &mut V,
+    append: impl Fn(&mut V, &mut &[u8]) -> Result<(), Malformed>,
+    append_zero: impl Fn(&mut V),
+) -> Result<(), Malformed> {
+    for rest in rests {
+        match validity {
+            Some(validity) if take::<1>(rest)? == [0] => {
+                validity.append_null();
+                append_zero(values);
+                continue;
+            }
+            Some(validity) => validity.append_non_null(),
+            None => {}
+        }
+        append(values, rest)?;
+    }
+    Ok(())
 }
 
 fn finish_numbers<T: ArrowPrimitiveType>(
@@ -373,6 +403,11 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
     let (head, tail) = rest.split_first_chunk::<N>().ok_or_else(damaged)?;
     *rest = tail;
     Ok(*head)
+}
+
+#[inline]
+fn take_number<T: Record>(rest: &mut &[u8]) -> Result<T, Malformed> {
+    T::decode(rest).map_err(|_| damaged())
 }
 
 fn take_length(rest: &mut &[u8]) -> Result<usize, Malformed> {

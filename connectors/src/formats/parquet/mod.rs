@@ -141,7 +141,6 @@ impl<T: Record> BulkFormat<T> for Parquet<T> {
             properties,
             writer: None,
             in_progress_bytes: 0,
-            scratch: Vec::new(),
             row_group_bytes: self.row_group_bytes,
         })
     }
@@ -157,7 +156,6 @@ pub struct ParquetWriter {
     writer: Option<ArrowWriter<Vec<u8>>>,
     /// What the writer holds of the row group.
     in_progress_bytes: usize,
-    scratch: Vec<u8>,
     row_group_bytes: usize,
 }
 
@@ -218,9 +216,7 @@ fn begin(
 
 impl<T: Record> BulkWriter<T> for ParquetWriter {
     fn write(&mut self, record: &T, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        self.scratch.clear();
-        record.encode(&mut self.scratch);
-        self.columns.append(&self.scratch)?;
+        self.columns.append(record);
         if self.columns.records() >= RECORDS_AT_ONCE || self.columns.bytes() >= self.row_group_bytes {
             self.hand_on(out)?;
         }
