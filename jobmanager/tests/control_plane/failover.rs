@@ -83,6 +83,7 @@ impl Trio {
         let member = self.members.remove(&id).unwrap();
         member.scope.cancel();
         member.log.shutdown().await;
+        hold(&member.manager.address, &self._scope).await;
     }
 
     /// A task manager at whoever leads.
@@ -110,6 +111,21 @@ impl Trio {
             .await
             .unwrap()
     }
+}
+
+/// Keeps a port for the rest of the test, and serves nothing there. The system would give it to another test beside this one, whose job managers have the
+/// same numbers: the members that are left, and clients, would then talk to another cluster.
+async fn hold(address: &str, scope: &TaskScope) {
+    let port = soon("the port of a lost leader", async {
+        loop {
+            if let Ok(port) = TcpListener::bind(address).await {
+                return port;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await; // not a wait: the pause between two looks
+        }
+    });
+    let port = port.await;
+    scope.spawn("held port", async move { while port.accept().await.is_ok() {} });
 }
 
 async fn running_job(trio: &Trio) -> (JobId, FakeTaskManager, FakeTaskManager, JobClient) {
