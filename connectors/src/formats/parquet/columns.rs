@@ -1,6 +1,6 @@
 //! From encoded records to columns: some thousand records are encoded, and then one column after the other takes its values from all of them.
 //!
-//! Invariant: after each whole record all columns have the same length; a record that cannot be taken apart is one that its own type
+//! Invariant: when columns are taken out, each has a value for every record; a record that cannot be taken apart is one that its own type
 //! has not written, and ends the file.
 
 use std::sync::Arc;
