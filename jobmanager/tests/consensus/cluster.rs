@@ -72,17 +72,29 @@ impl Cluster {
 
     /// Starts nodes 1 to `size` that compact their logs after so many entries.
     pub async fn start_compacting(size: u64, snapshot_after_entries: u64) -> Self {
+        Self::found(size, snapshot_after_entries, BTreeMap::new()).await
+    }
+
+    /// Starts nodes 1 to `size`, of which one takes an address that was another's.
+    pub async fn start_with(size: u64, id: NodeId, address: SocketAddr) -> Self {
+        Self::found(size, 5_000, BTreeMap::from([(id, address)])).await
+    }
+
+    async fn found(size: u64, snapshot_after_entries: u64, given: BTreeMap<NodeId, SocketAddr>) -> Self {
         let mut cluster = Self {
             directory: TempDir::new().unwrap(),
             scope: TaskScope::new("cluster"),
-            addresses: BTreeMap::new(),
+            addresses: given,
             founders: BTreeMap::new(),
             snapshot_after_entries,
             running: BTreeMap::new(),
         };
         let mut listeners = Vec::new();
         for id in 1..=size {
-            let listener = cluster.new_address(id).await;
+            let listener = match cluster.addresses.get(&id) {
+                Some(given) => bind_again(*given).await,
+                None => cluster.new_address(id).await,
+            };
             cluster.founders.insert(id, cluster.node(id));
             listeners.push((id, listener));
         }
@@ -134,16 +146,7 @@ impl Cluster {
 
     /// Starts a node that was stopped, from its disk.
     pub async fn restart(&mut self, id: NodeId) {
-        let listener = soon("binding the old port", async {
-            loop {
-                // The port may be another process's for a moment.
-                match TcpListener::bind(self.addresses[&id]).await {
-                    Ok(listener) => return listener,
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            }
-        })
-        .await;
+        let listener = bind_again(self.addresses[&id]).await;
         self.run(id, listener, false).await;
     }
 
@@ -246,6 +249,20 @@ impl Cluster {
         let states: Vec<_> = self.running.values().map(Member::state).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "the states differ");
     }
+}
+
+/// Listens where somebody else did before.
+async fn bind_again(address: SocketAddr) -> TcpListener {
+    soon("binding the old port", async {
+        loop {
+            // The port may be another process's for a moment.
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
 }
 
 /// Whether exactly the jobs `0..count` were submitted.

@@ -64,6 +64,18 @@ pub(crate) async fn settle_address(raft: &Raft, id: NodeId, node: Node) -> Resul
     moved.map_err(|error| error.to_string())
 }
 
+/// Where the members know job manager `id`, if it says that it is somewhere else and cannot be there.
+///
+/// Only an only voter moves, see [`settle_address`]. Who is not known here may have become a member since.
+pub(crate) fn known_elsewhere<'members>(
+    members: &'members Membership<NodeId, Node>,
+    id: NodeId,
+    address: &str,
+) -> Option<&'members str> {
+    let known = members.get_node(&id).filter(|known| known.address != address)?;
+    members.voter_ids().any(|voter| voter != id).then_some(known.address.as_str())
+}
+
 /// The members as the leader knows them: a follower's knowledge may be old.
 async fn current(raft: &Raft) -> Result<Membership<NodeId, Node>, ProposeError> {
     let confirmed = tokio::time::timeout(CHANGE, raft.ensure_linearizable()).await;
@@ -172,6 +184,26 @@ mod tests {
         let full = members(limits::MAX_JOB_MANAGERS as u64 - 1);
         assert!(votes(&full, 99, &node(99)).unwrap_err().to_string().contains("at most"));
         assert_eq!(votes(&full, 2, &node(2)), Ok(true));
+    }
+
+    #[test]
+    fn a_member_is_where_it_is_known_unless_it_votes_alone() {
+        let cases = [
+            (3, 2, "host2:1", None),
+            (3, 2, "elsewhere:1", Some("host2:1")),
+            (3, 4, "elsewhere:1", Some("host4:1")),
+            (3, 9, "elsewhere:1", None),
+            (1, 1, "elsewhere:1", None),
+            (1, 2, "elsewhere:1", Some("host2:1")),
+        ];
+        for (voters, id, address, wanted) in cases {
+            assert_eq!(
+                known_elsewhere(&members(voters), id, address),
+                wanted,
+                "{voters} voters: {id} at {address}"
+            );
+        }
+        assert_eq!(known_elsewhere(&Membership::default(), 1, "host1:1"), None);
     }
 
     #[test]

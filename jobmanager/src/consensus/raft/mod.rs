@@ -133,7 +133,7 @@ impl RaftLog {
         let raft = Raft::new(
             options.id,
             Arc::new(options.raft_config()),
-            Network::new(options.id, Dialer::new(options.security.clone())),
+            Network::new(options.id, options.address.clone(), Dialer::new(options.security.clone())),
             LogStore::new(store),
             state_machine,
         )

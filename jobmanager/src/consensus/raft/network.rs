@@ -1,8 +1,8 @@
 //! Raft's messages to the other job managers, over gRPC.
 //!
 //! Invariants: each peer has two connections, so that a snapshot never delays a heartbeat; they are opened when first used
-//! and again after they broke; a dead connection is noticed by its keep-alive; every message names the node it is for, so
-//! that a wrong address cannot mix two nodes up; a peer's coming and going is logged once.
+//! and again after they broke; a dead connection is noticed by its keep-alive; every message names the node it is for and
+//! the one it is from, so that a wrong address cannot mix up two nodes or two clusters; a peer's coming and going is logged once.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,7 +27,7 @@ use thalweg_common::task_scope::with_causes;
 use thalweg_common::{codec, limits};
 use thalweg_proto::transport::{Channel, Dialer};
 use thalweg_proto::v1::raft_service_client::RaftServiceClient;
-use thalweg_proto::v1::{RaftMessage, SnapshotChunk};
+use thalweg_proto::v1::{RaftMessage, RaftSender, SnapshotChunk};
 use tonic::Status;
 use tonic::transport::Endpoint;
 
@@ -51,14 +51,15 @@ pub(crate) type SnapshotHeader = (Vote, SnapshotMeta);
 
 /// Makes the clients of one node.
 pub(crate) struct Network {
-    own_id: NodeId,
+    own: RaftSender,
     dialer: Dialer,
     links: Arc<Mutex<HashMap<String, Link>>>,
 }
 
 impl Network {
-    pub(crate) fn new(own_id: NodeId, dialer: Dialer) -> Self {
-        Self { own_id, dialer, links: Arc::default() }
+    /// For the node with this number and address.
+    pub(crate) fn new(id: NodeId, address: String, dialer: Dialer) -> Self {
+        Self { own: RaftSender { id, address }, dialer, links: Arc::default() }
     }
 
     fn link(&self, address: &str) -> Result<Link, tonic::transport::Error> {
@@ -81,7 +82,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: NodeId, node: &Node) -> Peer {
         let link = self.link(&node.address).map_err(|error| Unreachable::from(AnyError::new(&error)));
-        Peer { own_id: self.own_id, target, address: node.address.clone(), link }
+        Peer { own: self.own.clone(), target, address: node.address.clone(), link }
     }
 }
 
@@ -130,7 +131,7 @@ impl Link {
 
 /// The client of one other job manager.
 pub(crate) struct Peer {
-    own_id: NodeId,
+    own: RaftSender,
     target: NodeId,
     address: String,
     /// An error if the address is not one.
@@ -140,7 +141,7 @@ pub(crate) struct Peer {
 impl Peer {
     fn message<T: Serialize>(&self, request: &T) -> Result<RaftMessage, Unreachable> {
         let payload = codec::to_bytes(request).map_err(|error| AnyError::new(&error))?;
-        Ok(RaftMessage { payload: Bytes::from(payload), target: self.target })
+        Ok(RaftMessage { payload: payload.into(), target: self.target, sender: Some(self.own.clone()) })
     }
 
     /// Reads the answer, and logs when the peer came or went.
@@ -171,7 +172,7 @@ impl Peer {
     fn snapshot_timeout(&self) -> Timeout<NodeId> {
         Timeout {
             action: RPCTypes::InstallSnapshot,
-            id: self.own_id,
+            id: self.own.id,
             target: self.target,
             timeout: Duration::from_millis(limits::RAFT_SNAPSHOT_TIMEOUT_MS),
         }
@@ -219,7 +220,13 @@ impl RaftNetwork<TypeConfig> for Peer {
         let mut link = self.link.clone()?;
         let header: SnapshotHeader = (vote, snapshot.meta);
         let header = codec::to_bytes(&header).map_err(|error| NetworkError::new(&error))?;
-        let chunks = stream::iter(chunks(self.target, header.into(), *snapshot.snapshot));
+        let first = SnapshotChunk {
+            header: header.into(),
+            target: self.target,
+            sender: Some(self.own.clone()),
+            ..SnapshotChunk::default()
+        };
+        let chunks = stream::iter(chunks(first, *snapshot.snapshot));
         let limit = Duration::from_millis(limits::RAFT_SNAPSHOT_TIMEOUT_MS);
         let answered = tokio::select! {
             biased;
@@ -235,22 +242,15 @@ impl RaftNetwork<TypeConfig> for Peer {
     }
 }
 
-/// A snapshot as messages; the first one carries the header and may be the only one.
-fn chunks(
-    target: NodeId,
-    header: Bytes,
-    data: Bytes,
-) -> impl Iterator<Item = SnapshotChunk> + Send + 'static {
+/// A snapshot as messages; the first one, which may be the only one, says what it is.
+fn chunks(first: SnapshotChunk, data: Bytes) -> impl Iterator<Item = SnapshotChunk> + Send + 'static {
     let size = limits::RAFT_SNAPSHOT_CHUNK_BYTES;
     let count = data.len().div_ceil(size).max(1);
+    let mut next = first;
     (0..count).map(move |index| {
         let start = index * size;
-        let piece = data.slice(start..data.len().min(start + size));
-        if index == 0 {
-            SnapshotChunk { header: header.clone(), data: piece, target }
-        } else {
-            SnapshotChunk { data: piece, ..SnapshotChunk::default() }
-        }
+        next.data = data.slice(start..data.len().min(start + size));
+        std::mem::take(&mut next)
     })
 }
 
@@ -265,7 +265,9 @@ mod tests {
         let size = limits::RAFT_SNAPSHOT_CHUNK_BYTES;
         for (bytes, wanted) in [(0, 1), (1, 1), (size, 1), (size + 1, 2), (3 * size, 3)] {
             let data: Bytes = (0..bytes).map(|index| (index % 251) as u8).collect();
-            let chunks: Vec<_> = chunks(3, Bytes::from_static(b"header"), data.clone()).collect();
+            let header = Bytes::from_static(b"header");
+            let first = SnapshotChunk { header, target: 3, ..SnapshotChunk::default() };
+            let chunks: Vec<_> = chunks(first, data.clone()).collect();
             assert_eq!(chunks.len(), wanted, "{bytes} bytes");
             assert_eq!((chunks[0].target, &chunks[0].header[..]), (3, &b"header"[..]));
             assert!(chunks[1..].iter().all(|chunk| chunk.header.is_empty()));
@@ -287,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_to_an_address_are_shared() {
-        let network = Network::new(1, Dialer::default());
+        let network = Network::new(1, "127.0.0.1:2".to_string(), Dialer::default());
         let first = network.link("127.0.0.1:1").unwrap();
         let second = network.link("127.0.0.1:1").unwrap();
         assert!(Arc::ptr_eq(&first.reachable, &second.reachable));

@@ -1,7 +1,7 @@
 //! Raft's messages from the other job managers, over gRPC.
 //!
-//! Invariants: a message for another node is refused; a message that cannot be read changes nothing; what is received is
-//! bounded, and one snapshot is received at a time.
+//! Invariants: a message for another node, or from another cluster, is refused; a message that cannot be read changes nothing;
+//! what is received is bounded, and one snapshot is received at a time.
 
 use bytes::{Bytes, BytesMut};
 use openraft::error::{Fatal, RaftError};
@@ -11,11 +11,12 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use thalweg_common::{codec, limits};
 use thalweg_proto::v1::raft_service_server::{RaftService, RaftServiceServer};
-use thalweg_proto::v1::{RaftMessage, SnapshotChunk};
+use thalweg_proto::v1::{RaftMessage, RaftSender, SnapshotChunk};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::loyalty::Heard;
+use super::members::known_elsewhere;
 use super::network::SnapshotHeader;
 use super::types::{Raft, Snapshot, TypeConfig};
 use crate::consensus::NodeId;
@@ -39,19 +40,31 @@ impl RaftEndpoint {
             .max_encoding_message_size(limits::GRPC_MAX_MESSAGE_BYTES)
     }
 
-    fn check_target(&self, target: NodeId) -> Result<(), Status> {
-        if target == self.id {
-            return Ok(());
+    /// Refuses what is for another node, or from another cluster: where a job manager took over the address of one that
+    /// is gone, those that knew the old one go on talking to it, and their numbers may be the same.
+    fn check(&self, target: NodeId, sender: Option<RaftSender>) -> Result<(), Status> {
+        if target != self.id {
+            return Err(Status::failed_precondition(format!(
+                "this is job manager {}, not {target}; check the addresses of the cluster's members",
+                self.id
+            )));
         }
-        Err(Status::failed_precondition(format!(
-            "this is job manager {}, not {target}; check the addresses of the cluster's members",
-            self.id
-        )))
+        // One of an older version does not say who it is.
+        let Some(RaftSender { id, address }) = sender else { return Ok(()) };
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        match known_elsewhere(metrics.membership_config.membership(), id, &address) {
+            None => Ok(()),
+            Some(known) => Err(Status::failed_precondition(format!(
+                "job manager {id} of this cluster is at {known}, not at {address}; is that one of another cluster, which \
+                 should no longer list this address?"
+            ))),
+        }
     }
 
     fn request<T: DeserializeOwned>(&self, message: Request<RaftMessage>) -> Result<T, Status> {
         let message = message.into_inner();
-        self.check_target(message.target)?;
+        self.check(message.target, message.sender)?;
         read(&message.payload)
     }
 }
@@ -64,7 +77,7 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Status> {
 
 fn answer<T: Serialize>(answer: &T) -> Result<Response<RaftMessage>, Status> {
     let payload = codec::to_bytes(answer).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(Response::new(RaftMessage { payload: Bytes::from(payload), target: 0 }))
+    Ok(Response::new(RaftMessage { payload: payload.into(), ..RaftMessage::default() }))
 }
 
 /// Raft refuses nothing in its own protocol: an error means that this node has stopped.
@@ -108,7 +121,7 @@ impl RaftService for RaftEndpoint {
         let first = next_chunk(&mut chunks)
             .await?
             .ok_or_else(|| Status::invalid_argument("the snapshot has no first chunk"))?;
-        self.check_target(first.target)?;
+        self.check(first.target, first.sender)?;
         let (vote, meta): SnapshotHeader = read(&first.header)?;
         self.heard.leader();
         let data = Box::new(receive(first.data, &mut chunks).await?);
