@@ -50,7 +50,7 @@ async fn measure(storage: &dyn Storage, local: &std::path::Path, clock: &SharedC
         anyhow::ensure!(storage.get("put").await? == object, "another object came back");
         faster(1, &stopwatch);
         let stopwatch = Stopwatch::start(clock);
-        let uploaded = storage.upload_file(&source, "file").await?;
+        let uploaded = storage.upload_file(&source, "file", None).await?;
         faster(2, &stopwatch);
         let stopwatch = Stopwatch::start(clock);
         storage.download_file("file", &back, Some(uploaded)).await?;

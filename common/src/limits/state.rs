@@ -48,6 +48,13 @@ pub const MAX_STORAGE_PATH_BYTES: usize = 1_024;
 /// Size of the pieces in which files are copied to and from the storage.
 pub const STORAGE_COPY_BYTES: usize = 1024 * 1024;
 
+/// Room that deleting objects in a directory gives back to the file system before it pauses. Where freed blocks are discarded, as on most
+/// machines in a cloud, the disk answers no read meanwhile.
+pub const STORAGE_FREED_AT_ONCE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The pause of deletions in a directory after [`STORAGE_FREED_AT_ONCE_BYTES`]: 640 MB/s are freed at most.
+pub const STORAGE_FREED_PAUSE_MS: u64 = 50;
+
 /// Smallest part of an object on S3 but the last; the limit of S3.
 pub const S3_MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
 

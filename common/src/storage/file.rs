@@ -8,16 +8,20 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::local::{IncomingFile, TEMPORARY, TemporaryFile, copy, make_directory, sync_directory};
+use super::local::{
+    IncomingFile, TEMPORARY, TemporaryFile, copy, directory_of, make_directory, sync_directory,
+};
 use super::path::{check_path, check_prefix};
 use super::{NotDeleted, ObjectInfo, Storage, StorageError, UploadedFile};
-use crate::limits::STORAGE_COPY_BYTES;
+use crate::limits::{STORAGE_COPY_BYTES, STORAGE_FREED_AT_ONCE_BYTES, STORAGE_FREED_PAUSE_MS};
 use crate::task_scope;
 
 /// How often a write or a deletion starts over when the other one changes a directory under its hands.
@@ -133,10 +137,15 @@ impl Storage for FileStorage {
         }
     }
 
-    async fn upload_file(&self, local: &Path, path: &str) -> Result<UploadedFile, StorageError> {
+    async fn upload_file(
+        &self,
+        local: &Path,
+        path: &str,
+        known: Option<UploadedFile>,
+    ) -> Result<UploadedFile, StorageError> {
         check_path(path)?;
         let (object, file) = (path.to_owned(), local.to_owned());
-        let outcome = self.run("write", path, move |root| Ok(upload(root, &object, &file))).await?;
+        let outcome = self.run("write", path, move |root| Ok(upload(root, &object, &file, known))).await?;
         outcome.map_err(|error| self.copy_error("read", local, "write", path, error))
     }
 
@@ -181,16 +190,20 @@ impl Storage for FileStorage {
         for path in paths {
             check_path(path)?;
         }
-        let objects = paths.to_vec();
-        let failed = self
-            .run("delete", paths.first().map_or("", String::as_str), move |root| {
-                let delete = |path: String| {
-                    let error = none_if_absent(fs::remove_file(root.join(&path))).err()?;
-                    Some(NotDeleted { path, reason: error.to_string() })
-                };
-                Ok(objects.into_iter().filter_map(delete).collect::<Vec<_>>())
-            })
-            .await?;
+        let mut left = Vec::from(paths).into_iter();
+        let mut failed = Vec::new();
+        while let Some(next) = left.as_slice().first().cloned() {
+            let deleted = self.run("delete", &next, move |root| {
+                let failed = delete_some(root, &mut left, STORAGE_FREED_AT_ONCE_BYTES)?;
+                Ok((left, failed))
+            });
+            let some_failed;
+            (left, some_failed) = deleted.await?;
+            failed.extend(some_failed);
+            if !left.as_slice().is_empty() {
+                tokio::time::sleep(Duration::from_millis(STORAGE_FREED_PAUSE_MS)).await;
+            }
+        }
         if failed.is_empty() {
             return Ok(());
         }
@@ -275,12 +288,17 @@ impl CopyError {
 }
 
 /// Makes an object of a local file.
-fn upload(root: &Path, object: &str, local: &Path) -> Result<UploadedFile, CopyError> {
+fn upload(
+    root: &Path,
+    object: &str,
+    local: &Path,
+    known: Option<UploadedFile>,
+) -> Result<UploadedFile, CopyError> {
     let target = root.join(object);
     let directory = target.parent().unwrap_or(root);
     let mut attempt = 1;
     loop {
-        match upload_once(directory, &target, local) {
+        match upload_once(directory, &target, local, known) {
             // As in `write`: the directory was deleted meanwhile.
             Err(error) if error.is_missing_directory() && attempt < ATTEMPTS => attempt += 1,
             outcome => return outcome,
@@ -288,18 +306,28 @@ fn upload(root: &Path, object: &str, local: &Path) -> Result<UploadedFile, CopyE
     }
 }
 
-fn upload_once(directory: &Path, target: &Path, local: &Path) -> Result<UploadedFile, CopyError> {
+fn upload_once(
+    directory: &Path,
+    target: &Path,
+    local: &Path,
+    known: Option<UploadedFile>,
+) -> Result<UploadedFile, CopyError> {
     let mut source = File::open(local).map_err(CopyError::Local)?;
-    if !source.metadata().map_err(CopyError::Local)?.is_file() {
+    let metadata = source.metadata().map_err(CopyError::Local)?;
+    if !metadata.is_file() {
         return Err(CopyError::Local(ErrorKind::IsADirectory.into()));
     }
     make_directory(directory).map_err(CopyError::Storage)?;
     let temporary = TemporaryFile::in_directory(directory).map_err(CopyError::Storage)?;
     let uploaded = if link(local, &temporary.path) {
-        // The link is read, so that it is its content that has the checksum, whatever became of the name.
+        // It is the link that is read, and forced to the disk, whatever became of the name.
         let mut linked = File::open(&temporary.path).map_err(CopyError::Storage)?;
-        let uploaded = copy(&mut linked, &mut io::sink()).map_err(CopyError::Local)?;
-        linked.sync_all().map_err(CopyError::Storage)?;
+        let uploaded = match known.filter(|known| known.size == metadata.len()) {
+            Some(known) => known,
+            None => copy(&mut linked, &mut io::sink()).map_err(CopyError::Local)?,
+        };
+        // Its content and size: the new name changes the file, too, but is the directory's to be forced.
+        linked.sync_data().map_err(CopyError::Storage)?;
         uploaded
     } else {
         let mut file = temporary.create().map_err(CopyError::Storage)?;
@@ -385,6 +413,29 @@ fn list(root: &Path, prefix: &str) -> io::Result<Vec<ObjectInfo>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Deletes the next objects, until `at_once` bytes are free again on the disk, and tells which cannot be deleted.
+fn delete_some(
+    root: &Path,
+    paths: &mut impl Iterator<Item = String>,
+    at_once: u64,
+) -> io::Result<Vec<NotDeleted>> {
+    let (mut freed, mut failed) = (0, Vec::new());
+    for path in paths {
+        let file = root.join(&path);
+        // A file that has another name as well keeps its room.
+        freed += fs::symlink_metadata(&file).map_or(0, |file| if file.nlink() == 1 { file.len() } else { 0 });
+        if let Err(error) = none_if_absent(fs::remove_file(&file)) {
+            failed.push(NotDeleted { path, reason: error.to_string() });
+        }
+        if freed >= at_once {
+            // Only then the file system frees the room, or with whatever else is forced to the disk, all at once.
+            none_if_absent(sync_directory(directory_of(&file)))?;
+            break;
+        }
+    }
+    Ok(failed)
 }
 
 /// Deletes a file or a directory with everything in it. New files may appear in it meanwhile.

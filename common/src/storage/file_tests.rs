@@ -234,3 +234,35 @@ async fn writing_survives_the_deletion_of_its_directory() {
     tokio::time::timeout(PATIENCE, scope.drained()).await.expect("both end");
     assert_eq!(scope.first_failure(), None);
 }
+
+#[test]
+fn objects_are_deleted_until_enough_room_is_free() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path();
+    let names = ["a", "linked", "missing", "b", "c", "d"].map(str::to_owned);
+    for name in ["a", "linked", "b", "c", "d"] {
+        fs::write(root.join(name), [0; 100]).expect("writable");
+    }
+    fs::hard_link(root.join("linked"), root.join("kept")).expect("a link");
+    let mut left = names.into_iter();
+    assert_eq!(delete_some(root, &mut left, 200).expect("deletable"), []);
+    assert_eq!(
+        (left.as_slice(), files(root)),
+        (&["c".into(), "d".into()][..], vec!["c".into(), "d".into(), "kept".into()])
+    );
+    assert_eq!(delete_some(root, &mut left, 1_000).expect("deletable"), []);
+    assert_eq!((left.len(), files(root)), (0, vec!["kept".to_owned()]));
+}
+
+#[tokio::test]
+async fn more_is_deleted_than_room_is_freed_at_once() {
+    let (_directory, storage) = storage();
+    let names: Vec<_> = (0..7).map(|number| format!("job/{number}")).collect();
+    for name in &names {
+        storage.put(name, Bytes::from_static(b"x")).await.expect("writable");
+        let file = File::options().write(true).open(storage.root().join(name)).expect("there");
+        file.set_len(STORAGE_FREED_AT_ONCE_BYTES / 2).expect("a hole takes no room");
+    }
+    storage.delete_many(&names).await.expect("deletable");
+    assert_eq!(paths(&storage, "").await, [""; 0]);
+}

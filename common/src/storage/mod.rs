@@ -77,11 +77,17 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Makes an object of a local file, or replaces it as a whole, and tells its size and checksum, which is computed on
     /// the way. Durable when it returns. Never holds more than a few pieces of the file in memory.
     ///
-    /// The file must not change any more, not even afterwards: where it can be, the object becomes another link to it.
+    /// The file must not change any more, not even afterwards: where it can be, the object becomes another link to it. If who has read the
+    /// file says what is in it (`known`), it is not read again then.
     ///
     /// # Errors
     /// If the file cannot be read, the path is not allowed or the object cannot be written. Then nothing is left of it.
-    async fn upload_file(&self, local: &Path, path: &str) -> Result<UploadedFile, StorageError>;
+    async fn upload_file(
+        &self,
+        local: &Path,
+        path: &str,
+        known: Option<UploadedFile>,
+    ) -> Result<UploadedFile, StorageError>;
 
     /// Copies an object to a local file, whose directory must exist, and tells its size and checksum. The file appears
     /// whole, or not at all; it replaces what is there, and is not forced to the disk: after a crash of the machine the object is

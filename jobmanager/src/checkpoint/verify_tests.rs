@@ -144,7 +144,12 @@ impl Storage for Outage {
     async fn get_range(&self, path: &str, _: std::ops::Range<u64>) -> Result<bytes::Bytes, StorageError> {
         Err(Self::error(path))
     }
-    async fn upload_file(&self, _: &Path, path: &str) -> Result<UploadedFile, StorageError> {
+    async fn upload_file(
+        &self,
+        _: &Path,
+        path: &str,
+        _: Option<UploadedFile>,
+    ) -> Result<UploadedFile, StorageError> {
         Err(Self::error(path))
     }
     async fn download_file(

@@ -137,9 +137,9 @@ pub(super) async fn discard(storage: &dyn Storage, paths: &[String]) {
 }
 
 async fn upload_file(storage: Arc<dyn Storage>, local: PathBuf, shared: SharedFile) -> Result<(), Failure> {
-    let uploaded =
-        storage.upload_file(&local, &shared.path).await.map_err(|error| storage_failure(&error))?;
     let expected = UploadedFile { size: shared.size_bytes, checksum: shared.checksum };
+    let uploaded = storage.upload_file(&local, &shared.path, Some(expected)).await;
+    let uploaded = uploaded.map_err(|error| storage_failure(&error))?;
     if uploaded == expected {
         return Ok(());
     }

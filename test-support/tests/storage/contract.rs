@@ -134,7 +134,7 @@ async fn paths_cannot_leave_the_storage(given: Given) {
         error(storage.exists(out).await),
         error(storage.put(out, Bytes::new()).await),
         error(storage.put_if_absent(out, Bytes::new()).await),
-        error(storage.upload_file(&file, out).await),
+        error(storage.upload_file(&file, out, None).await),
         error(storage.download_file(out, &file, None).await),
         error(storage.delete(out).await),
         error(storage.delete_many(&["fine".to_owned(), out.to_owned()]).await),
@@ -255,11 +255,14 @@ async fn files_come_back_as_they_went(given: Given) {
     for size in [0, 1, 1_000_000, 20 << 20] {
         let bytes = content(size, 3);
         let file = given.file("sst", &bytes);
-        let uploaded = storage.upload_file(&file, "shared/sst").await.unwrap();
+        let uploaded = storage.upload_file(&file, "shared/sst", None).await.unwrap();
         assert_eq!(uploaded.size, size as u64);
         assert_eq!(uploaded.checksum, xxhash_rust::xxh3::xxh3_64(&bytes));
-        // Over itself, which is the same file where links are made.
-        assert_eq!(storage.upload_file(&file, "shared/sst").await.unwrap(), uploaded);
+        // Over itself, which is the same file where links are made; known or not, and with a size that it has not.
+        let longer = UploadedFile { size: uploaded.size + 1, ..uploaded };
+        for known in [None, Some(uploaded), Some(longer)] {
+            assert_eq!(storage.upload_file(&file, "shared/sst", known).await.unwrap(), uploaded);
+        }
         assert!(storage.get("shared/sst").await.unwrap() == bytes, "{size} bytes");
         assert_eq!(given.paths("").await, ["shared/sst"], "nothing else is left");
 
@@ -276,7 +279,7 @@ async fn files_come_back_as_they_went(given: Given) {
 
 async fn a_file_that_is_not_what_was_expected_is_refused(given: Given) {
     let storage = &given.storage;
-    let right = storage.upload_file(&given.file("sst", b"content"), "sst").await.unwrap();
+    let right = storage.upload_file(&given.file("sst", b"content"), "sst", None).await.unwrap();
     let target = given.file("target", b"before");
     for wrong in [
         UploadedFile { size: right.size + 1, ..right },
@@ -297,7 +300,7 @@ async fn files_that_cannot_be_copied_leave_nothing(given: Given) {
     let storage = &given.storage;
     given.put("a", "x").await;
     for missing in [given.local.join("missing"), given.local.clone()] {
-        let error = error(storage.upload_file(&missing, "b").await);
+        let error = error(storage.upload_file(&missing, "b", None).await);
         assert!(matches!(error, StorageError::LocalFile { .. }) && !error.is_not_found(), "{error}");
         assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
     }
@@ -329,7 +332,7 @@ async fn many_large_objects_travel_side_by_side(given: Given) {
         async move {
             let path = format!("sst-{number}");
             let file = given.file(&path, &objects[number]);
-            let uploaded = given.storage.upload_file(&file, &path).await.unwrap();
+            let uploaded = given.storage.upload_file(&file, &path, None).await.unwrap();
             given.storage.download_file(&path, &file, Some(uploaded)).await.unwrap();
             assert!(given.storage.get(&path).await.unwrap() == objects[number]);
         }

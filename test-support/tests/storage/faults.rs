@@ -48,7 +48,7 @@ async fn everything_succeeds(storage: &Arc<dyn Storage>, files: &std::path::Path
         let bytes = content((17 << 20) + worker, worker as u64);
         std::fs::write(&file, &bytes).unwrap();
         let path = format!("job-{worker}/file");
-        let uploaded = storage.upload_file(&file, &path).await.unwrap();
+        let uploaded = storage.upload_file(&file, &path, None).await.unwrap();
         storage.download_file(&path, &file, Some(uploaded)).await.unwrap();
         assert!(std::fs::read(&file).unwrap() == bytes);
         let range = (5 << 20)..(6 << 20);
@@ -165,7 +165,7 @@ async fn a_store_that_is_down_gives_a_clear_error_in_time() {
             ("write", error(storage.put("a", "x".into()).await)),
             ("write", error(storage.put_if_absent("b", "x".into()).await)),
             ("write", error(storage.put("c", content(20 << 20, 1)).await)),
-            ("write", error(storage.upload_file(file.path(), "d").await)),
+            ("write", error(storage.upload_file(file.path(), "d", None).await)),
             ("read", error(storage.get("there").await)),
             ("read", error(storage.download_file("there", file.path(), None).await)),
             ("look for", error(storage.exists("there").await)),

@@ -166,7 +166,12 @@ impl Storage for S3Storage {
         })
     }
 
-    async fn upload_file(&self, local: &Path, path: &str) -> Result<UploadedFile, StorageError> {
+    async fn upload_file(
+        &self,
+        local: &Path,
+        path: &str,
+        _: Option<UploadedFile>,
+    ) -> Result<UploadedFile, StorageError> {
         check_path(path)?;
         let (_, uploaded) = self.write(path, Source::file(local).await?, Condition::Always).await?;
         Ok(uploaded)
