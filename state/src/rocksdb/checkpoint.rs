@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use ::rocksdb::checkpoint::Checkpoint;
+use rustix::fs::{Advice, fadvise};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Fault, RocksDb};
@@ -35,7 +36,7 @@ impl RocksDb {
             let checksum = match known.get(&name).filter(|known| is_shared && known.size_bytes == size_bytes)
             {
                 Some(known) => known.checksum,
-                None => checksum(&path).map_err(|error| fault.io(&error))?,
+                None => in_pieces(&path).and_then(checksum).map_err(|error| fault.io(&error))?,
             };
             files.push(StoreFile { name, path, size_bytes, checksum, is_shared, is_verified: false });
         }
@@ -51,9 +52,16 @@ impl RocksDb {
     }
 }
 
+/// A file that is read in no larger pieces than it is asked for: many a disk of a cloud's machines is read ahead by megabytes, and the task's
+/// own reads would wait behind these.
+fn in_pieces(path: &Path) -> std::io::Result<File> {
+    let file = File::open(path)?;
+    fadvise(&file, 0, None, Advice::Random)?;
+    Ok(file)
+}
+
 /// xxh3 of the bytes of a file.
-pub(super) fn checksum(path: &Path) -> std::io::Result<u64> {
-    let mut file = File::open(path)?;
+pub(super) fn checksum(mut file: File) -> std::io::Result<u64> {
     let mut hash = Xxh3::new();
     let mut bytes = vec![0; READ_BYTES];
     loop {

@@ -4,6 +4,7 @@
 //! the others the wanted groups are read in order into sorted files, which are taken in as they are. Nothing is inserted key
 //! by key. Invariant: the files that are restored from are never changed.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -195,7 +196,7 @@ fn place(options: &RocksDbOptions, source: &StoreFiles, directory: &Path) -> Res
         let checksum = if file.is_verified {
             file.checksum
         } else {
-            super::checkpoint::checksum(&file.path).map_err(|error| fault.io(&error))?
+            File::open(&file.path).and_then(super::checkpoint::checksum).map_err(|error| fault.io(&error))?
         };
         if (size_bytes, checksum) != (file.size_bytes, file.checksum) {
             return Err(fault.reason(format!(
