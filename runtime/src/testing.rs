@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use self::enumerated::{EnumeratedHarness, EnumeratedSnapshot};
 pub use self::frozen::Frozen;
-use self::frozen::{aligned, take_snapshot};
+use self::frozen::{Writers, aligned, take_snapshot};
 pub use self::job::{JobSnapshot, ManualJob};
 pub use self::savepoint::through_savepoint;
 pub use self::scripted::{Gathered, Script};
@@ -184,6 +184,8 @@ pub struct OperatorHarness<In, Out = ()> {
     clock: Arc<HarnessClock>,
     metrics: OperatorMetrics,
     late_records_taken: u64,
+    /// Behind the operator, which they wait for.
+    writers: Writers,
 }
 
 impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
@@ -201,7 +203,16 @@ impl<In: 'static, Out: Record> OperatorHarness<In, Out> {
         context.side_outputs = SideOutputs::captured(side_outputs.clone());
         let metrics = context.open.metrics.clone();
         let link = factory.build(&mut context, Some(next))?.typed()?;
-        Ok(Self { link, captured, side_outputs, draining, clock, metrics, late_records_taken: 0 })
+        Ok(Self {
+            link,
+            captured,
+            side_outputs,
+            draining,
+            clock,
+            metrics,
+            late_records_taken: 0,
+            writers: Writers::default(),
+        })
     }
 }
 
@@ -231,7 +242,16 @@ impl<In: 'static> OperatorHarness<In> {
         let metrics = context.open.metrics.clone();
         let link = factory.build(&mut context, None)?.typed()?;
         let (captured, side_outputs) = Default::default();
-        Ok(Self { link, captured, side_outputs, draining, clock, metrics, late_records_taken: 0 })
+        Ok(Self {
+            link,
+            captured,
+            side_outputs,
+            draining,
+            clock,
+            metrics,
+            late_records_taken: 0,
+            writers: Writers::default(),
+        })
     }
 }
 
@@ -311,8 +331,8 @@ impl<In, Out> OperatorHarness<In, Out> {
     /// What the operator fails with.
     pub fn stop(&mut self, checkpoint: CheckpointId) -> Result<OperatorSnapshot, Failure> {
         let barrier = Barrier { id: checkpoint, timestamp_ms: 0, is_final: true, is_savepoint: true };
-        take_snapshot(barrier, |barrier, builder| self.link.snapshot(barrier, builder))?
-            .finish(|| self.encode())
+        let frozen = take_snapshot(barrier, |barrier, builder| self.link.snapshot(barrier, builder))?;
+        frozen.leaving_to(&self.writers).finish(|| self.encode())
     }
 
     /// Lets it encode a slice of what is frozen, and says whether that was all.
@@ -330,7 +350,9 @@ impl<In, Out> OperatorHarness<In, Out> {
     /// # Errors
     /// What the operator fails with.
     pub fn freeze(&mut self, checkpoint: CheckpointId) -> Result<Frozen, Failure> {
-        take_snapshot(aligned(checkpoint), |barrier, builder| self.link.snapshot(barrier, builder))
+        let frozen =
+            take_snapshot(aligned(checkpoint), |barrier, builder| self.link.snapshot(barrier, builder))?;
+        Ok(frozen.leaving_to(&self.writers))
     }
 
     /// Says that a checkpoint is durable.

@@ -1,8 +1,11 @@
 //! The snapshot of a tested operator, of which a part may have to be written yet.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
 use thalweg_common::failure::Failure;
 use thalweg_common::id::CheckpointId;
-use thalweg_state::StoreFile;
+use thalweg_state::{StoreError, StoreFile, StoreFiles};
 
 use super::OPERATOR;
 use crate::event::Barrier;
@@ -21,7 +24,11 @@ pub(super) fn take_snapshot(
     let mut builder = SnapshotBuilder::default();
     snapshot(barrier, &mut builder)?;
     let stores = builder.take_frozen();
-    Ok(Frozen { snapshot: builder.build().operators.remove(&OPERATOR).unwrap_or_default(), stores })
+    Ok(Frozen {
+        snapshot: builder.build().operators.remove(&OPERATOR).unwrap_or_default(),
+        stores,
+        left: Left::default(),
+    })
 }
 
 /// A snapshot of which a part may have to be written yet.
@@ -29,6 +36,26 @@ pub(super) fn take_snapshot(
 pub struct Frozen {
     pub(super) snapshot: OperatorSnapshot,
     pub(super) stores: Vec<FrozenStore>,
+    left: Left,
+}
+
+type Writer = JoinHandle<Result<StoreFiles, StoreError>>;
+
+/// Writers whose epochs have no end: they wait until the operator is dropped, and then close its store.
+type Left = Arc<Mutex<Vec<Writer>>>;
+
+/// Waits, when it is dropped, for the writers that were left. Whoever drops the operator before knows that its store is closed then:
+/// RocksDB must not be in use when the process ends.
+#[derive(Debug, Default)]
+pub(super) struct Writers(Left);
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        for writer in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // The operator's failure is told already; what became of its last epoch is of no use to anybody.
+            let _ = writer.join();
+        }
+    }
 }
 
 impl Frozen {
@@ -36,6 +63,11 @@ impl Frozen {
     #[cfg(test)]
     pub(crate) fn into_parts(self) -> (OperatorSnapshot, Vec<FrozenStore>) {
         (self.snapshot, self.stores)
+    }
+
+    /// Leaves to `writers` those whose epochs have no end.
+    pub(super) fn leaving_to(self, writers: &Writers) -> Self {
+        Self { left: Arc::clone(&writers.0), ..self }
     }
 
     /// Writes what is left of it on a thread of its own. Meanwhile `encode` lets the operator encode a slice, until it says that
@@ -47,12 +79,19 @@ impl Frozen {
         mut self,
         mut encode: impl FnMut() -> Result<bool, Failure>,
     ) -> Result<OperatorSnapshot, Failure> {
-        for FrozenStore { epoch, directory, .. } in self.stores {
+        for FrozenStore { epoch, directory, .. } in std::mem::take(&mut self.stores) {
             // Not scoped: if the operator fails, the epoch has no end, and its writer waits until the operator is dropped.
             #[expect(clippy::disallowed_methods, reason = "stands for the blocking thread of a worker")]
             let writer = std::thread::spawn(move || epoch.finish(&directory));
-            while !encode()? {
-                std::thread::yield_now();
+            loop {
+                match encode() {
+                    Ok(true) => break,
+                    Ok(false) => std::thread::yield_now(),
+                    Err(failure) => {
+                        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(writer);
+                        return Err(failure);
+                    }
+                }
             }
             let files = writer.join().map_err(|_| Failure::internal("the writer of an epoch panicked"))??;
             let description = files.description;
