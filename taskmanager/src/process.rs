@@ -14,6 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thalweg_common::failure::Failure;
+use thalweg_common::limits::FREED_MEMORY_KEPT_MS;
 use thalweg_common::properties::RUNTIME_PROPERTIES_VARIABLE;
 use thalweg_common::security::TOKEN_VARIABLE;
 use thalweg_common::task_scope::{TaskScope, blocking};
@@ -28,9 +29,8 @@ use crate::logs;
 /// Launches that wait for the thread.
 const LAUNCHES_AHEAD: usize = 16;
 
-/// How long a worker that allocates by mimalloc keeps memory that it has freed, in milliseconds: the next window, checkpoint or file takes it again,
-/// which costs less than to give it back and to fetch it anew. Whoever sets it for the task manager sets it for the workers.
-const KEEP_FREED_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10000");
+/// How long mimalloc keeps freed memory, in milliseconds. Whoever sets it for the task manager sets it for the workers.
+const PURGE_DELAY_VARIABLE: &str = "MIMALLOC_PURGE_DELAY";
 
 /// What this program is called by its children, whatever became of its file.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -112,9 +112,8 @@ impl ProcessLauncher {
         if self.logs_json {
             command.env(telemetry::FORMAT_VARIABLE, "json");
         }
-        let (variable, milliseconds) = KEEP_FREED_MEMORY;
-        if std::env::var_os(variable).is_none() {
-            command.env(variable, milliseconds);
+        if std::env::var_os(PURGE_DELAY_VARIABLE).is_none() {
+            command.env(PURGE_DELAY_VARIABLE, FREED_MEMORY_KEPT_MS.to_string());
         }
         Ok(command)
     }

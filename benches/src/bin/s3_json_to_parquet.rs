@@ -20,6 +20,7 @@ use thalweg_benches::flink;
 use thalweg_benches::measurement::Measurement;
 use thalweg_benches::nexmark::text::splitmix;
 use thalweg_benches::usage::own_cpu_seconds;
+use thalweg_common::limits::FREED_MEMORY_KEPT_MS;
 use thalweg_common::storage::StorageFactory;
 use thalweg_connectors::files::{FileSink, FileSource};
 use thalweg_connectors::formats::{BulkFormat, BulkWriter, Decoder as _, Json, Parquet};
@@ -173,7 +174,8 @@ fn megabytes(bytes: usize) -> f64 {
 /// clears all of it, which was a fifth of the time of the job.
 fn this_program() -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env("MIMALLOC_PURGE_DELAY", "10000").env("MIMALLOC_ALLOW_THP", "0").stderr(Stdio::inherit());
+    command.env("MIMALLOC_PURGE_DELAY", FREED_MEMORY_KEPT_MS.to_string());
+    command.env("MIMALLOC_ALLOW_THP", "0").stderr(Stdio::inherit());
     Ok(command)
 }
 

@@ -113,6 +113,10 @@ pub const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
 /// How deeply the keys of a configuration file may be nested: more than any key has parts.
 pub const MAX_CONFIG_DEPTH: usize = 16;
 
+/// How long a process that runs jobs and allocates by mimalloc keeps memory that it has freed: the next window, checkpoint or file takes it again, which
+/// costs less than to give it back and to fetch it anew. `MIMALLOC_PURGE_DELAY` of whoever starts it takes precedence.
+pub const FREED_MEMORY_KEPT_MS: u64 = 10_000;
+
 // ---- Logs and metrics --------------------------------------------------------------------------------------------
 
 /// Log lines that wait to be written; more are dropped and counted, so that nobody who logs waits for who reads.
