@@ -354,19 +354,21 @@ async fn check_events(world: &World, job: JobId) -> Result<()> {
         })
         .to_string()
     };
-    world.put("app-events", [event(0, 10, "u-1", "click", "KR"), event(0, 50, "u-2", "click", "KR")])?;
+    let clicks = [(10, "u-1"), (50, "u-2")].map(|(second, user)| event(0, second, user, "click", "KR"));
     let failed = [0, 2, 4, 6, 8].map(|minute| event(minute, 10, "u-1932", "login_failed", "US"));
-    world.put("app-events", failed)?;
-    // None may be late: the last event comes when all others have been read.
-    wait::until("all events are parsed", async || {
-        let details = world.cluster.describe(job).await?;
-        let tasks = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
-        let operators = tasks.flat_map(|task| &task.counters.operators);
-        let parsed: u64 =
-            operators.filter(|operator| operator.name == "parse").map(|operator| operator.records_out).sum();
-        Ok((parsed >= 7).then_some(()))
-    })
-    .await?;
+    // None may be late: each comes when those before it have been read.
+    for (number, text) in (1..).zip(clicks.into_iter().chain(failed)) {
+        world.put("app-events", [text])?;
+        wait::until("the event is parsed", async || {
+            let details = world.cluster.describe(job).await?;
+            let tasks = details.vertices.iter().flat_map(|vertex| &vertex.subtasks);
+            let operators = tasks.flat_map(|task| &task.counters.operators);
+            let parsers = operators.filter(|operator| operator.name == "parse");
+            let parsed: u64 = parsers.map(|operator| operator.records_out).sum();
+            Ok((parsed >= number).then_some(()))
+        })
+        .await?;
+    }
     world.put("app-events", [event(120, 0, "u-9", "end", "ZZ")])?;
 
     let counted = |key: &str, minute: i64, count: u64| {
