@@ -72,6 +72,9 @@ fn windows_until(mode: SavepointMode) -> Vec<(String, Timestamp, u64)> {
         // The watermark is at 24 s: two tumbling and two sliding windows are over, and two sessions.
         tokio::time::timeout(secs(30), has_fired.wait_for(|fired| *fired == 6)).await??;
         let client = JobClient::connect(vec![running.job_manager.address.clone()]).await?;
+        // Its tasks run before the job manager has heard from all that they do.
+        let mut news = client.watch(running.job_id);
+        while news.next().await?.is_some_and(|event| event.summary.status != JobStatus::Running) {}
         client.savepoint(running.job_id, savepoints.path().to_str(), mode, |_| ()).await?;
         let (_never, interrupted) = watch::channel(0);
         follow(&running.job_manager, running.job_id, interrupted).await?;
