@@ -13,7 +13,7 @@ use thalweg_common::failure::Failure;
 use thalweg_common::limits::UPLOAD_CHUNK_BYTES;
 use thalweg_common::storage::Storage;
 use thalweg_proto::blob::BlobHash;
-use thalweg_proto::transport::{Channel, Dialer, blob_service, endpoint};
+use thalweg_proto::transport::{Dialer, GrpcChannel, blob_service, endpoint};
 use thalweg_proto::v1;
 use thalweg_proto::v1::blob_service_client::BlobServiceClient;
 use tokio::io::AsyncReadExt;
@@ -173,7 +173,7 @@ impl Replicator {
         writer.finish().await.map(|_| ()).map_err(|error| error.to_string())
     }
 
-    fn connect(&self, address: &str) -> Result<BlobServiceClient<Channel>, String> {
+    fn connect(&self, address: &str) -> Result<BlobServiceClient<GrpcChannel>, String> {
         let endpoint = endpoint(address).map_err(|error| error.to_string())?;
         Ok(blob_service(self.dialer.connect_lazy(&endpoint)))
     }

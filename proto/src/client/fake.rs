@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -16,6 +19,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::blob::BlobHash;
@@ -381,4 +386,42 @@ impl Drop for Server {
 
 pub(super) fn cluster() -> Arc<Mutex<Replicated>> {
     Arc::default()
+}
+
+/// A server of pages, as a REST API is one.
+pub(super) struct Stranger {
+    pub(super) address: String,
+    _scope: TaskScope,
+}
+
+impl Stranger {
+    pub(super) fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        listener.set_nonblocking(true).unwrap();
+        let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
+        let scope = TaskScope::new("stranger");
+        let serving = tonic::transport::Server::builder().serve_with_incoming(NoPage, incoming);
+        scope.spawn_fallible("serve", serving);
+        Self { address, _scope: scope }
+    }
+}
+
+/// Has no page, and says so on one.
+#[derive(Clone)]
+struct NoPage;
+
+impl Service<http::Request<Body>> for NoPage {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        let page = http::Response::builder().status(404).header("content-type", "text/html");
+        ready(Ok(page.body(Body::new("<h1>Not found</h1>".to_string())).unwrap()))
+    }
 }

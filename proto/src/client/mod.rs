@@ -25,7 +25,7 @@ use crate::leader::redirect;
 use crate::model::time::JobTime;
 use crate::model::{Checkpoints, JobDetails, JobManagers, JobSummary, LogPart, TaskManagerSummary};
 use crate::route::{Backoff, Route, RouteStep};
-use crate::transport::{Channel, Dialer, check_address, endpoint, job_service};
+use crate::transport::{Channel, Dialer, GrpcChannel, check_address, endpoint, job_service};
 use crate::v1::{self, job_service_client::JobServiceClient};
 
 pub use error::ClientError;
@@ -63,7 +63,7 @@ struct State {
     members_known: bool,
 }
 
-type Service = JobServiceClient<Channel>;
+type Service = JobServiceClient<GrpcChannel>;
 
 /// One attempt's end, as seen by the loop that follows the leader.
 enum Attempt<T> {
@@ -433,10 +433,7 @@ fn reason(status: &Status) -> String {
     }
 }
 
-async fn collect_logs(
-    service: &mut JobServiceClient<Channel>,
-    request: v1::GetLogsRequest,
-) -> Result<Vec<LogPart>, Status> {
+async fn collect_logs(service: &mut Service, request: v1::GetLogsRequest) -> Result<Vec<LogPart>, Status> {
     let mut chunks = service.get_logs(request).await?.into_inner();
     let mut parts: Vec<LogPart> = Vec::new();
     let mut bytes = 0;

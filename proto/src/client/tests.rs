@@ -8,7 +8,7 @@ use thalweg_common::id::SubmissionId;
 use thalweg_common::limits::UPLOAD_CHUNK_BYTES;
 use thalweg_common::status::JobStatus;
 
-use super::fake::{Death, Role, Server, cluster, event};
+use super::fake::{Death, Role, Server, Stranger, cluster, event};
 use super::*;
 
 /// Far longer than any of these tests takes.
@@ -66,6 +66,21 @@ async fn dead_addresses_are_passed_over() {
     let leader = Server::start(Role::Leader, Death::Never, &cluster());
     let client = client(&[&dead_address(), &leader.address]).await;
     assert_eq!(soon(client.list()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_no_job_manager_is_passed_over_and_told_as_that() {
+    let page = Stranger::start();
+    let leader = Server::start(Role::Leader, Death::Never, &cluster());
+    let passing = client(&[&page.address, &leader.address]).await;
+    assert_eq!(soon(passing.list()).await.unwrap(), []);
+    let alone =
+        JobClient::connect_within(vec![page.address.clone()], Duration::from_millis(200)).await.unwrap();
+    let error = soon(alone.list()).await.unwrap_err();
+    assert!(error.is_unreachable());
+    let text = error.to_string();
+    assert!(text.contains(&page.address) && text.contains("no process of a Thalweg cluster"), "{text}");
+    assert!(text.contains("404") && text.contains("jobmanager.rpc.port"), "{text}");
 }
 
 #[tokio::test]

@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use thalweg_common::security::{Security, Tls};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::body::Body;
-use tonic::codegen::Service;
-use tonic::codegen::http::header::{AUTHORIZATION, HeaderValue};
-use tonic::codegen::http::{self, Uri};
+use tonic::codegen::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use tonic::codegen::http::{self, StatusCode, Uri};
+use tonic::codegen::{Service, StdError};
 use tonic::transport::{Endpoint, Error};
 
 use super::stream::{Stream, in_words};
@@ -96,6 +97,45 @@ impl Service<http::Request<Body>> for Channel {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         self.inner.call(request)
+    }
+}
+
+/// A connection of which only answers in gRPC are taken. Without this, tonic would read a page of HTML as a message and tell of its compression.
+#[derive(Debug, Clone)]
+pub struct GrpcChannel(Channel);
+
+/// What answers a request does not speak gRPC: it is no process of a cluster.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "what answers is no process of a Thalweg cluster: HTTP status {0}, and not gRPC; look whether the port is right (a job manager is asked \
+     at `jobmanager.rpc.port`, not at the port of its REST API)"
+)]
+struct NotGrpc(StatusCode);
+
+impl From<Channel> for GrpcChannel {
+    fn from(channel: Channel) -> Self {
+        Self(channel)
+    }
+}
+
+impl Service<http::Request<Body>> for GrpcChannel {
+    type Response = http::Response<Body>;
+    type Error = StdError;
+    type Future = BoxFuture<'static, Result<Self::Response, StdError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StdError>> {
+        self.0.poll_ready(context).map_err(StdError::from)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let answered = self.0.call(request);
+        Box::pin(async {
+            let answer = answered.await?;
+            match answer.headers().get(CONTENT_TYPE) {
+                Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Ok(answer),
+                _ => Err(NotGrpc(answer.status()).into()),
+            }
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::v1::task_manager_service_client::TaskManagerServiceClient;
 use crate::v1::worker_service_client::WorkerServiceClient;
 
 pub use admission::Admission;
-pub use dial::{Channel, Dialer};
+pub use dial::{Channel, Dialer, GrpcChannel};
 pub use incoming::Incoming;
 pub use stream::{Peer, Stream};
 
@@ -73,8 +73,8 @@ macro_rules! client {
     ($(#[$doc:meta])* $function:ident, $client:ident) => {
         $(#[$doc])*
         #[must_use]
-        pub fn $function(channel: Channel) -> $client<Channel> {
-            $client::new(channel)
+        pub fn $function(channel: Channel) -> $client<GrpcChannel> {
+            $client::new(channel.into())
                 .max_decoding_message_size(GRPC_MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(GRPC_MAX_MESSAGE_BYTES)
         }
